@@ -1,0 +1,67 @@
+"""`python -m benchmarks [NAME ...] [--quick] [--json FILE]`: checks first, then times."""
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.harness import CheckFailedError, Measurement
+
+NAMES = ("kernels", "env", "train", "serve")
+
+
+def run(name: str, quick: bool) -> list[Measurement]:
+    return importlib.import_module(f"benchmarks.{name}").run(quick)
+
+
+def print_table(console: Console, name: str, rows: list[Measurement]) -> None:
+    table = Table(title=name, title_justify="left")
+    for column in ("measure", "value", "unit", "note"):
+        table.add_column(column, justify="right" if column == "value" else "left")
+    for row in rows:
+        table.add_row(row.name, f"{row.value:,.4g}", row.unit, row.note)
+    console.print(table)
+
+
+def write_json(path: Path, results: dict[str, list[Measurement]]) -> None:
+    machine = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    body = {"machine": machine, **{k: [asdict(r) for r in rows] for k, rows in results.items()}}
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(json.dumps(body, indent=2) + "\n")
+    temporary.replace(path)
+
+
+def main() -> int:
+    """Exit status 0 when every check held, 1 when one failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[[], *NAMES], metavar="NAME", default=[])
+    parser.add_argument("--quick", action="store_true", help="small sizes, seconds instead of minutes")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    options = parser.parse_args()
+    # the ratios compare single threads; a second thread would blur them
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    console = Console()
+    results: dict[str, list[Measurement]] = {}
+    failed = False
+    for name in options.names or NAMES:
+        try:
+            results[name] = run(name, options.quick)
+        except CheckFailedError as error:
+            console.print(f"[red]{name}: check failed:[/] {error}")
+            failed = True
+            continue
+        print_table(console, name, results[name])
+    if options.json:
+        write_json(options.json, results)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

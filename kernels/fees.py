@@ -1,0 +1,174 @@
+"""Gas prices: the EIP-1559 base fee, what a transaction tips, and what a plan's gas costs.
+
+The base-fee rule is `calculate_base_fee_per_gas` of ethereum/execution-specs (Cancun, fork.py), in
+int64 without wider products; the quantile rule is geth's `eth_feeHistory` (eth/gasprice).
+"""
+
+import numpy as np
+
+from kernels.compile import kernel
+
+ELASTICITY_MULTIPLIER = 2
+BASE_FEE_MAX_CHANGE_DENOMINATOR = 8
+
+# Ethereum's own least gas limit, and the bounds within which no product of the integer rule passes
+# 2^63: the remainder's below 2^31 * (2^31 + 1), the quotient's below 2^62 * (1 + 1 / 2,500).
+MIN_GAS_LIMIT = 5_000
+MAX_GAS_LIMIT = 1 << 32
+MAX_BASE_FEE_WEI = 1 << 62
+# The float64 rule equals the integer one below these: every product stays under 2^53.
+MAX_EXACT_FLOAT_GAS_LIMIT = 1 << 27
+MAX_EXACT_FLOAT_BASE_FEE_WEI = 1 << 53
+
+INVALID = -1
+MAX_INT64 = (1 << 63) - 1
+
+# A plan outside any pool: 21,000 intrinsic gas, calldata of one multi-hop call, the entry token's
+# cold balance slots, the profit check and the payment to the block's proposer.
+DEFAULT_BASE_GAS = 90_000
+# One constant-product hop: a cold call, three cold slots of the pair and two of the token moved.
+DEFAULT_HOP_GAS = 70_000
+
+
+@kernel
+def next_base_fee(base_fee_wei: int, gas_used: int, gas_limit: int) -> int:
+    """Base fee of the child block, in wei; INVALID (-1) outside the domain.
+
+    Takes the parent's base fee (0 to 2^62), gas used (0 to the limit), gas limit (5,000 to 2^32).
+    Both divisions of the rule round towards zero on the size of the change, and a rise is never
+    less than 1 wei. A product fee * (used - target) passes 2^64 on real blocks (1.4e12 wei times
+    18e6 gas), so the fee is first divided by the target: with fee = q * target + r, floor(fee * d
+    / target) = q * d + floor(r * d / target) exactly, and nothing passes 2^63.
+    """
+    fee = int(np.int64(base_fee_wei))
+    used = int(np.int64(gas_used))
+    limit = int(np.int64(gas_limit))
+    if fee < 0 or fee > MAX_BASE_FEE_WEI or limit < MIN_GAS_LIMIT or limit > MAX_GAS_LIMIT:
+        return INVALID
+    if used < 0 or used > limit:
+        return INVALID
+    target = limit // ELASTICITY_MULTIPLIER
+    distance = abs(used - target)
+    quotient = fee // target
+    remainder = fee - quotient * target
+    change = quotient * distance + remainder * distance // target
+    change //= BASE_FEE_MAX_CHANGE_DENOMINATOR
+    if used > target:
+        return fee + max(change, 1)
+    return fee - change
+
+
+@kernel
+def next_base_fee_f64(base_fee_wei: float, gas_used: float, gas_limit: float) -> float:
+    """`next_base_fee` on whole float64 numbers, free of branches so that lanes vectorise.
+
+    Equal to the integer rule, not close to it, while the gas limit is at most 2^27 and the fee at
+    most 2^53: products then stay below 2^53, and a quotient that is not whole lies further from
+    the next whole number than half a unit in the last place. The caller keeps 0 <= gas_used <=
+    gas_limit; nothing is checked here.
+    """
+    target = np.floor(gas_limit * 0.5)
+    distance = abs(gas_used - target)
+    quotient = np.floor(base_fee_wei / target)
+    remainder = base_fee_wei - quotient * target
+    change = quotient * distance + np.floor(remainder * distance / target)
+    change = np.floor(change * 0.125)
+    rise = base_fee_wei + max(change, 1.0)
+    fall = base_fee_wei - change
+    return rise if gas_used > target else fall
+
+
+@kernel
+def next_base_fees(
+    base_fee_wei: np.ndarray,
+    gas_used: np.ndarray,
+    gas_limit: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """`next_base_fee_f64` for N lanes: float64[N] each, written to `out`, which may be an input."""
+    for lane in range(out.shape[0]):
+        out[lane] = next_base_fee_f64(base_fee_wei[lane], gas_used[lane], gas_limit[lane])
+
+
+@kernel
+def highest_base_fee(base_fee_wei: int, gas_limit: int, blocks: int) -> int:
+    """Base fee after `blocks` full blocks: the most it can be, in wei; INVALID past the domain.
+
+    A transaction whose fee cap is this much plus its tip stays includable for that many blocks.
+    """
+    fee = int(np.int64(base_fee_wei))
+    if blocks < 0 or fee < 0:
+        return INVALID
+    for _ in range(blocks):
+        fee = next_base_fee(fee, gas_limit, gas_limit)
+        if fee == INVALID:
+            break
+    return fee
+
+
+@kernel
+def effective_priority_fee(max_fee_wei: int, max_priority_fee_wei: int, base_fee_wei: int) -> int:
+    """Tip per gas the proposer gets, in wei; INVALID when the fee cap is below the base fee.
+
+    For a legacy or access-list transaction pass its gas price as both caps.
+    """
+    if max_fee_wei < base_fee_wei or max_fee_wei < max_priority_fee_wei:
+        return INVALID
+    headroom = int(np.int64(max_fee_wei)) - int(np.int64(base_fee_wei))
+    return min(int(np.int64(max_priority_fee_wei)), headroom)
+
+
+def priority_fee_quantiles(
+    priority_fee_wei: np.ndarray, gas_used: np.ndarray, quantiles: np.ndarray
+) -> np.ndarray:
+    """Gas-weighted quantiles of the tips paid in one or more blocks, pooled: int64[q] in wei.
+
+    `priority_fee_wei` and `gas_used` are int64[n], one entry per transaction in any order;
+    `quantiles` is float64[q] within [0, 1]. The rule is geth's: sort by tip, then take the first
+    tip at which the gas so far reaches floor(total gas * quantile). Without transactions every
+    quantile is 0, as for an empty block. Called once per head, so it is numpy and not compiled.
+    """
+    if priority_fee_wei.shape != gas_used.shape:
+        raise ValueError(
+            f"gas_used has shape {gas_used.shape}, priority_fee_wei {priority_fee_wei.shape}: "
+            "pass one gas amount per tip"
+        )
+    if not np.all((quantiles >= 0.0) & (quantiles <= 1.0)):
+        raise ValueError(f"quantiles {quantiles}: pass numbers from 0 to 1")
+    if priority_fee_wei.size == 0:
+        return np.zeros(quantiles.size, np.int64)
+    if gas_used.min() < 0:
+        raise ValueError(f"gas_used holds {gas_used.min()}: gas is never negative")
+    order = np.argsort(priority_fee_wei, kind="stable")
+    gas_so_far = np.cumsum(gas_used[order])
+    threshold = np.floor(float(gas_so_far[-1]) * quantiles).astype(np.int64)
+    position = np.minimum(np.searchsorted(gas_so_far, threshold), order.size - 1)
+    return priority_fee_wei[order[position]]
+
+
+@kernel
+def plan_gas(
+    hops: int, base_gas: int = DEFAULT_BASE_GAS, gas_per_hop: int = DEFAULT_HOP_GAS
+) -> int:
+    """Gas a plan of `hops` pool swaps is expected to use: an estimate that ranks, not a limit.
+
+    The defaults are counted from the opcode prices of EIP-2929; a server passes what it measured.
+    """
+    return int(np.int64(base_gas)) + int(np.int64(hops)) * int(np.int64(gas_per_hop))
+
+
+@kernel
+def gas_cost_wei(gas: int, base_fee_wei: int, priority_fee_wei: int) -> int:
+    """What `gas` costs the sender, in wei; INVALID when it would pass 2^63 or an input is below 0.
+
+    The int64 ceiling is 9.2 ether: more than any plan may spend, and the caller must see it.
+    """
+    if gas < 0 or base_fee_wei < 0 or priority_fee_wei < 0:
+        return INVALID
+    if gas == 0:
+        return 0
+    limit = MAX_INT64 // int(np.int64(gas))
+    if base_fee_wei > limit or priority_fee_wei > limit - base_fee_wei:
+        return INVALID
+    fee = int(np.int64(base_fee_wei)) + int(np.int64(priority_fee_wei))
+    return int(np.int64(gas)) * fee

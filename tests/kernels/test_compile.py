@@ -1,0 +1,151 @@
+"""The compile cache: fast when nothing changed, never stale, and harmless when it cannot exist."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+CALLEE = """
+from kernels.compile import kernel
+
+@kernel
+def fee(amount):
+    return amount * {fee_pips} // 1000000
+"""
+CALLER = """
+from kernels.compile import kernel
+from kernels.callee import fee
+
+@kernel
+def after_fee(amount):
+    return amount - fee(amount)
+"""
+PROGRAM = """
+import kernels
+from kernels.caller import after_fee
+print(after_fee(1000000), sum(after_fee.stats.cache_hits.values()))
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A small package that uses the real cache mechanism: `kernels` with a caller and a callee."""
+    kernels = tmp_path / "kernels"
+    kernels.mkdir()
+    for name in ("__init__.py", "compile.py"):
+        shutil.copy(ROOT / "kernels" / name, kernels / name)
+    (kernels / "callee.py").write_text(CALLEE.format(fee_pips=3000))
+    (kernels / "caller.py").write_text(CALLER)
+    return tmp_path
+
+
+def run(package: Path, program: str = PROGRAM, **environment: str) -> list[str]:
+    """Run `program` in a new process inside the package and return the words it prints."""
+    environment = {"NUMBA_CACHE_DIR": str(package / "cache"), **environment}
+    finished = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=package,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout.split()
+
+
+def test_edited_callee_in_another_file_changes_the_caller(package: Path) -> None:
+    assert run(package) == ["997000", "0"]
+    assert run(package) == ["997000", "1"], "unchanged sources must load from the cache"
+    (package / "kernels" / "callee.py").write_text(CALLEE.format(fee_pips=500))
+    assert run(package) == ["999500", "0"]
+
+
+def test_compile_settings_have_their_own_cache(package: Path) -> None:
+    program = "import kernels; print(kernels.CACHE_FOLDER)"
+    plain = run(package, program)
+    assert plain == run(package, program)
+    assert plain != run(package, program, MEVRL_BOUNDSCHECK="1")
+    assert plain != run(package, program, MEVRL_DIVIDER="portable")
+
+
+def test_numba_uses_the_folder_whichever_is_imported_first(package: Path) -> None:
+    for order in ("import numba, kernels", "import kernels, numba"):
+        used, chosen = run(package, f"{order}; print(numba.config.CACHE_DIR, kernels.CACHE_FOLDER)")
+        assert used == chosen
+
+
+def test_child_process_shares_the_folder_of_its_parent(package: Path) -> None:
+    program = "import kernels, os; print(kernels.CACHE_FOLDER)"
+    (folder,) = run(package, program)
+    assert run(package, program, NUMBA_CACHE_DIR=folder) == [folder]
+
+
+def test_unused_caches_are_removed_after_a_week(package: Path) -> None:
+    cache = package / "cache"
+    old, recent, foreign = (
+        cache / f"mevrl-{'0' * 20}",
+        cache / f"mevrl-{'1' * 20}",
+        cache / "other",
+    )
+    for folder in (old, recent, foreign):
+        folder.mkdir(parents=True)
+        (folder / "index").touch()
+    long_ago = time.time() - 8 * 24 * 3600
+    os.utime(old, (long_ago, long_ago))
+    os.utime(foreign, (long_ago, long_ago))
+    run(package, "import kernels")
+    assert not old.exists()
+    assert recent.exists()
+    assert foreign.exists()
+
+
+def test_import_works_where_nothing_can_be_written(package: Path) -> None:
+    # Files stand where folders are wanted: also root, who may write everywhere, cannot use them.
+    for name in ("home", "cache", "tmp"):
+        (package / name).touch()
+    blocked = {"HOME": str(package / "home"), "XDG_CACHE_HOME": str(package / "home")}
+    program = "import kernels; print(kernels.CACHE_FOLDER); " + PROGRAM.replace("\n", ";").strip(
+        ";"
+    )
+    temporary = str(package / "writable")
+    (package / "writable").mkdir()
+    folder, *answer = run(package, program, TMPDIR=temporary, **blocked)
+    assert folder.startswith(temporary)
+    assert answer == ["997000", "0"]
+    blocked_too = "import tempfile; tempfile.tempdir = 'tmp'; " + program
+    assert run(package, blocked_too, **blocked) == ["None", "997000", "0"]
+
+
+def test_unknown_boundscheck_setting_is_named(package: Path) -> None:
+    finished = subprocess.run(
+        [sys.executable, "-c", "import kernels.compile"],
+        cwd=package,
+        env=os.environ | {"MEVRL_BOUNDSCHECK": "yes", "NUMBA_CACHE_DIR": str(package / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert finished.returncode != 0
+    assert "MEVRL_BOUNDSCHECK='yes': expected 0 or 1" in finished.stderr
+
+
+def test_only_the_hashed_folders_compile() -> None:
+    """A kernel anywhere else would be outside the hash, and its cache could go stale."""
+    import kernels
+
+    for path in ROOT.glob("*/**/*.py"):
+        folder = path.relative_to(ROOT).parts[0]
+        if folder in kernels.COMPILED_FOLDERS or folder == "tests" or folder.startswith("."):
+            continue
+        source = path.read_text()
+        for name in ("from numba", "import numba", "from kernels.compile"):
+            assert name not in source, f"{path} compiles: add {folder!r} to COMPILED_FOLDERS"
