@@ -42,7 +42,9 @@ def main() -> int:
     """Exit status 0 when every check held, 1 when one failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[[], *NAMES], metavar="NAME", default=[])
-    parser.add_argument("--quick", action="store_true", help="small sizes, seconds instead of minutes")
+    parser.add_argument(
+        "--quick", action="store_true", help="small sizes, seconds instead of minutes"
+    )
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     # the ratios compare single threads; a second thread would blur them
