@@ -1,15 +1,17 @@
-"""The decorators that compile every kernel, so that one place decides how kernels are compiled.
+"""The decorators that compile every kernel, and the cache that keeps what they compiled.
 
-MEVRL_BOUNDSCHECK=1 compiles all of them with bounds checks (tests on hostile input).
+MEVRL_BOUNDSCHECK=1 compiles with bounds checks. NUMBA_CACHE_DIR chooses another cache folder.
 """
 
 import os
+import threading
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from numba import njit
+from numba import config, njit, types
+from numba.extending import intrinsic
 
-from kernels import CACHE_FOLDER
+from kernels.compile_cache import cache_folder
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -19,20 +21,48 @@ if _switch not in ("", "0", "1"):
     raise ValueError(f"MEVRL_BOUNDSCHECK={_switch!r}: expected 0 or 1; unset it for fast kernels")
 BOUNDSCHECK = _switch == "1"
 
-# Division by zero gives inf or 0 instead of an exception, a branch that stops vectorisation;
-# Numba refuses to decorate a cached function when no folder can be written.
+# Division by zero gives inf or 0 instead of an exception, a branch that stops vectorisation.
+# fastmath and forceinline are always given: a callee first compiled inside another kernel would
+# otherwise inherit them, exact kernels the float filter's reordering among it.
 _OPTIONS: dict[str, Any] = {
     "error_model": "numpy",
     "nogil": True,
     "boundscheck": BOUNDSCHECK,
-    "cache": CACHE_FOLDER is not None,
+    "fastmath": False,
+    "forceinline": False,
 }
 _compile: Any = njit
+_config: Any = config
+_folder_lock = threading.Lock()
+
+
+def _compile_cached(function: Callable[P, R], **options: Any) -> Callable[P, R]:
+    """Compile lazily, with a cache entry that an edit of any callee leaves behind."""
+    folder = cache_folder(function)
+    if folder is None:
+        return _compile(**options)(function)
+    # Numba looks the folder up once, while it decorates.
+    with _folder_lock:
+        previous = _config.CACHE_DIR
+        _config.CACHE_DIR = str(folder)
+        try:
+            return _compile(cache=True, **options)(function)
+        finally:
+            _config.CACHE_DIR = previous
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile an exact kernel: no exceptions, no fastmath, GIL released, cached."""
-    return _compile(**_OPTIONS)(function)
+    return _compile_cached(function, **_OPTIONS)
+
+
+def lean_kernel(function: Callable[P, R]) -> Callable[P, R]:
+    """`kernel` for what allocates no array and returns none: arrays are not reference-counted.
+
+    Handing a tuple of arrays to a callee otherwise costs two atomic additions per array, which is
+    more than the arithmetic of a quote.
+    """
+    return _compile_cached(function, **_OPTIONS, _nrt=False)
 
 
 def filter_kernel(function: Callable[P, R]) -> Callable[P, R]:
@@ -40,9 +70,25 @@ def filter_kernel(function: Callable[P, R]) -> Callable[P, R]:
 
     NaN tests are always False and sums are reordered in it, so nothing exact may be decided here.
     """
-    return _compile(**_OPTIONS, fastmath=True)(function)
+    return _compile_cached(function, **(_OPTIONS | {"fastmath": True}))
 
 
 def inline(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a small callee that LLVM always inlines; its code lives in its callers' caches."""
-    return _compile(**(_OPTIONS | {"cache": False}), forceinline=True)(function)
+    return _compile(**(_OPTIONS | {"forceinline": True}))(function)
+
+
+@intrinsic
+def _never_inline(typingctx: Any) -> Any:
+    """Mark the function whose body calls this, while it is lowered."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.none(), lower
+
+
+# Called first in a large or rare kernel: LLVM compiles it once per caller instead of once per call,
+# which takes seconds off the compilation of whoever divides.
+never_inline: Any = _never_inline

@@ -1,6 +1,7 @@
 """The compile cache: fast when nothing changed, never stale, and harmless when it cannot exist."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from kernels import compile_cache
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,7 +30,6 @@ def after_fee(amount):
     return amount - fee(amount)
 """
 PROGRAM = """
-import kernels
 from kernels.caller import after_fee
 print(after_fee(1000000), sum(after_fee.stats.cache_hits.values()))
 """
@@ -38,7 +40,7 @@ def package(tmp_path: Path) -> Path:
     """A small package that uses the real cache mechanism: `kernels` with a caller and a callee."""
     kernels = tmp_path / "kernels"
     kernels.mkdir()
-    for name in ("__init__.py", "compile.py"):
+    for name in ("__init__.py", "compile.py", "compile_cache.py"):
         shutil.copy(ROOT / "kernels" / name, kernels / name)
     (kernels / "callee.py").write_text(CALLEE.format(fee_pips=3000))
     (kernels / "caller.py").write_text(CALLER)
@@ -69,23 +71,45 @@ def test_edited_callee_in_another_file_changes_the_caller(package: Path) -> None
 
 
 def test_compile_settings_have_their_own_cache(package: Path) -> None:
-    program = "import kernels; print(kernels.CACHE_FOLDER)"
-    plain = run(package, program)
-    assert plain == run(package, program)
-    assert plain != run(package, program, MEVRL_BOUNDSCHECK="1")
-    assert plain != run(package, program, MEVRL_DIVIDER="portable")
+    assert run(package) == ["997000", "0"]
+    assert run(package, MEVRL_BOUNDSCHECK="1") == ["997000", "0"]
 
 
-def test_numba_uses_the_folder_whichever_is_imported_first(package: Path) -> None:
-    for order in ("import numba, kernels", "import kernels, numba"):
-        used, chosen = run(package, f"{order}; print(numba.config.CACHE_DIR, kernels.CACHE_FOLDER)")
-        assert used == chosen
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import kernels.callee",
+        "import numpy as np, kernels.callee as fees",
+        "from kernels.callee import fee",
+        "from kernels import callee",
+        "from kernels import constants, callee",
+        "from kernels import (\n    callee,\n)",
+        "from . import callee",
+        "from .callee import fee",
+        "def later():\n    from kernels.callee import fee",
+        "from kernels.between import fee",
+    ],
+)
+def test_every_form_of_import_is_followed(
+    package: Path, statement: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernels = package / "kernels"
+    monkeypatch.setattr(compile_cache, "ROOT", package)
+    (kernels / "constants.py").touch()
+    (kernels / "between.py").write_text("from kernels.callee import fee")
+    (kernels / "caller.py").write_text(f'"""A caller."""\n\nimport os\n{statement}\n')
+    assert kernels / "callee.py" in compile_cache.source_files(kernels / "caller.py")
 
 
-def test_child_process_shares_the_folder_of_its_parent(package: Path) -> None:
-    program = "import kernels, os; print(kernels.CACHE_FOLDER)"
-    (folder,) = run(package, program)
-    assert run(package, program, NUMBA_CACHE_DIR=folder) == [folder]
+def test_files_that_are_not_imported_do_not_count(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernels = package / "kernels"
+    monkeypatch.setattr(compile_cache, "ROOT", package)
+    (kernels / "other.py").write_text(CALLER)
+    expected = {kernels / name for name in ("caller.py", "callee.py", "compile.py")}
+    found = compile_cache.source_files(kernels / "caller.py")
+    assert found == expected | {kernels / "compile_cache.py"}
 
 
 def test_unused_caches_are_removed_after_a_week(package: Path) -> None:
@@ -101,7 +125,7 @@ def test_unused_caches_are_removed_after_a_week(package: Path) -> None:
     long_ago = time.time() - 8 * 24 * 3600
     os.utime(old, (long_ago, long_ago))
     os.utime(foreign, (long_ago, long_ago))
-    run(package, "import kernels")
+    run(package, "import kernels.caller")
     assert not old.exists()
     assert recent.exists()
     assert foreign.exists()
@@ -112,11 +136,9 @@ def test_import_works_where_nothing_can_be_written(package: Path) -> None:
     for name in ("home", "cache", "tmp"):
         (package / name).touch()
     blocked = {"HOME": str(package / "home"), "XDG_CACHE_HOME": str(package / "home")}
-    program = "import kernels; print(kernels.CACHE_FOLDER); " + PROGRAM.replace("\n", ";").strip(
-        ";"
-    )
-    temporary = str(package / "writable")
     (package / "writable").mkdir()
+    program = "from kernels.compile_cache import cache_parent as c; print(c())" + PROGRAM
+    temporary = str(package / "writable")
     folder, *answer = run(package, program, TMPDIR=temporary, **blocked)
     assert folder.startswith(temporary)
     assert answer == ["997000", "0"]
@@ -138,14 +160,10 @@ def test_unknown_boundscheck_setting_is_named(package: Path) -> None:
     assert "MEVRL_BOUNDSCHECK='yes': expected 0 or 1" in finished.stderr
 
 
-def test_only_the_hashed_folders_compile() -> None:
-    """A kernel anywhere else would be outside the hash, and its cache could go stale."""
-    import kernels
-
+def test_nothing_compiles_past_the_cache() -> None:
+    """A bare njit(cache=True) would keep a stale callee."""
     for path in ROOT.glob("*/**/*.py"):
-        folder = path.relative_to(ROOT).parts[0]
-        if folder in kernels.COMPILED_FOLDERS or folder == "tests" or folder.startswith("."):
+        if path.relative_to(ROOT).parts[0] in ("tests", "build") or path.name == "compile.py":
             continue
-        source = path.read_text()
-        for name in ("from numba", "import numba", "from kernels.compile"):
-            assert name not in source, f"{path} compiles: add {folder!r} to COMPILED_FOLDERS"
+        found = re.search(r"\bnjit\b|@(numba\.)?jit\b|\bvectorize\(", path.read_text())
+        assert found is None, f"{path}: use the decorators of kernels.compile"

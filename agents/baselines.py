@@ -1,0 +1,98 @@
+"""Scripted bidders: what searchers do without learning, on the same observations and actions.
+
+The fixed rules are those in use by public searchers (docs/market.md): 80 % of profit, 90 %, and
+gross / 1.25 with a decay over the opportunity's age. All bid on the most profitable opportunity.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.market import MarketConfig
+from kernels.action import ACTIONS, BID_PPM, BIDS, PASS, PPM
+from kernels.network import TANH, mlp_forward_batch, mlp_parameters
+from kernels.observation import BASE_FEE_CENTRE, FIELDS, VALUE_CENTRE, VALUE_SCALE
+
+Observations = NDArray[np.float32]
+Masks = NDArray[np.bool_]
+Actions = NDArray[np.int64]
+Bidder = Callable[[Observations, Masks], Actions]
+
+FRACTIONS: NDArray[np.float64] = BID_PPM / PPM
+GROSS_DIVISOR = 1.25
+AGE_DECAY = 0.25
+
+_NAMES = [field.name for field in FIELDS]
+_BASE_FEE = _NAMES.index("base_fee")
+_OWN_TIP = _NAMES.index("own_tip")
+_NET = _NAMES.index("opportunity0_net")
+_GAS_SHARE = _NAMES.index("opportunity0_gas_share")
+_AGE = _NAMES.index("opportunity0_age")
+_FIRST_BID = 1  # action of the lowest bid on the best opportunity
+
+
+def nearest_bid(fraction: float | NDArray[np.float64]) -> NDArray[np.int64]:
+    """Index into the bid grid of the fraction nearest to the wanted one."""
+    wanted = np.asarray(fraction, np.float64)[..., None]
+    return np.abs(FRACTIONS - wanted).argmin(axis=-1)
+
+
+def no_op(observations: Observations, masks: Masks) -> Actions:
+    """Never bids."""
+    return np.full(len(observations), PASS, np.int64)
+
+
+def static(bid: int) -> Bidder:
+    """Always bids entry `bid` of the grid on the most profitable opportunity."""
+    if not 0 <= bid < BIDS:
+        raise ValueError(f"bid {bid} is outside 0 .. {BIDS - 1}: it is an index into BID_PPM")
+
+    def decide(observations: Observations, masks: Masks) -> Actions:
+        return np.where(masks[:, _FIRST_BID], _FIRST_BID + bid, PASS).astype(np.int64)
+
+    return decide
+
+
+def greedy(fraction: float) -> Bidder:
+    """Always bids the grid fraction nearest to `fraction` on the most profitable opportunity."""
+    return static(int(nearest_bid(fraction)))
+
+
+def gross_rule(market: MarketConfig) -> Bidder:
+    """Bids gross / 1.25 / (1 + age / 4) as a priority fee clamped to [p10 + 1, p50 + 1] gwei.
+
+    The third rule of envs.rivals with nothing hidden from it, to the nearest bid of the grid. The
+    clamp comes from the market's fee history; it makes the rule bid little on large profits.
+    """
+    low, high = market.clamp_gwei
+
+    def decide(observations: Observations, masks: Masks) -> Actions:
+        seen = observations.astype(np.float64)
+        net_eth = np.exp(seen[:, _NET] * VALUE_SCALE + VALUE_CENTRE)
+        gas_share = np.clip(seen[:, _GAS_SHARE], 0.0, 1.0 - 1e-6)
+        gross_eth = net_eth / (1.0 - gas_share)
+        price_gwei = np.exp(seen[:, _BASE_FEE] + BASE_FEE_CENTRE) + np.expm1(seen[:, _OWN_TIP])
+        gas_gwei = np.maximum(gross_eth * gas_share / price_gwei, 1e-18)  # gas units, in ETH
+        age_slots = np.expm1(seen[:, _AGE])
+        fee_gwei = gross_eth / (GROSS_DIVISOR * (1.0 + AGE_DECAY * age_slots)) / gas_gwei
+        bids = nearest_bid(np.clip(fee_gwei, low, high) * gas_gwei / net_eth)
+        return np.where(masks[:, _FIRST_BID], _FIRST_BID + bids, PASS).astype(np.int64)
+
+    return decide
+
+
+def network_bidder(layers: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> Bidder:
+    """Argmax of a tanh perceptron, run by the serving kernel: as the frozen policy will decide.
+
+    layers: (weight [out, in], bias [out]), input layer first.
+    """
+    parameters = mlp_parameters([w for w, _ in layers], [b for _, b in layers])
+    sizes = np.array([layers[0][0].shape[1], *(w.shape[0] for w, _ in layers)], np.int64)
+
+    def decide(observations: Observations, masks: Masks) -> Actions:
+        logits = np.empty((len(observations), ACTIONS), np.float32)
+        mlp_forward_batch(observations, parameters, sizes, TANH, logits)
+        return np.where(masks, logits, -np.inf).argmax(axis=1)
+
+    return decide

@@ -1,0 +1,201 @@
+"""What a training run may be told: one dataclass per part, read from YAML and the command line.
+
+Figures without another source were measured on hidden-competition auctions (docs/learning.md).
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jsonargparse
+
+from envs.market import MarketConfig
+from models.har_lstm import VolatilityConfig
+
+DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "train.yaml"
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the key and the value."""
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """The maskable PPO learner."""
+
+    num_envs: int = 1024
+    """Markets simulated at once by one trainer."""
+    rollout_slots: int = 32
+    """Slots played between two updates."""
+    minibatch: int = 4096
+    """Samples per gradient step; large, because gradient steps take most of the time."""
+    epochs: int = 4
+    """Passes over each rollout."""
+    learning_rate: float = 1e-3
+    """Step size of Adam at the start; falls linearly to 0."""
+    entropy: float = 0.01
+    """Weight of the entropy bonus at the start; falls linearly to 0."""
+    clip: float = 0.2
+    """Largest change of an action's probability ratio that is rewarded."""
+    gamma: float = 0.0
+    """Discount; 0 where the own bid does not move the market (0.99 cost 20 % of the gap)."""
+    gae_lambda: float = 1.0
+    """Trace of the advantage estimate; irrelevant at gamma 0."""
+    value_weight: float = 0.5
+    """Weight of the value loss."""
+    max_gradient_norm: float = 0.5
+    """Gradients are scaled down to this norm."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the tanh layers, separate for policy and value."""
+    reward_clip: float = 10.0
+    """Rewards are divided by their root mean square and clipped here: values have a Pareto tail."""
+
+
+@dataclass(frozen=True)
+class TrialsConfig:
+    """Trials that Ray Tune runs: one single-threaded process per core."""
+
+    seeds: int = 2
+    """Independent trainings, of which validation chooses one."""
+    steps: int = 6_000_000
+    """Decisions each trial learns from."""
+    reports: int = 12
+    """Checkpoints and validation rounds per trial."""
+    learning_rates: tuple[float, ...] = ()
+    """Learning rates to try with every seed; empty: the one of ppo."""
+    validation_envs: int = 256
+    """Episodes per validation round."""
+    keep_checkpoints: int = 4
+    """Checkpoints kept per trial; fewer than 4 can lose a trial that is killed while saving."""
+    max_failures: int = 3
+    """Restarts of a trial whose process dies."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """The comparison on held-out episodes."""
+
+    seeds: int = 4
+    """Seeds of the test split, each a stratum of the bootstrap."""
+    episodes: int = 256
+    """Episodes per seed, played by every arm."""
+    resamples: int = 2000
+    """Bootstrap samples behind each 95 % interval."""
+    tail: float = 0.05
+    """Share of worst episodes whose mean is the CVaR."""
+    scenarios: tuple[str, ...] = ("default", "crowded", "high-base-fee")
+    """Markets to compare in, see agents.scenarios; the first is the one reported first."""
+
+
+@dataclass(frozen=True)
+class PricesConfig:
+    """Reference prices: recorded bars, or the calibrated stand-in."""
+
+    data: str = ""
+    """Folder with bar files; empty: $MEVRL_DATA, and without it the stand-in."""
+    stand_in_days: int = 60
+    """Days of stochastic-volatility bars when there is no folder."""
+    test_from: str = ""
+    """First day (UTC) that the forecaster does not learn from; empty: start of validation."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where a run lives and what it may use."""
+
+    folder: str = "runs"
+    """Folder that holds all runs and the link `latest`."""
+    name: str = ""
+    """Name of this run's folder; empty: the start time."""
+    seed: int = 0
+    """Seed of everything random in the run."""
+    workers: int = 0
+    """Trainer processes; 0: one per core."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that `train.py` may be told."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    """Where the run lives and what it may use."""
+    prices: PricesConfig = field(default_factory=PricesConfig)
+    """Reference prices."""
+    forecaster: VolatilityConfig = field(default_factory=VolatilityConfig)
+    """The volatility forecaster."""
+    market: MarketConfig = field(default_factory=MarketConfig)
+    """The simulated market."""
+    ppo: PPOConfig = field(default_factory=PPOConfig)
+    """The learner."""
+    trials: TrialsConfig = field(default_factory=TrialsConfig)
+    """The trials that Ray Tune runs."""
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """The comparison on held-out episodes."""
+
+
+class _Parser(jsonargparse.ArgumentParser):
+    """Raises ConfigError where argparse would exit, so that callers decide."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        raise ConfigError(message)
+
+
+def _parser() -> _Parser:
+    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = _Parser(
+        prog="python train.py",
+        description="Train a forecaster and a bidding policy, compare them, freeze the best.",
+    )
+    parser.add_argument(
+        "--config", action="config", help="YAML file read before the other arguments"
+    )
+    parser.add_argument("--resume", type=str, default="", help="continue this run, e.g. runs/NAME")
+    parser.add_class_arguments(TrainConfig)
+    return parser
+
+
+def read_arguments(arguments: Sequence[str]) -> tuple[TrainConfig, Path | None]:
+    """Configuration and the run to resume: YAML file first, then `--any.field value`.
+
+    Without `--config` the defaults of configs/train.yaml hold; a resumed run keeps its own
+    configuration and takes no other argument. Raises ConfigError naming the key.
+    """
+    arguments = list(arguments)
+    resumed = [a for a in arguments if a == "--resume" or a.startswith("--resume=")]
+    if not resumed and not any(a == "--config" or a.startswith("--config=") for a in arguments):
+        arguments = ["--config", os.fspath(DEFAULT_CONFIG), *arguments]
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
+    if not resumed:
+        return _build(parser, parsed), None
+    if len(arguments) > 3 - len(resumed[0].split("=")):
+        raise ConfigError(f"--resume {parsed.resume}: a resumed run keeps its configuration")
+    run = Path(parsed.resume)
+    stored = run / "config.yaml"
+    if not stored.is_file():
+        raise ConfigError(f"--resume {run}: no run there ({stored} is missing)")
+    return _build(parser, parser.parse_args(["--config", os.fspath(stored)])), run
+
+
+def config_from_dict(values: dict[str, Any]) -> TrainConfig:
+    """The configuration that `config_to_dict` wrote. Raises ConfigError naming the key."""
+    parser = _parser()
+    return _build(parser, parser.parse_object(values))
+
+
+def config_to_dict(config: TrainConfig) -> dict[str, Any]:
+    """Plain lists, numbers and strings, as they go into YAML and JSON."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def _build(parser: _Parser, parsed: jsonargparse.Namespace) -> TrainConfig:
+    try:
+        built = parser.instantiate(parsed)
+    except ValueError as error:  # a part that refuses its values
+        raise ConfigError(str(error)) from None
+    parts = {part.name: built[part.name] for part in dataclasses.fields(TrainConfig)}
+    return TrainConfig(**parts)

@@ -1,0 +1,132 @@
+"""Prices for a training run: recorded bars or their stand-in, and forecasts at every minute."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from agents.config import PricesConfig
+from agents.progress import Report
+from agents.runs import write_text
+from envs.paths import HORIZONS_MINUTES, SPLIT_EDGES, PricePaths, paths_of_bars
+from history.prices import Bars, BarsError, find_bars, load_bars, minute_of
+from history.stochastic_volatility import stochastic_volatility_bars
+from kernels.features import BLOCK_MINUTES
+from models.forecaster import Forecaster
+from models.forecaster_onnx import export_forecaster, load_forecaster
+from models.har_lstm import VolatilityConfig
+from models.volatility import evaluate, train_forecaster
+
+ETH, BTC = "ETHUSDT", "BTCUSDT"
+DAY_MINUTES = 1440
+
+
+class Forecasting(NamedTuple):
+    """A trained forecaster and its held-out table."""
+
+    forecaster: Forecaster
+    report: dict[str, Any]
+
+
+def source_line(bars: Bars, data_dir: str) -> str:
+    """First line of every report: which prices were learned from."""
+    if data_dir:
+        return f"Prices: recorded bars, {bars.source}"
+    return (
+        "Prices: no data folder given (MEVRL_DATA), a calibrated stochastic-volatility path "
+        f"stands in: {bars.source}"
+    )
+
+
+def data_folder(config: PricesConfig) -> str:
+    """The folder with recorded prices, or an empty string for the stand-in."""
+    return config.data or os.environ.get("MEVRL_DATA", "")
+
+
+def bars_to_learn_from(config: PricesConfig, data_dir: str, seed: int) -> Bars:
+    """Recorded 1-minute bars of ETH and BTC in `data_dir`, or the stand-in when it is empty.
+
+    Raises BarsError naming the folder or file, what is wrong and the remedy.
+    """
+    if not data_dir:
+        return stochastic_volatility_bars(seed, config.stand_in_days)
+    if not Path(data_dir).is_dir():
+        raise BarsError(f"data folder {data_dir}: no such folder; unset it to use the stand-in")
+    path = find_bars(data_dir)
+    if path is None:
+        raise BarsError(
+            f"data folder {data_dir}: no file with bars in it or in its price subfolder; give one "
+            "with symbol, date, open, high, low, close, volume, or unset it to use the stand-in"
+        )
+    bars = load_bars(path)
+    if bars.bar_minutes != 1:
+        raise BarsError(
+            f"{path}: bars of {bars.bar_minutes} minutes; the market needs 1-minute bars"
+        )
+    for symbol in (ETH, BTC):
+        bars.of(symbol)
+    return bars
+
+
+def first_test_minute(config: PricesConfig, bars: Bars) -> int:
+    """Minute since the epoch from which prices are held out of the forecaster's training.
+
+    By default the first UTC midnight of the market's validation part, so that the forecasts that
+    policies are chosen and judged on were all made out of sample.
+    """
+    if config.test_from:
+        return minute_of(config.test_from)
+    shared = np.intersect1d(bars.of(ETH).minute, bars.of(BTC).minute)
+    minute = int(shared[int(len(shared) * SPLIT_EDGES[1])])
+    return -(-minute // DAY_MINUTES) * DAY_MINUTES
+
+
+def forecasting_of(
+    run: Path, config: VolatilityConfig, bars: Bars, test_from: int, progress: Report
+) -> Forecasting:
+    """Train and judge the forecaster, or take what an interrupted run had finished.
+
+    Writes volatility.onnx and forecast.json into the run's checkpoints. Raises BarsError when the
+    bars are too short, or other bars than those that the run began with.
+    """
+    folder = run / "checkpoints"
+    stored = folder / "forecast.json"
+    if stored.is_file():
+        report = json.loads(stored.read_text())
+        if report["source"] != bars.source:
+            raise BarsError(
+                f"{run}: began with {report['source']}, now there is {bars.source}; give the same "
+                "data or start another run"
+            )
+        return Forecasting(load_forecaster(folder), report)
+    writer = SummaryWriter(run / "tb" / "forecaster")
+    forecaster = train_forecaster(bars, config, test_from, progress, writer.add_scalar)
+    writer.close()
+    report = evaluate(bars, config, test_from, forecaster)
+    export_forecaster(forecaster, folder)
+    write_text(stored, json.dumps(report, indent=1))
+    return Forecasting(forecaster, report)
+
+
+def market_paths(forecaster: Forecaster, bars: Bars) -> PricePaths:
+    """The bars as the market's reference prices, with the forecasts known at each minute."""
+    return paths_of_bars(bars, forecast_column(forecaster, bars))
+
+
+def forecast_column(forecaster: Forecaster, bars: Bars) -> NDArray[np.float64]:
+    """float64[ETH bars, 3]: newest forecast of log variance known at each bar's close.
+
+    nan before the first forecast of a window and where the bars have a gap.
+    """
+    forecasts = next(f for f in forecaster.predict(bars) if f.symbol == ETH)
+    close = bars.of(ETH).minute + bars.bar_minutes
+    column = np.full((close.size, len(HORIZONS_MINUTES)), np.nan)
+    newest = np.searchsorted(forecasts.minute, close, side="right") - 1
+    known = newest >= 0
+    known[known] = close[known] - forecasts.minute[newest[known]] < BLOCK_MINUTES
+    column[known] = forecasts.log_variance[newest[known]]
+    return column

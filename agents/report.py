@@ -1,0 +1,228 @@
+"""The report of a training run: report.json for programs, report.md with figures for people."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from agents.baselines import FRACTIONS
+from agents.evaluate import POLICY, STATIC, Comparison, verdict
+from agents.runs import write_text
+from agents.workers import TrialResult
+from kernels.observation import VALUE_CENTRE, VALUE_SCALE
+from models.forecast_table import markdown_report
+
+matplotlib.use("agg")
+
+COLOURS = {POLICY: "#c1272d", STATIC: "#0072b2"}
+OTHER_COLOUR = "#8c8c8c"
+VALUE_EDGES_ETH = np.geomspace(1e-4, 100.0, 25)
+MIN_BIDS_SHOWN = 30  # a mean of fewer bids is noise
+
+
+@dataclass
+class BidCurve:
+    """Mean bid and win rate by value of the opportunity and hidden regime, filled slot by slot."""
+
+    regimes: int
+    bids: NDArray[np.float64] = field(init=False)  # [regime, value]
+    fraction: NDArray[np.float64] = field(init=False)
+    won: NDArray[np.float64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start from zero."""
+        shape = (self.regimes, VALUE_EDGES_ETH.size - 1)
+        self.bids, self.fraction, self.won = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+
+    def watch(self, infos: dict[str, Any]) -> None:
+        """Add the auctions of one slot."""
+        value = np.searchsorted(VALUE_EDGES_ETH, infos["net"]) - 1
+        known = (infos["opportunity"] >= 0) & (value >= 0) & (value < self.bids.shape[1])
+        cell = infos["regime"][known], value[known]
+        np.add.at(self.bids, cell, 1.0)
+        np.add.at(self.fraction, cell, infos["own_fraction"][known])
+        np.add.at(self.won, cell, infos["won"][known])
+
+
+def write_report(
+    run: Path,
+    source: str,
+    report: dict[str, Any],
+    results: Sequence[TrialResult],
+    comparisons: Sequence[Comparison],
+    curve: BidCurve,
+) -> None:
+    """Write figures, report.json and report.md into `run`.
+
+    report holds exactly the keys forecast, policy, throughput, seconds, seed, commit.
+    """
+    figures = run / "figures"
+    main = comparisons[0]
+    _save(learning_figure(results), figures / "learning_curve.png")
+    _save(arms_figure(report["policy"], main.scenario), figures / "profit_by_arm.png")
+    _save(bid_figure(curve), figures / "bid_curve.png")
+    _save(static_figure(main, report["policy"]), figures / "static_fractions.png")
+    write_text(run / "report.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
+    write_text(run / "report.md", _markdown(source, report, results, comparisons))
+
+
+def learning_figure(results: Sequence[TrialResult]) -> Figure:
+    """Validation profit against decisions learned from, one line per trial, the chosen one bold."""
+    figure, axes = _axes("decisions learned from", "validation IQM profit per episode (ETH)")
+    for rank, result in enumerate(results):
+        steps = [0.0, *(point["steps"] for point in result.curve)]
+        profit = [np.nan, *(point["validation_iqm_eth"] for point in result.curve)]
+        style = {"color": COLOURS[POLICY], "lw": 2.2} if rank == 0 else {"color": OTHER_COLOUR}
+        axes.plot(steps, profit, label=result.trial.name, **style)
+    axes.legend(frameon=False)
+    axes.set_title("Learning curves on validation episodes", loc="left")
+    return figure
+
+
+def arms_figure(arms: dict[str, dict[str, Any]], scenario: str) -> Figure:
+    """IQM profit of every arm with its 95 % interval."""
+    figure, axes = _axes("IQM profit per episode (ETH), 95 % bootstrap interval", "")
+    order = sorted(arms, key=lambda arm: arms[arm][scenario]["iqm_eth"])
+    for row, arm in enumerate(order):
+        values = arms[arm][scenario]
+        low, high = values["iqm_95_eth"]
+        colour = COLOURS.get(arm, OTHER_COLOUR)
+        axes.barh(row, values["iqm_eth"], color=colour, height=0.6)
+        axes.plot([low, high], [row, row], color="black", lw=1.5)
+    axes.set_yticks(range(len(order)), order)
+    axes.set_title(f"Profit by arm, scenario {scenario}", loc="left")
+    return figure
+
+
+def bid_figure(curve: BidCurve) -> Figure:
+    """Mean bid of the policy against the value of the opportunity, by hidden regime."""
+    figure, axes = _axes("net profit of the opportunity (ETH)", "bid / net profit")
+    centres = np.sqrt(VALUE_EDGES_ETH[1:] * VALUE_EDGES_ETH[:-1])
+    shades = matplotlib.colormaps["viridis"](np.linspace(0.1, 0.85, curve.regimes))
+    for regime in range(curve.regimes):
+        enough = curve.bids[regime] >= MIN_BIDS_SHOWN
+        bids = np.where(enough, curve.bids[regime], np.nan)
+        label = f"regime {regime + 1} of {curve.regimes} (hidden)"
+        axes.plot(centres, curve.fraction[regime] / bids, color=shades[regime], label=label)
+        axes.plot(centres, curve.won[regime] / bids, color=shades[regime], ls=":")
+    typical = np.exp(VALUE_CENTRE + np.array([-VALUE_SCALE, VALUE_SCALE]))
+    axes.axvspan(*typical, color="black", alpha=0.06, lw=0)
+    axes.set_xscale("log")
+    axes.set_ylim(0.0, 1.0)
+    axes.legend(frameon=False)
+    axes.set_title("Bids of the policy by value (dotted: win rate)", loc="left")
+    return figure
+
+
+def static_figure(comparison: Comparison, arms: dict[str, dict[str, Any]]) -> Figure:
+    """Validation profit of always bidding one fraction, over the whole grid."""
+    figure, axes = _axes("bid / net profit", "IQM profit per episode (ETH)")
+    axes.plot(FRACTIONS, comparison.static_scores_eth, marker=".", color=COLOURS[STATIC])
+    ours = arms[POLICY][comparison.scenario]["iqm_eth"]
+    axes.axhline(ours, color=COLOURS[POLICY], label="policy on test episodes")
+    axes.legend(frameon=False)
+    axes.set_title("Always bidding one fraction, validation episodes", loc="left")
+    return figure
+
+
+def _axes(x: str, y: str) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(7.0, 3.6), dpi=140, layout="constrained")
+    axes = figure.subplots()
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(alpha=0.25, lw=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _save(figure: Figure, path: Path) -> None:
+    temporary = path.with_name(f".{path.name}")
+    figure.savefig(temporary, format="png")
+    temporary.replace(path)
+
+
+def _markdown(
+    source: str,
+    report: dict[str, Any],
+    results: Sequence[TrialResult],
+    comparisons: Sequence[Comparison],
+) -> str:
+    arms = report["policy"]
+    lines = [
+        source,
+        "",
+        "# Training report",
+        "",
+        f"Commit {report['commit']}, seed {report['seed']}, {report['seconds']:.0f} s.",
+        "",
+        "## Policy",
+        "",
+        *(f"- {verdict(arms, comparison.scenario)}" for comparison in comparisons),
+        "",
+        "![profit by arm](figures/profit_by_arm.png)",
+        "",
+        *(line for comparison in comparisons for line in _arm_lines(arms, comparison)),
+        _method(comparisons[0].scores[POLICY].size),
+        "",
+        "![learning curves](figures/learning_curve.png)",
+        "",
+        f"{len(results)} trainings; validation chose {results[0].trial.name}: "
+        + ", ".join(f"{r.trial.name} {r.score_eth:.4f} ETH" for r in results)
+        + ".",
+        "",
+        "![bids by value](figures/bid_curve.png)",
+        "",
+        "![static fractions](figures/static_fractions.png)",
+        "",
+        "## Volatility forecast",
+        "",
+        markdown_report(report["forecast"]),
+        "## Throughput",
+        "",
+        *(f"- {name.replace('_', ' ')}: {_plain(v)}" for name, v in report["throughput"].items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _method(episodes: int) -> str:
+    return (
+        f"All arms play the same {episodes} held-out episodes of the test split. IQM: "
+        "interquartile mean per episode, ETH; interval: 95 % stratified bootstrap over episodes "
+        "within seeds. Share: profit over what the best bid of the grid would have earned after "
+        "the fact, weighted by value. CVaR: mean of the worst 5 % of episodes. Best static: the "
+        "fraction with the highest IQM on validation episodes of the same scenario. The policy "
+        "decides by argmax. Rivals, their regimes and their efficiency are assumed, not measured: "
+        "the gap to the fixed rules is a property of those assumptions."
+    )
+
+
+def _arm_lines(arms: dict[str, dict[str, Any]], comparison: Comparison) -> list[str]:
+    """A Markdown table of one scenario, best arm first."""
+    lines = [
+        f"**Scenario {comparison.scenario}**",
+        "",
+        "| arm | IQM | 95 % interval | mean | share | win rate | bid share | CVaR |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    name = comparison.scenario
+    for arm in sorted(arms, key=lambda a: -arms[a][name]["iqm_eth"]):
+        v = arms[arm][name]
+        low, high = v["iqm_95_eth"]
+        label = f"best static ({v['fraction']:.1%})" if arm == STATIC else arm
+        cells = [f"**{label}**" if arm == POLICY else label, f"{v['iqm_eth']:.4f}"]
+        cells += [f"{low:.4f} to {high:.4f}", f"{v['mean_eth']:.4f}"]
+        cells += [f"{v[k]:.3f}" for k in ("share_of_best_response", "win_rate", "bid_share")]
+        lines.append("| " + " | ".join([*cells, f"{v['cvar_eth']:.4f}"]) + " |")
+    return [*lines, ""]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(v)}" for key, v in value.items())
+    return f"{value:,.0f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,69 @@
+"""What happened to a searcher, added up per market: money, auctions, and why bids lost."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.auctions import OUTBID, STALE, WON
+from kernels.observation import FIELDS, VALUE_CENTRE, VALUE_SCALE
+
+Sums = NDArray[np.float64]
+
+_NET = [field.name for field in FIELDS].index("opportunity0_net")
+
+
+def best_net_eth(observations: NDArray[np.float32], masks: NDArray[np.bool_]) -> Sums:
+    """Net profit in ETH of the best opportunity on offer, 0 where there is none."""
+    log_net = observations[:, _NET].astype(np.float64) * VALUE_SCALE + VALUE_CENTRE
+    return np.where(masks[:, 1], np.exp(log_net), 0.0)
+
+
+class Tally:
+    """Sums over slots for each of N markets, float64[N]; money in ETH."""
+
+    def __init__(self, num_envs: int) -> None:
+        self.slots = 0
+        self.profit_eth = np.zeros(num_envs)
+        self.best_response_eth = np.zeros(num_envs)
+        self.available_eth = np.zeros(num_envs)
+        self.offered = np.zeros(num_envs)  # slots with an opportunity
+        self.bids = np.zeros(num_envs)
+        self.won = np.zeros(num_envs)
+        self.outbid = np.zeros(num_envs)
+        self.stale = np.zeros(num_envs)
+        self.bid_on_eth = np.zeros(num_envs)  # net profit of what was bid on
+        self.bid_eth = np.zeros(num_envs)
+
+    def add(self, available_eth: Sums, rewards: Sums, infos: dict[str, Any]) -> None:
+        """Add one slot: what was on offer before it, its rewards and its infos."""
+        outcome, net = infos["outcome"], infos["net"]
+        self.slots += 1
+        self.profit_eth += rewards
+        self.best_response_eth += infos["best_response"]
+        self.available_eth += available_eth
+        self.offered += available_eth > 0.0
+        self.bids += infos["opportunity"] >= 0
+        self.won += outcome == WON
+        self.outbid += outcome == OUTBID
+        self.stale += outcome == STALE
+        self.bid_on_eth += net
+        self.bid_eth += net * infos["own_fraction"]
+
+    def ratios(self) -> dict[str, float]:
+        """Rates over all markets together; 0 where nothing was bid or offered."""
+        return {
+            "profit_per_slot_eth": _ratio(self.profit_eth, self.slots * self.profit_eth.size),
+            "share_of_best_response": _ratio(self.profit_eth, self.best_response_eth),
+            "share_of_available": _ratio(self.profit_eth, self.available_eth),
+            "participation": _ratio(self.bids, self.offered),
+            "win_rate": _ratio(self.won, self.bids),
+            "bid_share": _ratio(self.bid_eth, self.bid_on_eth),
+            "lost_outbid": _ratio(self.outbid, self.bids),
+            "lost_stale": _ratio(self.stale, self.bids),
+        }
+
+
+def _ratio(part: Sums, whole: Sums | float) -> float:
+    total = float(np.sum(whole))
+    return float(part.sum()) / total if total > 0.0 else 0.0

@@ -1,0 +1,129 @@
+"""Reference prices under the markets: minute closes of ETH and BTC in dollars, with the variance
+forecast known at each minute. The simulator bridges them to slots of 12 seconds.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from scipy.signal import lfilter
+
+from envs.randomness import SPLITS
+from history.prices import Bars
+from history.stochastic_volatility import stochastic_volatility_bars
+
+SLOTS_PER_MINUTE = 5
+HORIZONS_MINUTES = (5, 15, 60)
+EWMA_HALF_LIFE_MINUTES = 30.0
+VARIANCE_FLOOR = 1e-12
+# Time order: the first 70 % of the minutes are for training, then 15 % each.
+SPLIT_EDGES = (0.0, 0.7, 0.85, 1.0)
+
+
+@dataclass(frozen=True)
+class PricePaths:
+    """n minutes in one or more contiguous segments; all arrays have n rows."""
+
+    log_price: np.ndarray  # float64[n, 2], ln of ETH/USD and BTC/USD at the minute's close
+    slot_sigma: np.ndarray  # float64[n, 2], deviation of a 12 s log return after that close
+    forecast: np.ndarray  # float64[n, 3], ln realised variance of the next 5, 15, 60 minutes
+    segment: np.ndarray  # int64[n], equal within a contiguous run of minutes
+    source: str  # one line for reports
+
+    def __len__(self) -> int:
+        return self.segment.size
+
+    def starts(self, split: str, minutes: int) -> np.ndarray:
+        """Minutes int64[k] at which an episode of `minutes` can start within one segment.
+
+        Splits are consecutive parts of the time line, so that no test minute is trained on.
+        """
+        if split not in SPLITS:
+            raise ValueError(f"split {split!r}: choose one of {', '.join(SPLITS)}")
+        part = SPLITS.index(split)
+        low, high = (int(len(self) * edge) for edge in SPLIT_EDGES[part : part + 2])
+        first = np.arange(low, max(high - minutes, low))
+        starts = first[self.segment[first] == self.segment[first + minutes]]
+        if starts.size == 0:
+            raise ValueError(
+                f"price paths ({self.source}): the {split} part has no contiguous run of "
+                f"{minutes + 1} minutes; give longer paths, or shorter episodes (episode_slots)"
+            )
+        return starts.astype(np.int64)
+
+
+def _ewma_variance(returns: np.ndarray) -> np.ndarray:
+    """Exponentially weighted mean square of minute returns, known at each minute."""
+    keep = 0.5 ** (1.0 / EWMA_HALF_LIFE_MINUTES)
+    start = float(np.mean(returns[: int(EWMA_HALF_LIFE_MINUTES)] ** 2))
+    smoothed, _ = lfilter([1.0 - keep], [1.0, -keep], returns**2, zi=[keep * start])
+    return np.maximum(smoothed, VARIANCE_FLOOR)
+
+
+def price_paths(
+    eth_close: np.ndarray,
+    btc_close: np.ndarray,
+    segment: np.ndarray | None = None,
+    forecast: np.ndarray | None = None,
+    source: str = "minute closes",
+) -> PricePaths:
+    """PricePaths from minute closes float64[n] in dollars of ETH and BTC at the same minutes.
+
+    `segment` int64[n] changes where minutes are missing (default: none are). `forecast`
+    float64[n, 3] is the ln of realised variance expected at each minute's close over the next 5,
+    15 and 60 minutes; where it is missing or not finite, an EWMA of squared minute returns stands
+    in. Raises ValueError naming the argument.
+    """
+    closes = np.stack([np.asarray(eth_close, np.float64), np.asarray(btc_close, np.float64)], 1)
+    minutes = closes.shape[0]
+    if minutes < 2 or not np.all(np.isfinite(closes)) or closes.min() <= 0.0:
+        raise ValueError("eth_close and btc_close: give at least 2 finite, positive prices")
+    segment = np.zeros(minutes, np.int64) if segment is None else np.asarray(segment, np.int64)
+    if segment.shape != (minutes,):
+        raise ValueError(f"segment has shape {segment.shape}: one number per minute ({minutes})")
+    log_price = np.ascontiguousarray(np.log(closes))
+    variance = np.empty((minutes, 2))
+    edges = [0, *(np.flatnonzero(np.diff(segment)) + 1).tolist(), minutes]
+    for start, stop in pairwise(edges):
+        for asset in range(2):
+            path = log_price[start:stop, asset]
+            variance[start:stop, asset] = _ewma_variance(np.diff(path, prepend=path[0]))
+    ewma = np.log(variance[:, :1] * np.array(HORIZONS_MINUTES, np.float64))
+    known = ewma if forecast is None else np.asarray(forecast, np.float64)
+    if known.shape != ewma.shape:
+        raise ValueError(f"forecast has shape {known.shape}: give float64[{minutes}, 3]")
+    return PricePaths(
+        log_price=log_price,
+        slot_sigma=np.sqrt(variance / SLOTS_PER_MINUTE),
+        forecast=np.where(np.isfinite(known), known, ewma),
+        segment=segment,
+        source=source,
+    )
+
+
+def paths_of_bars(bars: Bars, forecast: np.ndarray | None = None) -> PricePaths:
+    """PricePaths from 1-minute bars of ETHUSDT and BTCUSDT, on the minutes that both have.
+
+    `forecast` float64[len(bars.of("ETHUSDT")), 3] belongs to the ETH bars; rows that are not finite
+    (a forecaster's warm-up) fall back to the EWMA.
+    """
+    if bars.bar_minutes != 1:
+        raise ValueError(f"{bars.source}: bars of {bars.bar_minutes} minutes; give 1-minute bars")
+    eth, btc = bars.of("ETHUSDT"), bars.of("BTCUSDT")
+    minute, of_eth, of_btc = np.intersect1d(
+        eth.minute, btc.minute, assume_unique=True, return_indices=True
+    )
+    if forecast is not None and forecast.shape != (len(eth), len(HORIZONS_MINUTES)):
+        raise ValueError(f"forecast has shape {forecast.shape}: give float64[{len(eth)}, 3]")
+    return price_paths(
+        eth.ohlcv[of_eth, 3],
+        btc.ohlcv[of_btc, 3],
+        segment=np.cumsum(np.diff(minute, prepend=minute[0] - 1) != 1),
+        forecast=None if forecast is None else forecast[of_eth],
+        source=bars.source,
+    )
+
+
+def stand_in_paths(days: int = 60, seed: int = 0) -> PricePaths:
+    """The stochastic-volatility stand-in with EWMA forecasts: what runs without recorded prices."""
+    return paths_of_bars(stochastic_volatility_bars(seed, days))

@@ -1,0 +1,80 @@
+"""The single environment: the vector environment with one market, behind gymnasium.Env."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.market import MarketConfig, PricePaths
+from envs.randomness import SEED_BITS
+from envs.vector import MarketVectorEnv
+
+
+class Searcher(gymnasium.Env[NDArray[np.float32], np.int64]):
+    """One market of `envs.vector.MarketVectorEnv`, whose docstring is the specification.
+
+    The physics is that environment's with num_envs = 1; only the shapes lose their first axis and
+    the episode does not restart by itself. Lane 0 of a vector environment with the same split and
+    seed plays the same episode.
+    """
+
+    metadata = {"render_modes": []}  # noqa: RUF012
+
+    def __init__(
+        self,
+        config: MarketConfig | None = None,
+        paths: PricePaths | None = None,
+        split: str = "train",
+        seed: int = 0,
+        render_mode: str | None = None,
+    ) -> None:
+        if render_mode is not None:
+            raise ValueError(f"render_mode {render_mode!r}: nothing is drawn, leave it None")
+        self.render_mode = None
+        self._markets = MarketVectorEnv(1, config, paths, split, seed)
+        self.observation_space = self._markets.single_observation_space
+        self.action_space = self._markets.single_action_space
+        self._after_end: tuple[NDArray[np.float32], dict[str, np.ndarray]] | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Start an episode: the first with a new seed, else the next of the present seed."""
+        super().reset(seed=seed)
+        if seed is None and self._after_end is not None:
+            # The vector environment has already started the episode that follows.
+            observation = self._after_end[0]
+        else:
+            key = None if seed is None else seed % (1 << SEED_BITS)
+            observation = self._markets.reset(seed=key)[0][0]
+        self._after_end = None
+        return observation, {}
+
+    def step(
+        self, action: int | np.integer
+    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Play one slot."""
+        if self._after_end is not None:
+            raise RuntimeError("step after the end of an episode: call reset first")
+        observations, rewards, _, truncated, infos = self._markets.step(np.array([action]))
+        info = {
+            name: value[0].item() for name, value in infos.items() if not name.endswith("final_obs")
+        }
+        if truncated[0]:
+            self._after_end = observations[0], {}
+            return infos["final_obs"][0], float(rewards[0]), False, True, info
+        return observations[0], float(rewards[0]), False, False, info
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Allowed actions bool[ACTIONS] of the present observation."""
+        return self._markets.action_masks()[0]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything that the next steps depend on."""
+        return self._markets.state() | {"ended": np.array(self._after_end is not None)}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Continue exactly where `state` was taken."""
+        self._markets.set_state(state)
+        self._after_end = (state["observation"][0].copy(), {}) if state["ended"] else None

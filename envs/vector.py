@@ -1,0 +1,291 @@
+"""The market environment, N markets at once; its class docstring is the specification."""
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from envs.auctions import (
+    BEST_RESPONSE,
+    CLEARING_FRACTION,
+    NET,
+    OPPORTUNITY,
+    OUTCOME,
+    OUTCOME_COLUMNS,
+    OWN_FRACTION,
+    REGIME_NOW,
+    WON,
+)
+from envs.flow import MAX_POOLS
+from envs.market import MarketConfig, PricePaths
+from envs.paths import SLOTS_PER_MINUTE, stand_in_paths
+from envs.physics import (
+    BURNT,
+    EPISODE,
+    PRICE,
+    RIVALS,
+    SEARCHER,
+    VALIDATOR,
+    physics_of,
+    world_rows,
+)
+from envs.randomness import lane_keys
+from envs.simulator import play_slot
+from kernels.action import ACTIONS, PASS
+from kernels.market import LANES, RESERVES, new_tile
+from kernels.observation import LIMIT, SIZE
+
+_FLOAT_INFOS = {
+    "net": NET,
+    "own_fraction": OWN_FRACTION,
+    "clearing_fraction": CLEARING_FRACTION,
+    "best_response": BEST_RESPONSE,
+}
+_INT_INFOS = {"outcome": OUTCOME, "regime": REGIME_NOW, "opportunity": OPPORTUNITY}
+
+
+class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64]]):
+    """N independent markets in which a searcher bids for arbitrage bundles, one decision per slot.
+
+    One slot of 12 s: users' swaps wait in the mempool; the agent sees the public ones and the
+    arbitrages they open; it bids on one of them or passes; rivals bid; the block executes.
+
+    | action (Discrete 1 + 4 * 32) | meaning |
+    |---|---|
+    | 0 | pass |
+    | 1 + 32 k + b | bid the share kernels.action.BID_PPM[b] of the net profit of opportunity k |
+
+    Bids on an opportunity that does not exist count as passes; `action_masks()` excludes them.
+
+    | observation (Box float32[80], within +-5) | |
+    |---|---|
+    | kernels.observation.FIELDS | name, meaning, unit and scale of each entry |
+    | 8 global fields | base fee, last block's fullness, our tip, three variance forecasts, counts |
+    | 4 x 8 fields | the best pool-disjoint cycles on the overlaid reserves, best first |
+    | 8 x 5 fields | our last 8 auctions: net, own share, clearing share, won, slots since |
+
+    Hidden: private swaps, the rivals' number, rules and efficiency, and the competition regime.
+
+    | block, in this order | |
+    |---|---|
+    | public swaps | by priority fee, ties by arrival: exactly the overlay that was observed |
+    | private swaps ahead | a quarter of the private ones: they can make a plan stale |
+    | bundles | one sealed-bid first-price auction per opportunity, ties to the rival; the |
+    |  | winner's cycle runs if profit still covers gas and bid, else it is dropped at no cost |
+    | other private swaps | |
+    | informed traders | pull pools to the edge of the 0.3 % band around the reference price |
+    | after it | EIP-1559 base fee, regime, reference price (bridge between minute closes) |
+
+    | reward (float64, ETH) | |
+    |---|---|
+    | won | realised gross profit - gas - bid |
+    | otherwise | 0 |
+
+    | end | |
+    |---|---|
+    | truncated | after config.episode_slots slots; never terminated; autoreset in the same step |
+
+    | infos, arrays [N] per step | |
+    |---|---|
+    | net, own_fraction, clearing_fraction | of the opportunity bid on; 0 after a pass |
+    | won, outcome | outcome: 0 passed, 1 won, 2 outbid, 3 stale (dropped because the pools moved) |
+    | opportunity | k, -1 after a pass |
+    | best_response | what the best bid of the grid would have earned after the fact, ETH |
+    | regime | hidden state, for reference policies only |
+    | final_obs, _final_obs | last observations of the episodes that ended, and which ended |
+
+    | argument | |
+    |---|---|
+    | num_envs | N, any number of at least 1 |
+    | config | envs.market.MarketConfig: every parameter of users, traders, gas and rivals |
+    | paths | envs.market.PricePaths; default: 60 days of stochastic-volatility stand-in |
+    | split | train, validation or test: disjoint randomness and disjoint parts of the paths |
+    | seed | first seed, below 2^32; `reset(seed=...)` starts again with another |
+
+    Episode j of lane i depends only on (split, seed, i, j), the configuration and the paths, not on
+    N. `state()` and `set_state()` restore exactly. `wealth()` gives each party's gain.
+    """
+
+    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
+
+    def __init__(
+        self,
+        num_envs: int,
+        config: MarketConfig | None = None,
+        paths: PricePaths | None = None,
+        split: str = "train",
+        seed: int = 0,
+    ) -> None:
+        if num_envs < 1:
+            raise ValueError(f"num_envs is {num_envs}: at least one market")
+        self.config = config or MarketConfig()
+        self.paths = paths or stand_in_paths()
+        self.split = split
+        self.num_envs = int(num_envs)
+        self.single_observation_space = spaces.Box(-LIMIT, LIMIT, (SIZE,), np.float32)
+        self.single_action_space = spaces.Discrete(ACTIONS)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        graph = self.config.graph
+        if graph.token0.size > MAX_POOLS:
+            raise ValueError(f"token0 has {graph.token0.size} pools: at most {MAX_POOLS}")
+        self._physics = physics_of(self.config, graph)
+        minutes = -(-self.config.episode_slots // SLOTS_PER_MINUTE) + 1
+        self._starts = self.paths.starts(split, minutes)
+        self._allocate(graph)
+        self._seed_lanes(seed)
+
+    def _allocate(self, graph: Any) -> None:
+        """Tiles are whole, so the last one may hold lanes that are simulated but not shown."""
+        count = -(-self.num_envs // LANES)
+        lanes = count * LANES
+        rows = self._physics.world + world_rows(len(self.config.symbols))
+        self._tiles = np.zeros((count, rows, LANES))
+        self._tiles[:, : self._physics.world] = new_tile(graph, LANES)
+        self._observation = np.zeros((lanes, SIZE), np.float32)
+        self._masks = np.zeros((lanes, ACTIONS), np.bool_)
+        self._actions = np.zeros(lanes, np.int64)
+        self._reward = np.zeros(lanes)
+        self._truncated = np.zeros(lanes, np.bool_)
+        self._outcome = np.zeros((lanes, OUTCOME_COLUMNS))
+        self._final = np.zeros((lanes, SIZE), np.float32)
+
+    def _seed_lanes(self, seed: int) -> None:
+        self._np_random_seed = int(seed)
+        self._lane_keys = lane_keys(self.split, int(seed), self._reward.size)
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Start an episode in every market: observations float32[N, SIZE] and empty infos.
+
+        With a seed (below 2^32) the lanes start from their episode 0; without, from their next.
+        """
+        if isinstance(seed, list):
+            raise ValueError("seed is a list: lanes are keyed by one seed and their index")
+        episode = self._tiles[:, self._physics.world + EPISODE]
+        if seed is None:
+            episode += 1.0 if self._started() else 0.0
+        else:
+            self._seed_lanes(seed)
+            episode[:] = 0.0
+        self._play(restart=True)
+        return self._observation[: self.num_envs].copy(), {}
+
+    def _started(self) -> bool:
+        """An episode has been started before: reserves are never 0 in one."""
+        return bool(self._tiles[0, RESERVES, 0] > 0.0)
+
+    def step(
+        self, actions: NDArray[np.int64]
+    ) -> tuple[
+        NDArray[np.float32],
+        NDArray[np.float64],
+        NDArray[np.bool_],
+        NDArray[np.bool_],
+        dict[str, Any],
+    ]:
+        """Play one slot in every market; see the class docstring."""
+        if not self._started():
+            raise RuntimeError("step before reset: call reset first")
+        n = self.num_envs
+        self._actions[:n] = actions
+        self._actions[n:] = PASS
+        self._play(restart=False)
+        truncated = self._truncated[:n].copy()
+        infos = self._infos(truncated)
+        return (
+            self._observation[:n].copy(),
+            self._reward[:n].copy(),
+            np.zeros(n, np.bool_),
+            truncated,
+            infos,
+        )
+
+    def _play(self, restart: bool) -> None:
+        play_slot(
+            self._physics,
+            self.paths.log_price,
+            self.paths.slot_sigma,
+            self.paths.forecast,
+            self._starts,
+            self._tiles,
+            self._lane_keys,
+            restart,
+            self._actions,
+            self._observation,
+            self._masks,
+            self._reward,
+            self._truncated,
+            self._outcome,
+            self._final,
+        )
+
+    def _infos(self, truncated: NDArray[np.bool_]) -> dict[str, Any]:
+        outcome = self._outcome[: self.num_envs]
+        infos: dict[str, Any] = {
+            name: outcome[:, column].copy() for name, column in _FLOAT_INFOS.items()
+        }
+        for name, column in _INT_INFOS.items():
+            infos[name] = outcome[:, column].astype(np.int64)
+        infos["won"] = infos["outcome"] == WON
+        if truncated.any():
+            infos["final_obs"] = self._final[: self.num_envs].copy()
+            infos["_final_obs"] = truncated.copy()
+        return infos
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Allowed actions bool[N, ACTIONS] of the present observations."""
+        return self._masks[: self.num_envs].copy()
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything that the next steps depend on, besides configuration, paths and split."""
+        return {
+            "tiles": self._tiles.copy(),
+            "observation": self._observation.copy(),
+            "masks": self._masks.copy(),
+            "seed": np.array(self._np_random_seed, np.int64),
+        }
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Continue exactly where `state` was taken, in an environment of the same arguments."""
+        for name in ("tiles", "observation", "masks"):
+            mine, given = getattr(self, f"_{name}"), state[name]
+            if mine.shape != given.shape or mine.dtype != given.dtype:
+                raise ValueError(
+                    f"state {name} is {given.dtype}{given.shape}, here {mine.dtype}{mine.shape}: "
+                    "restore into an environment with the same num_envs and config"
+                )
+            mine[:] = given
+        self._seed_lanes(int(state["seed"]))
+
+    def wealth(self) -> dict[str, NDArray[np.float64]]:
+        """Gain of each party since the episode's start, ETH at present reference prices.
+
+        float64[N] by party: searcher, rivals, validator, burnt, users, informed,
+        liquidity_providers. They sum to zero up to rounding.
+        """
+        tiles, world, tokens = self._tiles, self._physics.world, len(self.config.symbols)
+        books = tiles[:, world + PRICE : world + PRICE + 4 * tokens]
+        price, users, informed, initial = np.split(books, 4, axis=1)
+        pools = self._physics.token0.size
+        held = np.zeros_like(initial)
+        for row, token in enumerate(np.concatenate([self._physics.token0, self._physics.token1])):
+            held[:, token] += tiles[:, RESERVES + row]
+        assert row + 1 == 2 * pools
+        gains = {
+            name: tiles[:, world + row]
+            for name, row in (
+                ("searcher", SEARCHER),
+                ("rivals", RIVALS),
+                ("validator", VALIDATOR),
+                ("burnt", BURNT),
+            )
+        }
+        gains["users"] = (users * price).sum(axis=1)
+        gains["informed"] = (informed * price).sum(axis=1)
+        gains["liquidity_providers"] = ((held - initial) * price).sum(axis=1)
+        return {name: gain.reshape(-1)[: self.num_envs].copy() for name, gain in gains.items()}

@@ -1,0 +1,247 @@
+"""Optimal routing through many pools at once, by dual decomposition.
+
+Maximise U(Psi) over the net flow Psi = sum_i A_i (Lambda_i - Delta_i), where every pool keeps its
+trading function; the dual asks each pool alone for its best trade at token prices nu (Angeris,
+Chitra, Evans, Boyd, "Optimal Routing for Constant Function Market Makers"). Floats only: the answer
+ranks and splits baskets of opportunities, and integers decide afterwards. Nothing else in this
+folder imports it, or scipy.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+
+from kernels.routing_pools import Floats, PoolSet, SumPools, Trade
+
+# scipy's L-BFGS-B stops on the smaller of these; both are below what doubles resolve here.
+VALUE_TOLERANCE = 1e-16
+GRADIENT_TOLERANCE = 1e-13
+MEMORY = 20
+MAX_ITERATIONS = 5_000
+# Restarts forget the curvature of regimes (pools traded or not) that were left behind.
+MAX_RESTARTS = 20
+# Proximal steps for pools with constant prices, as a share of the problem's value.
+MAX_PROXIMAL_STEPS = 60
+PROXIMAL_WEIGHT = 0.1
+SMALLEST_PRICE = 1.5e-8
+
+
+@dataclass(frozen=True)
+class LinearNonnegative:
+    """Maximise prices @ Psi with Psi >= 0: arbitrage, valued at outside prices [n] >= 0."""
+
+    prices: Floats
+
+
+@dataclass(frozen=True)
+class BasketLiquidation:
+    """Sell all of `basket` [n] and maximise what comes out in token `target`."""
+
+    target: int
+    basket: Floats
+
+
+Objective = LinearNonnegative | BasketLiquidation
+
+
+@dataclass(frozen=True)
+class Route:
+    """The best trades found, with their certificate.
+
+    `value` is what the trades earn and `bound` what no trades can pass (weak duality), both in the
+    unit of the objective; `shortfall` [n] is how far each token misses its constraint, in token
+    units, and is rounding only; `trades` holds one Trade per pool set.
+    """
+
+    value: float
+    bound: float
+    prices: Floats
+    net_flow: Floats
+    shortfall: Floats
+    trades: list[Trade]
+    iterations: int
+
+    @property
+    def gap(self) -> float:
+        """What better trades could at most add to the value, shortfall priced in."""
+        return self.bound - self.value + float(self.prices @ self.shortfall)
+
+
+def route(pools: Sequence[PoolSet], tokens: int, objective: Objective) -> Route:
+    """Solve one routing problem over `tokens` tokens; raises ValueError on bad input.
+
+    Pools with constant prices make the dual kink where its optimum often lies: their fills are
+    found by proximal steps, each of which is a smooth problem, and converge to the exact split.
+    """
+    problem = _Problem(pools, tokens, objective)
+    prices, iterations = problem.minimise(problem.start)
+    for _ in range(MAX_PROXIMAL_STEPS if problem.sum_pools else 0):
+        moved = problem.advance_fills(prices)
+        prices, more = problem.minimise(prices)
+        iterations += more
+        if moved <= 1e-12:
+            break
+    return problem.result(prices, iterations)
+
+
+def route_above_cost(
+    pools: Sequence[PoolSet], tokens: int, objective: Objective, cost: float
+) -> tuple[Route, list[Floats]]:
+    """Route, then leave out pools whose own gain at the dual prices is below `cost`; repeat.
+
+    A fixed cost per pool (gas) makes the problem combinatorial: this is the usual heuristic. It
+    returns the route and, per pool set, which of its pools were kept.
+    """
+    kept = [np.arange(pool_set.count) for pool_set in pools]
+    while True:
+        chosen = [pool_set.select(index) for pool_set, index in zip(pools, kept, strict=True)]
+        found = route(chosen, tokens, objective)
+        smaller = []
+        for pool_set, trade, index in zip(chosen, found.trades, kept, strict=True):
+            gain = trade.gain(found.prices[pool_set.tokens])
+            smaller.append(index[gain >= cost])
+        if all(len(a) == len(b) for a, b in zip(kept, smaller, strict=True)):
+            return found, kept
+        kept = smaller
+
+
+class _Problem:
+    """One routing problem in scaled prices y = nu / scale, so that all variables are near 1."""
+
+    def __init__(self, pools: Sequence[PoolSet], tokens: int, objective: Objective) -> None:
+        self.pools = list(pools)
+        self.tokens = tokens
+        self.objective = objective
+        self.sum_pools = [pool_set for pool_set in pools if isinstance(pool_set, SumPools)]
+        self.fills = [np.zeros((pool_set.count, 2)) for pool_set in self.sum_pools]
+        for index, pool_set in enumerate(self.pools):
+            if pool_set.count and not 0 <= pool_set.tokens.min() <= pool_set.tokens.max() < tokens:
+                raise ValueError(f"pools[{index}].tokens: expected numbers from 0 to {tokens - 1}")
+        self.scale, lowest, self.linear = self._constraints()
+        self.lowest = lowest / self.scale
+        self.start = np.maximum(self.scale, lowest)
+        liquidity = sum(pool_set.liquidity(self.scale) for pool_set in self.pools)
+        self.value_scale = max(self._dual(self.start, smooth=False)[0], 1e-7 * liquidity, 1e-300)
+
+    def _constraints(self) -> tuple[Floats, Floats, Floats]:
+        """Price scale, least prices, and the basket that the dual values linearly."""
+        tokens, objective = self.tokens, self.objective
+        known = np.zeros(tokens)
+        if isinstance(objective, LinearNonnegative):
+            prices = np.asarray(objective.prices, np.float64)
+            if prices.shape != (tokens,) or not np.all(prices >= 0) or not np.any(prices > 0):
+                raise ValueError(f"prices: expected {tokens} numbers >= 0, not all 0; got {prices}")
+            scale = _reference_prices(self.pools, prices)
+            scale[scale == 0] = prices.max()
+            return scale, np.maximum(prices, SMALLEST_PRICE * scale), np.zeros(tokens)
+        basket = np.asarray(objective.basket, np.float64)
+        if basket.shape != (tokens,) or not np.all(basket >= 0):
+            raise ValueError(f"basket: expected {tokens} numbers >= 0; got {basket}")
+        if not 0 <= objective.target < tokens:
+            raise ValueError(f"target {objective.target}: expected 0 to {tokens - 1}")
+        known[objective.target] = 1.0
+        scale = _reference_prices(self.pools, known)
+        stranded = np.flatnonzero((scale == 0) & (basket > 0))
+        if len(stranded):
+            raise ValueError(
+                f"basket[{stranded[0]}]: no pools lead from this token to token {objective.target}"
+            )
+        scale[scale == 0] = 1.0
+        lowest = SMALLEST_PRICE * scale
+        lowest[objective.target] = 1.0
+        linear = basket.copy()
+        linear[objective.target] = 0.0
+        return scale, lowest, linear
+
+    def _dual(self, prices: Floats, smooth: bool) -> tuple[float, Floats]:
+        """The dual at prices nu and its gradient: minus the net flow it would cause."""
+        value = float(self.linear @ prices)
+        flow = -self.linear
+        fills = iter(self.fills)
+        for pool_set in self.pools:
+            local = prices[pool_set.tokens]
+            if smooth and isinstance(pool_set, SumPools):
+                weight = PROXIMAL_WEIGHT * self.value_scale
+                more, trade = pool_set.proximal(local, next(fills), weight)
+                value += more
+            else:
+                trade = pool_set.trade(local)
+                value += float(trade.gain(local).sum())
+            flow = flow + trade.flow(pool_set.tokens, self.tokens)
+        return value, flow
+
+    def minimise(self, prices: Floats) -> tuple[Floats, int]:
+        """Prices that minimise the (smoothed) dual, by restarted L-BFGS-B."""
+
+        def evaluate(scaled: Floats) -> tuple[float, Floats]:
+            value, flow = self._dual(scaled * self.scale, smooth=True)
+            return value / self.value_scale, flow * self.scale / self.value_scale
+
+        scaled = np.maximum(prices / self.scale, self.lowest)
+        best, iterations = np.inf, 0
+        for _ in range(MAX_RESTARTS):
+            found = minimize(
+                evaluate,
+                scaled,
+                jac=True,
+                method="L-BFGS-B",
+                bounds=list(zip(self.lowest, [None] * self.tokens, strict=True)),
+                options={
+                    "maxcor": MEMORY,
+                    "ftol": VALUE_TOLERANCE,
+                    "gtol": GRADIENT_TOLERANCE,
+                    "maxiter": MAX_ITERATIONS,
+                    "maxfun": 2 * MAX_ITERATIONS,
+                },
+            )
+            iterations += int(found.nit)
+            if found.fun >= best - 1e-15 * max(abs(best), 1.0):
+                break
+            best, scaled = float(found.fun), found.x
+        return scaled * self.scale, iterations
+
+    def advance_fills(self, prices: Floats) -> float:
+        """Move the proximal centres to the fills at these prices; the largest move, 0 to 1."""
+        moved = 0.0
+        for index, pool_set in enumerate(self.sum_pools):
+            local = prices[pool_set.tokens]
+            weight = PROXIMAL_WEIGHT * self.value_scale
+            fills = pool_set.fills(local, self.fills[index], weight)
+            moved = max(moved, float(np.abs(fills - self.fills[index]).max(initial=0.0)))
+            self.fills[index] = fills
+        return moved
+
+    def result(self, prices: Floats, iterations: int) -> Route:
+        """Trades at these prices, their worth, and the bound the prices prove."""
+        bound, _ = self._dual(prices, smooth=False)
+        fills = iter(self.fills)
+        trades, flow = [], np.zeros(self.tokens)
+        for pool_set in self.pools:
+            if isinstance(pool_set, SumPools):
+                trade = pool_set.trade_of_fills(next(fills))
+            else:
+                trade = pool_set.trade(prices[pool_set.tokens])
+            trades.append(trade)
+            flow += trade.flow(pool_set.tokens, self.tokens)
+        shortfall = np.maximum(-flow - self.linear, 0.0)
+        if isinstance(self.objective, LinearNonnegative):
+            value = float(np.asarray(self.objective.prices) @ flow)
+        else:
+            value = float(flow[self.objective.target])
+        return Route(value, bound, prices, flow, shortfall, trades, iterations)
+
+
+def _reference_prices(pools: Sequence[PoolSet], known: Floats) -> Floats:
+    """Spread known token prices (> 0) through the pools' marginal prices; 0 where none leads."""
+    prices = np.array(known, np.float64)
+    edges = [pool_set.marginal_edges() for pool_set in pools if pool_set.count]
+    if not edges:
+        return prices
+    source, target, ratio = (np.concatenate(column) for column in zip(*edges, strict=True))
+    while True:
+        usable = (prices[source] > 0) & (prices[target] == 0)
+        if not usable.any():
+            return prices
+        prices[target[usable]] = prices[source[usable]] * ratio[usable]

@@ -1,0 +1,138 @@
+"""What a server is told: typed settings with their reasons, and the one error that ends a start.
+
+A key is never among them, only the name of the place that holds it (design: secrets are named).
+"""
+
+from __future__ import annotations
+
+import math
+import urllib.parse
+from dataclasses import dataclass, field
+from pathlib import Path
+
+GWEI = 10**9
+ETHER = 10**18
+# A node may answer with any size; a full pending transaction is at most 128 KiB on Ethereum
+# (geth's txMaxSize), which is 256 KiB of hex, and a head's logs of tracked pairs are far smaller.
+DEFAULT_MAX_FRAME_BYTES = 4 << 20
+
+
+class StartError(Exception):
+    """The server cannot start: the message names the field, its value and the remedy."""
+
+
+@dataclass
+class NodeConfig:
+    """Where blocks and pending transactions come from."""
+
+    url: str = ""
+    """Websocket address of the node (ws:// or wss://); empty: the server has no node of its own."""
+    ipc_path: str = ""
+    """Unix socket of the same node; used instead of the websocket when it is given."""
+    chain_id: int = 31337
+    """Chain that the node must serve; any other one is refused."""
+    connect_timeout_s: float = 5.0
+    """How long a connection and each start-up answer may take."""
+    request_timeout_s: float = 5.0
+    """After this an unanswered request counts as lost and the connection is renewed."""
+    max_backoff_s: float = 5.0
+    """Longest pause between two attempts to connect again."""
+    max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
+    """A longer frame ends the connection: nothing from the network may fill the memory."""
+    pool_snapshot: bool = False
+    """Ask for the whole transaction pool (txpool_content) after connecting: small pools only."""
+
+
+@dataclass
+class RiskLimits:
+    """Bounds on what may be signed; a plan outside any of them is journalled and not sent."""
+
+    max_input_wei: int = 20 * ETHER
+    """Most WETH that one plan may swap."""
+    max_bid_wei: int = ETHER
+    """Most that one plan may pay to the block's proposer."""
+    max_gas_cost_wei: int = ETHER // 50
+    """Most that one plan's gas may cost if it uses its whole gas limit."""
+    min_net_wei: int = ETHER // 100_000
+    """Least profit after gas, before the bid: smaller plans are noise."""
+    max_open: int = 4
+    """Most plans that wait for inclusion at the same time (the policy sees four opportunities)."""
+    max_loss_per_hour_wei: int = ETHER // 5
+    """Gas of failures plus negative profits within an hour that stops all sending."""
+    kill_switch: Path = Path("runs/STOP")
+    """While this file exists nothing is sent."""
+
+
+@dataclass
+class EngineConfig:
+    """How plans are priced."""
+
+    own_tip_wei: int = 1_000_000
+    """First tip of a plan, in wei per gas: far below users' tips, so that it lands after them."""
+    fee_bump_percent: float = 12.5
+    """Rise of both fees when a plan replaces one of the same nonce (nodes ask for 10 or 12.5)."""
+    gas_limit_margin: float = 1.3
+    """Gas limit over expected gas; unused gas is not charged."""
+
+
+@dataclass
+class ServeConfig:
+    """Everything `serve.py` can be told."""
+
+    node: NodeConfig = field(default_factory=NodeConfig)
+    risk: RiskLimits = field(default_factory=RiskLimits)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    policy: Path = Path("runs/latest/policy")
+    """Folder of the frozen policy."""
+    deployment: Path = Path("")
+    """JSON with the chain's tokens, pools, routers and our executor; the local chain writes it."""
+    key: str = ""
+    """Where the key is: `env:NAME`, or the path of a keystore file. Never the key itself."""
+    key_password: str = "env:SEARCHER_PASSWORD"
+    """Where the password of a keystore file is: `env:NAME`."""
+    dry_run: bool = True
+    """Decide, sign and journal, but send nothing."""
+    state_dir: Path = Path("runs/state")
+    """Folder of the journals (one file per chain, executor and account)."""
+    bars: Path = Path("")
+    """Bar file (Parquet or CSV) that warms up the volatility forecast; empty: none."""
+    duration: float = 0.0
+    """Seconds to serve; 0: until interrupted."""
+    report: Path = Path("")
+    """Where the summary goes; empty: next to the journal."""
+    local_chain: Path = Path("")
+    """Configuration of the local chain that is started when `node.url` is empty."""
+
+
+def check(config: ServeConfig) -> None:
+    """Raise StartError for a value that has the right type and still makes no sense."""
+    node, risk, engine = config.node, config.risk, config.engine
+    for name, value, least in (
+        ("node.chain_id", node.chain_id, 1),
+        ("node.max_frame_bytes", node.max_frame_bytes, 1 << 16),
+        ("risk.max_input_wei", risk.max_input_wei, 0),
+        ("risk.max_bid_wei", risk.max_bid_wei, 0),
+        ("risk.max_gas_cost_wei", risk.max_gas_cost_wei, 0),
+        ("risk.min_net_wei", risk.min_net_wei, 1),
+        ("risk.max_open", risk.max_open, 1),
+        ("risk.max_loss_per_hour_wei", risk.max_loss_per_hour_wei, 0),
+        ("engine.own_tip_wei", engine.own_tip_wei, 0),
+        ("engine.fee_bump_percent", engine.fee_bump_percent, 12.5),
+        ("engine.gas_limit_margin", engine.gas_limit_margin, 1.0),
+        ("node.connect_timeout_s", node.connect_timeout_s, 0.1),
+        ("node.request_timeout_s", node.request_timeout_s, 0.1),
+        ("node.max_backoff_s", node.max_backoff_s, 0.0),
+        ("duration", config.duration, 0.0),
+    ):
+        if not (math.isfinite(value) and value >= least):
+            raise StartError(f"{name} is {value}: it must be a number of at least {least}")
+    if node.url:
+        scheme = urllib.parse.urlsplit(node.url).scheme
+        if scheme not in ("ws", "wss"):
+            raise StartError(
+                f"node.url is {node.url!r}: give a websocket address (ws:// or wss://)"
+            )
+    if not config.key and not config.dry_run:
+        raise StartError(
+            "key is empty: name the variable that holds it, for example env:SEARCHER_KEY"
+        )

@@ -1,0 +1,421 @@
+"""Answers every relevant pending transaction, and every head, with plans: the hot path.
+
+A frame is decoded, laid over the head's exact state with all other pending swaps, searched, shown
+to the policy, sized to the wei, checked against the limits, signed, journalled and sent, all inside
+the socket's callback. Our transactions tip less than the swaps they follow.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from live.book import Attempt, Book
+from live.bundle import Plan, cancel_transaction, plan_to_json, plan_transaction, raised
+from live.chain import Arrival, Chain
+from live.config import ETHER, ServeConfig
+from live.decode import Decoder
+from live.deployment import Deployment
+from live.events import Head, PendingTransaction, PoolLog
+from live.feed import HeadState
+from live.journal import Entry, Journal, Outcome
+from live.mempool import Mempool
+from live.metrics import Metrics
+from live.outcomes import FILTERED, GAS
+from live.planner import Choice, Fees, Planner, Quote
+from live.relays import PublicPool
+from live.risk import LossWindow, refusal
+from live.rpc import Answer
+from live.settlement import Settlement
+from live.signer import SignedTransaction, Signer
+
+LOG = logging.getLogger(__name__)
+KEPT_SEEN = 8192  # pending swaps remembered after they left the pool
+HEAD = "head"
+REFUSED_BY_NODE = "refused_by_node"
+
+
+class Engine:
+    """Receives events from the feed; owns what happens between them."""
+
+    def __init__(
+        self,
+        config: ServeConfig,
+        deployment: Deployment,
+        signer: Signer,
+        chain: Chain,
+        mempool: Mempool,
+        planner: Planner,
+        book: Book,
+        journal: Journal,
+        losses: LossWindow,
+        relay: PublicPool,
+        metrics: Metrics,
+        on_quiet: Callable[[HeadState], None],
+    ) -> None:
+        self._config = config
+        self._deployment = deployment
+        self._signer = signer
+        self._decoder = Decoder(deployment)
+        self.chain, self.mempool, self.planner, self.book = chain, mempool, planner, book
+        self._journal = journal
+        self._losses = losses
+        self._relay = relay
+        self.metrics = metrics
+        self._on_quiet = on_quiet
+        self.settlement = Settlement(deployment, book, journal, metrics, losses, planner.record)
+        self.deciding = True
+        """False while the server winds down: states are followed, nothing is decided."""
+        self._ready = False
+        self._newest_head = ""
+        self._executor_weth_wei = 0
+        self._start_weth_wei: int | None = None
+        self._lost: set[tuple[int, str]] = set()
+        self._offered: set[int] = set()
+
+    # ---------------------------------------------------------------- events
+    def open_hashes(self) -> list[str]:
+        """Our transactions whose receipts are wanted."""
+        return self.book.hashes()
+
+    def on_new_head(self, head: Head) -> None:
+        """A header arrived: nothing is decided until its state is complete."""
+        self._ready = False
+        self._newest_head = head.hash
+
+    def on_disconnected(self) -> None:
+        """The connection is gone, and with it our picture of the transaction pool."""
+        self._ready = False
+        self.mempool.clear()
+
+    def on_removed(self, log: PoolLog) -> None:
+        """A log's block left the chain: take back all of it; the next head comes on top."""
+        undone = self.chain.rewind_before(log.block_hash)
+        if undone:
+            self._ready = False
+            self.metrics.reorgs_handled += 1
+            self.settlement.on_blocks_undone(undone)
+
+    def on_pending(self, transaction: PendingTransaction) -> None:
+        """A transaction waits for inclusion: if it moves tracked pools, look again at once."""
+        self.metrics.pending_seen += 1
+        if transaction.sender == self._signer.address:
+            return
+        decoded = self._decoder.decode(transaction)
+        if decoded.swap is None and not decoded.unclear:
+            changed = self.mempool.replace_untracked(transaction)
+        else:
+            self.metrics.pending_relevant += 1
+            self._remember(transaction.hash)
+            changed = self.mempool.add(transaction, decoded, self.planner.block) or frozenset()
+        if changed and self._ready:
+            now = time.perf_counter_ns()
+            self.metrics.time("decode", now - transaction.received_ns)
+            self._evaluate(changed, transaction.hash, transaction.received_ns)
+
+    def on_state(self, state: HeadState) -> None:
+        """The complete state of a block: follow the chain, settle, and decide for the next one."""
+        if not self._follow(state):
+            return
+        head = state.head
+        self.settlement.on_state(state)
+        self._check_balance(state)
+        self.mempool.on_block(head.number, state.transaction_hashes)
+        self.planner.start_slot(head)
+        self._lost.clear()
+        self._offered.clear()
+        self._ready = head.hash == self._newest_head
+        if self._ready:
+            self.metrics.time("head_to_state", state.complete_ns - head.received_ns)
+            self._evaluate(None, HEAD, head.received_ns)
+        self._journal.checkpoint_if_due()
+        gc.collect(1)
+        self._on_quiet(state)
+
+    def _follow(self, state: HeadState) -> bool:
+        """Move the chain to this block; False when it is not new."""
+        chain, metrics, head = self.chain, self.metrics, state.head
+        arrival = chain.arrival(head)
+        if arrival is Arrival.KNOWN:
+            self._ready = head.hash == self._newest_head
+            return False
+        metrics.heads += 1
+        if arrival is Arrival.GAP:
+            known = chain.block_hashes()
+            if known:
+                LOG.warning("block %d does not follow ours: reading all reserves", head.number)
+                if head.number <= chain.head.number:
+                    metrics.reorgs_handled += 1
+                    self.settlement.on_blocks_undone(known)
+                self.mempool.clear()
+            chain.reset(head, state.reserves)
+            return True
+        if arrival is Arrival.REORG:
+            metrics.reorgs_handled += 1
+            self.settlement.on_blocks_undone(chain.rewind_to(head.parent_hash))
+        for pool in chain.extend(head, state.logs):
+            metrics.unknown_events += 1
+            address = self._deployment.pool_address[pool].hex()
+            LOG.error("pool 0x%s emitted an unknown event: not traded any more", address)
+        metrics.states_compared += 1
+        for pool in chain.compare(state.reserves):
+            metrics.state_mismatches += 1
+            address = self._deployment.pool_address[pool].hex()
+            LOG.error("pool 0x%s differs from the contract at block %d", address, head.number)
+        return True
+
+    def _check_balance(self, state: HeadState) -> None:
+        """What the executor holds must have changed by exactly what our plans realised."""
+        self._executor_weth_wei = state.executor_weth_wei
+        if self._start_weth_wei is None:
+            self._start_weth_wei = state.executor_weth_wei
+        change = state.executor_weth_wei - self._start_weth_wei
+        self.metrics.executor_balance_change_wei = change
+        if change != self.metrics.realised_profit_wei:
+            self.metrics.balance_mismatches += 1
+            LOG.error(
+                "the executor's WETH changed by %d wei, our plans account for %d",
+                *(change, self.metrics.realised_profit_wei),
+            )
+
+    def _remember(self, hash_: str) -> None:
+        seen = self.settlement.seen_swaps
+        seen[hash_] = None
+        if len(seen) > KEPT_SEEN:
+            del seen[next(iter(seen))]
+
+    # ---------------------------------------------------------------- deciding
+    def _evaluate(self, changed: frozenset[int] | None, trigger: str, received_ns: int) -> None:
+        """Decide on the present picture; `changed` pools void our plans on them (None: all)."""
+        if not self.deciding:
+            return
+        planner, started = self.planner, time.perf_counter_ns()
+        blocked = self.chain.quarantined.copy()
+        void = []
+        for attempt in self.book.plans_for(planner.block):
+            if changed is None or not attempt.pools.isdisjoint(changed):
+                void.append(attempt)
+            else:
+                blocked[list(attempt.pools)] = True
+        planner.overlay(blocked)
+        self.metrics.time("overlay", time.perf_counter_ns() - started)
+        look = True
+        while True:
+            if look and not self._look(blocked):
+                break
+            decided = time.perf_counter_ns()
+            choice = planner.decide()
+            self.metrics.time("policy", time.perf_counter_ns() - decided)
+            self.metrics.decisions += 1
+            if choice is None:
+                self._journal.record(self._entry(trigger, None, "pass", "pass", {}))
+                break
+            attempt = self._pursue(choice, void, trigger, received_ns)
+            look = attempt is not None
+            if attempt is None:
+                planner.forbid(choice.k)
+            else:
+                void = [other for other in void if other.nonce != attempt.nonce]
+                blocked[list(attempt.pools)] = True
+        for attempt in void:
+            self._keep_or_cancel(attempt, blocked, trigger)
+
+    def _look(self, blocked: np.ndarray) -> bool:
+        started = time.perf_counter_ns()
+        found = self.planner.look(blocked)
+        self.metrics.time("find", time.perf_counter_ns() - started)
+        for cycle in self.planner.found():
+            if cycle not in self._offered:
+                self._offered.add(cycle)
+                self.metrics.opportunities += 1
+        return found
+
+    def _pursue(
+        self, choice: Choice, void: list[Attempt], trigger: str, received_ns: int
+    ) -> Attempt | None:
+        """Price, check, sign, journal and send one choice; None when it must not be sent."""
+        planner, metrics = self.planner, self.metrics
+        started = time.perf_counter_ns()
+        most = min(self._config.risk.max_input_wei, self._executor_weth_wei)
+        quote = planner.quote(choice.cycle, most)
+        if quote is None:
+            self._refuse(trigger, choice, None, GAS, GAS)
+            return None
+        pools = frozenset(quote.pools)
+        place = self._place(pools, void)
+        if place is None:
+            self._refuse(trigger, choice, None, "behind_targets", FILTERED)
+            return None
+        nonce, fees, replaced = place
+        plan = planner.price(quote, choice.bid_ppm, fees)
+        waiting = self.book.plans_for(planner.block)
+        others = sum(attempt.nonce != nonce for attempt in waiting)
+        verdict = (
+            GAS if plan.net_wei <= 0 else refusal(plan, self._config.risk, others, self._losses)
+        )
+        if verdict:
+            self._refuse(trigger, choice, plan, verdict, GAS if verdict == GAS else FILTERED)
+            return None
+        priced = time.perf_counter_ns()
+        metrics.time("refine", priced - started)
+        transaction = plan_transaction(
+            plan, self._deployment.chain_id, nonce, self._deployment.executor
+        )
+        signed = self._signer.sign(transaction)
+        now = time.perf_counter_ns()
+        metrics.time("sign", now - priced)
+        metrics.time("head_to_signed" if trigger == HEAD else "frame_to_signed", now - received_ns)
+        attempt = self._attempt(signed, nonce, fees, plan, quote, choice)
+        timings = {"price": priced - started, "sign": now - priced, "signed": now - received_ns}
+        self._send(attempt, signed, replaced, self._entry(trigger, choice, "send", "plan", timings))
+        if trigger != HEAD:
+            metrics.time("frame_to_sent", time.perf_counter_ns() - received_ns)
+        metrics.plans += 1
+        return attempt
+
+    def _place(
+        self, pools: frozenset[int], void: list[Attempt]
+    ) -> tuple[int, Fees, Attempt | None] | None:
+        """Nonce and fees that keep a plan behind its targets; None when no fees do.
+
+        A void plan on the same pools must be replaced, for it would run too; an attempt whose block
+        has passed should be, for it would only cost gas.
+        """
+        planner = self.planner
+        same = [attempt for attempt in void if not attempt.pools.isdisjoint(pools)]
+        for attempt in same[:1] or self.book.stale(planner.block):
+            fees = self._raised(attempt)
+            if planner.lands_after_targets(pools, fees):
+                return attempt.nonce, fees, attempt
+        fees = planner.own_fees()
+        if same or not planner.lands_after_targets(pools, fees):
+            return None
+        return self.book.fresh_nonce(), fees, None
+
+    def _raised(self, attempt: Attempt) -> Fees:
+        """Fees at which nodes accept a replacement of `attempt`, enough for the next block too."""
+        percent = self._config.engine.fee_bump_percent
+        tip = raised(attempt.max_priority_fee_wei, percent)
+        cap = raised(attempt.max_fee_wei, percent)
+        return Fees(max(cap, self.planner.base_fee_wei + tip), tip)
+
+    def _keep_or_cancel(self, attempt: Attempt, blocked: np.ndarray, trigger: str) -> None:
+        """A void plan that nothing replaced: keep it if it still runs as signed, else cancel."""
+        plan = attempt.plan
+        assert plan is not None
+        fees = Fees(attempt.max_fee_wei, attempt.max_priority_fee_wei)
+        if (
+            not blocked[list(attempt.pools)].any()
+            and self.planner.still_runs(plan)
+            and self.planner.lands_after_targets(attempt.pools, fees)
+        ):
+            attempt.targets = self.planner.targets(attempt.pools)
+            attempt.head_hash = self.chain.head.hash
+            return
+        fees = self._raised(attempt)
+        account, chain_id = self._signer.address, self._deployment.chain_id
+        signed = self._signer.sign(cancel_transaction(chain_id, attempt.nonce, account, *fees))
+        cancel = self._attempt(signed, attempt.nonce, fees, None, None, None)
+        self._send(cancel, signed, attempt, self._entry(trigger, None, "cancel", "cancel", {}))
+        self.metrics.cancellations += 1
+
+    # ---------------------------------------------------------------- sending
+    def _attempt(
+        self,
+        signed: SignedTransaction,
+        nonce: int,
+        fees: Fees,
+        plan: Plan | None,
+        quote: Quote | None,
+        choice: Choice | None,
+    ) -> Attempt:
+        pools = frozenset(quote.pools) if quote is not None else frozenset[int]()
+        net_wei = plan.net_wei if plan is not None else 0
+        return Attempt(
+            tx_hash=signed.hash,
+            nonce=nonce,
+            plan=plan,
+            pools=pools,
+            targets=self.planner.targets(pools),
+            head_hash=self.chain.head.hash,
+            max_fee_wei=fees.max_fee_wei,
+            max_priority_fee_wei=fees.max_priority_fee_wei,
+            value_eth=net_wei / ETHER,
+            fraction=choice.bid_ppm / 1e6 if choice is not None else 0.0,
+        )
+
+    def _send(
+        self, attempt: Attempt, signed: SignedTransaction, replaced: Attempt | None, entry: Entry
+    ) -> None:
+        """Journal, then send: what was sent is always known. A dry run stops in between."""
+        dry, plan = self._config.dry_run, attempt.plan
+        started = time.perf_counter_ns()
+        recorded = self._journal.record(
+            entry._replace(
+                plan=None if plan is None else plan_to_json(plan),
+                verdict="dry_run" if dry else entry.verdict,
+                nonce=attempt.nonce,
+                tx_hash=None if dry else signed.hash,
+                raw=None if dry else signed.raw,
+                replaces=None if replaced is None else replaced.tx_hash,
+                target_block=self.planner.block,
+                max_fee_wei=attempt.max_fee_wei,
+                max_priority_fee_wei=attempt.max_priority_fee_wei,
+                expected_wei=0 if plan is None else plan.executor_profit_wei,
+                sent=not dry,
+            )
+        )
+        journalled = time.perf_counter_ns()
+        self.metrics.time("journal", journalled - started)
+        if dry or not recorded:
+            return
+        self.book.add(attempt)
+        self._relay.submit(signed, lambda answer: self._on_submitted(attempt, answer))
+        self.metrics.time("submit", time.perf_counter_ns() - journalled)
+        self.metrics.bundles_sent += plan is not None
+        self.metrics.replacements += replaced is not None and plan is not None
+
+    def _on_submitted(self, attempt: Attempt, answer: Answer) -> None:
+        """The node took it, refused it, or was gone: only a refusal proves that it is not out."""
+        if not answer.refused:
+            return
+        LOG.warning("nonce %d refused: %s", attempt.nonce, answer.fault)
+        self.book.drop(attempt)
+        self._journal.settle(attempt.tx_hash, Outcome("lost", REFUSED_BY_NODE))
+        self.metrics.refused += 1
+
+    def _refuse(
+        self, trigger: str, choice: Choice, plan: Plan | None, verdict: str, reason: str
+    ) -> None:
+        """Journal a choice that is not sent; its loss is counted once per block and cycle."""
+        text = None if plan is None else plan_to_json(plan)
+        self._journal.record(self._entry(trigger, choice, verdict, "plan", {})._replace(plan=text))
+        key = (choice.cycle, reason)
+        if key not in self._lost:
+            self._lost.add(key)
+            self.metrics.lost_by_reason[reason] += 1
+
+    def _entry(
+        self,
+        trigger: str,
+        choice: Choice | None,
+        verdict: str,
+        kind: str,
+        timings_ns: dict[str, int],
+    ) -> Entry:
+        return Entry(
+            head_number=self.chain.head.number,
+            head_hash=self.chain.head.hash,
+            trigger=trigger,
+            observation=None if kind == "cancel" else self.planner.observation.tobytes(),
+            action=None if kind == "cancel" else (0 if choice is None else choice.action),
+            plan=None,
+            verdict=verdict,
+            timings_ns=json.dumps(timings_ns),
+            kind=kind,
+        )

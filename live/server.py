@@ -1,0 +1,353 @@
+"""A server from its configuration to its report: checks everything, recovers what an earlier run
+left open, warms up, subscribes, serves, and closes the books.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import uvloop
+
+from live import wire
+from live.book import Book
+from live.chain import Chain
+from live.config import ServeConfig, StartError, check
+from live.decode import Decoder
+from live.deployment import Deployment, load_deployment
+from live.engine import Engine
+from live.events import PendingTransaction
+from live.feed import Feed, HeadState
+from live.journal import Journal, journal_path
+from live.mempool import Mempool
+from live.metrics import Metrics
+from live.planner import Planner, warm_up
+from live.relays import PublicPool
+from live.risk import LossWindow
+from live.rpc import Node, NodeError
+from live.signer import Signer, load_key
+from live.state_call import read_state, state_program
+from live.transport import scan_message
+from live.volatility import Volatility, WarmUpBars, dollar_pool
+from models.frozen import (
+    FrozenForecaster,
+    FrozenPolicy,
+    PolicyError,
+    load,
+    load_forecaster,
+)
+
+LOG = logging.getLogger(__name__)
+FIRST_STATE_TIMEOUT_S = 30.0
+# After the end nothing is decided any more, but what waits may still be included.
+DRAIN_SLOTS = 3.0
+
+
+class Policy(NamedTuple):
+    """A frozen policy folder, loaded and verified."""
+
+    policy: FrozenPolicy
+    forecaster: FrozenForecaster
+
+
+def load_policy(folder: Path) -> Policy:
+    """Load the folder that train.py wrote; StartError when it must not be used."""
+    try:
+        return Policy(load(folder), load_forecaster(folder))
+    except PolicyError as error:
+        raise StartError(str(error)) from error
+
+
+class Server:
+    """Everything that serves, put together; `serve` runs it."""
+
+    def __init__(
+        self,
+        config: ServeConfig,
+        deployment: Deployment,
+        policy: Policy,
+        signer: Signer,
+        node: Node,
+        journal: Journal,
+        on_quiet: Callable[[Server], None],
+    ) -> None:
+        self.config = config
+        self.deployment = deployment
+        self.signer = signer
+        self.node = node
+        self.journal = journal
+        bar_minutes = int(policy.policy.manifest["volatility"]["bar_minutes"])
+        self.volatility = Volatility(policy.forecaster, bar_minutes)
+        self.metrics = Metrics()
+        self.started = time.monotonic()
+        self.warm_up_s = 0.0
+        self._dollar_pool = dollar_pool(deployment)
+        self._show = on_quiet
+        self._first_state = asyncio.Event()
+        losses = LossWindow()
+        for age_s, loss_wei in sorted(journal.recent_losses_wei(), reverse=True):
+            losses.add(loss_wei, age_s)
+        chain, mempool, book = Chain(deployment), Mempool(), Book()
+        self.planner = Planner(deployment, chain, mempool, policy.policy, config.engine)
+        self.planner.set_forecast(self.volatility.log_variance)
+        self.engine = Engine(
+            config,
+            deployment,
+            signer,
+            chain,
+            mempool,
+            self.planner,
+            book,
+            journal,
+            losses,
+            PublicPool(node),
+            self.metrics,
+            self._on_quiet,
+        )
+        self.feed = Feed(node, deployment, signer.address, self.engine, config.node.pool_snapshot)
+
+    def price_usd(self) -> float:
+        """Dollars per WETH in the tracked pool, 0 without such a pool."""
+        pool = self._dollar_pool
+        if pool < 0:
+            return 0.0
+        mirror, pools = self.engine.chain.mirror, self.deployment.pools
+        pair = (float(mirror[pool]), float(mirror[pool + pools]))
+        weth, dollars = pair if self.deployment.pool_tokens[pool][0] == 0 else pair[::-1]
+        return dollars / weth if weth > 0.0 else 0.0
+
+    def _on_quiet(self, state: HeadState) -> None:
+        """After a head is done with: what may take its time."""
+        self._first_state.set()
+        self.volatility.on_head(state.head.timestamp_s, self.price_usd())
+        self.planner.set_forecast(self.volatility.log_variance)
+        self._show(self)
+
+    async def run(self, bars: WarmUpBars | None) -> None:
+        """Recover, warm up, subscribe and serve for the configured time; then close the books."""
+        self.warm_up_s = warm_up_kernels(self)
+        if bars is not None:
+            await self._warm_up_forecast(bars)
+        await self._recover()
+        gc.collect()
+        gc.freeze()
+        gc.disable()  # the engine collects after each head instead
+        try:
+            async with self._connection():
+                await self._serve()
+        finally:
+            gc.enable()
+            gc.unfreeze()
+
+    async def _warm_up_forecast(self, bars: WarmUpBars) -> None:
+        """Replay recorded bars up to the present minute, at the present price."""
+        head, _ = wire.read_block(
+            await self.node.request("eth_getBlockByNumber", "latest", False), 0
+        )
+        deployment = self.deployment
+        program = state_program(deployment.pool_address, deployment.weth, deployment.executor)
+        call = {"data": "0x" + program.hex()}
+        raw = await self.node.request("eth_call", call, {"blockHash": head.hash})
+        reserves, _ = read_state(wire.read_data(raw), deployment.pools)
+        self.engine.chain.reset(head, reserves)
+        used = self.volatility.warm_up(bars, head.timestamp_s // 60, self.price_usd())
+        self.planner.set_forecast(self.volatility.log_variance)
+        LOG.info("forecast warmed up with %d bars", used)
+
+    async def _recover(self) -> None:
+        account = "0x" + self.signer.address.hex()
+        book, request = self.engine.book, self.node.request
+        latest = await request("eth_getTransactionCount", account, "latest")
+        book.confirmed = wire.read_quantity(latest)
+        await self.engine.settlement.recover(self.node)
+        pending = wire.read_quantity(await request("eth_getTransactionCount", account, "pending"))
+        if pending > book.confirmed + len(book.attempts):
+            book.first_free = pending  # somebody else uses this account's nonces
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[None]:
+        await self.feed.start()
+        keeper = asyncio.create_task(self.node.serve(self.feed.start, self.engine.on_disconnected))
+        try:
+            yield
+        finally:
+            keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeper
+
+    async def _serve(self) -> None:
+        async with asyncio.timeout(FIRST_STATE_TIMEOUT_S):
+            await self._first_state.wait()
+        self.started = time.monotonic()
+        with contextlib.suppress(asyncio.CancelledError):
+            if self.config.duration:
+                await asyncio.sleep(self.config.duration)
+            else:
+                await asyncio.Event().wait()
+        await self._drain()
+
+    async def _drain(self) -> None:
+        """Decide nothing more; wait for what may still be included, then note what is lost."""
+        self.engine.deciding = False
+        block = self.planner.block
+        deadline = time.monotonic() + DRAIN_SLOTS * self.deployment.slot_s
+        while self.engine.book.plans_for(block) and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        with contextlib.suppress(NodeError, *wire.Malformed):
+            await self.engine.settlement.finish(self.node)
+
+    def report(self) -> dict[str, Any]:
+        """The summary: keys fixed in the design, then what else is worth knowing."""
+        m, latency = self.metrics, self.metrics.latency
+        return {
+            "chain_id": self.deployment.chain_id,
+            "seconds": round(time.monotonic() - self.started, 3),
+            "heads": m.heads,
+            "pending_seen": m.pending_seen,
+            "opportunities": m.opportunities,
+            "decisions": m.decisions,
+            "bundles_sent": m.bundles_sent,
+            "included": m.included,
+            "failed": m.failed,
+            "realised_profit_wei": m.realised_profit_wei,
+            "expected_profit_wei": m.expected_profit_wei,
+            "gas_spent_wei": m.gas_spent_wei,
+            "lost_by_reason": dict(m.lost_by_reason),
+            "latency_us": {
+                "frame_to_signed": latency["frame_to_signed"].summary_us(),
+                **{stage: values.summary_us() for stage, values in latency.items()},
+            },
+            "state_mismatches": m.state_mismatches,
+            "reorgs_handled": m.reorgs_handled,
+            "reconnects": self.node.reconnects,
+            "dry_run": self.config.dry_run,
+            "pending_relevant": m.pending_relevant,
+            "states_compared": m.states_compared,
+            "replacements": m.replacements,
+            "cancellations": m.cancellations,
+            "refused_by_node": m.refused,
+            "unchallenged": m.unchallenged,
+            "unchallenged_violations": m.unchallenged_violations,
+            "bids_paid_wei": m.bids_paid_wei,
+            "executor": "0x" + self.deployment.executor.hex(),
+            "account": "0x" + self.signer.address.hex(),
+            "executor_balance_change_wei": m.executor_balance_change_wei,
+            "balance_mismatches": m.balance_mismatches,
+            "unknown_events": m.unknown_events,
+            "recovered": m.recovered,
+            "frames": self.node.frames,
+            "malformed_frames": self.node.malformed,
+            "timeouts": self.node.timeouts,
+            "forecast": self.volatility.source,
+            "forecast_log_variance": [float(x) for x in self.volatility.log_variance],
+            "warm_up_seconds": round(self.warm_up_s, 3),
+            "journal": str(self.journal.path),
+        }
+
+
+def warm_up_kernels(server: Server) -> float:
+    """Load every compiled kernel before the first event; seconds it took."""
+    started = time.perf_counter()
+    deployment = server.deployment
+    nothing = PendingTransaction(
+        "0x", b"", deployment.router_address[0], 0, 0, 0, 0, 0, bytes(4), 0
+    )
+    Decoder(deployment).decode(nothing)
+    scan_message(np.frombuffer(b"{}", np.uint8), 0, np.zeros(3, np.int64))
+    warm_up(server.planner)
+    return time.perf_counter() - started
+
+
+async def _open_node(
+    config: ServeConfig, deployment: Deployment, signer: Signer
+) -> tuple[Node, str]:
+    """Connect and check that this is the chain we were configured for; genesis hash of it."""
+    node = Node(config.node)
+    where = config.node.ipc_path or config.node.url
+    try:
+        await node.connect()
+        async with asyncio.timeout(config.node.connect_timeout_s):
+            chain_id = wire.read_quantity(await node.request("eth_chainId"))
+            genesis, _ = wire.read_block(
+                await node.request("eth_getBlockByNumber", "0x0", False), 0
+            )
+            executor = "0x" + deployment.executor.hex()
+            code = wire.read_data(await node.request("eth_getCode", executor, "latest"))
+    except (NodeError, TimeoutError, *wire.Malformed) as error:
+        node.close()
+        reason = str(error) or f"no answer within {config.node.connect_timeout_s} s"
+        raise StartError(
+            f"node {where} does not answer ({reason}): start it, or correct node.url"
+        ) from error
+    problem = ""
+    if chain_id != config.node.chain_id:
+        problem = (
+            f"node.chain_id is {config.node.chain_id}, but the node at {where} serves chain "
+            f"{chain_id}: correct one of them"
+        )
+    elif chain_id != deployment.chain_id:
+        problem = f"the deployment is for chain {deployment.chain_id}, the node serves {chain_id}"
+    elif not code:
+        problem = f"there is no contract at executor.address {executor}: deploy it first"
+    elif signer.address != deployment.owner and not config.dry_run:
+        problem = (
+            f"the key belongs to 0x{signer.address.hex()}, the executor to "
+            f"0x{deployment.owner.hex()}: use the owner's key"
+        )
+    if problem:
+        node.close()
+        raise StartError(problem)
+    return node, genesis.hash
+
+
+async def _serve(
+    config: ServeConfig,
+    policy: Policy,
+    bars: WarmUpBars | None,
+    on_quiet: Callable[[Server], None],
+) -> dict[str, Any]:
+    deployment = load_deployment(config.deployment)
+    signer = load_key(config.key, config.key_password)
+    node, genesis_hash = await _open_node(config, deployment, signer)
+    try:
+        chain_id = deployment.chain_id
+        journal = Journal(
+            journal_path(
+                config.state_dir, chain_id, genesis_hash, deployment.executor, signer.address
+            )
+        )
+        try:
+            server = Server(config, deployment, policy, signer, node, journal, on_quiet)
+            task = asyncio.current_task()
+            assert task is not None
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+            await server.run(bars)
+            return server.report()
+        finally:
+            journal.close()
+    finally:
+        node.close()
+
+
+def serve(
+    config: ServeConfig,
+    policy: Policy,
+    bars: WarmUpBars | None,
+    on_quiet: Callable[[Server], None],
+) -> dict[str, Any]:
+    """Serve as configured and return the report; StartError before anything was written.
+
+    `bars` warm up the forecast; `on_quiet` is called after each head, when nothing is urgent.
+    """
+    check(config)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(config, policy, bars, on_quiet))

@@ -1,0 +1,105 @@
+"""The forecast report as tables: for the terminal (rich) and for report.md (Markdown)."""
+
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from models.forecast_evaluation import HAR_LSTM, POOLED
+
+MCS_SIZE = 0.10
+
+
+Rows = list[list[str]]
+
+
+def print_report(report: dict[str, Any], console: Console) -> None:
+    """Print the tables of a report of `models.volatility.evaluate`."""
+    for line in _notes(report):
+        console.print(line, highlight=False)
+    for title, header, rows in _tables(report):
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for k, name in enumerate(header):
+            table.add_column(name, justify="left" if k == 0 else "right", no_wrap=True)
+        for row in rows:
+            table.add_row(*row, style="bold" if row[0] == HAR_LSTM else None)
+        console.print(table)
+
+
+def markdown_report(report: dict[str, Any]) -> str:
+    """The same as Markdown."""
+    lines = [*_notes(report), ""]
+    for title, header, rows in _tables(report):
+        lines += [f"**{title}**", "", "| " + " | ".join(header) + " |"]
+        lines += ["|" + "---|" * len(header)]
+        for row in rows:
+            cells = [f"**{c}**" if c else c for c in row] if row[0] == HAR_LSTM else row
+            lines.append("| " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _notes(report: dict[str, Any]) -> list[str]:
+    fitted = ", ".join(report["refits"])
+    lines = [
+        f"Bars: {report['source']}",
+        f"Test {report['test_from']} to {report['test_until']}; models fitted at {fitted}",
+    ]
+    if skipped := report["skipped_horizons_minutes"]:
+        horizons = ", ".join(map(str, skipped))
+        lines.append(
+            f"Skipped: {horizons} minutes, fewer than three {report['bar_minutes']}-minute returns"
+        )
+    if untested := report["untested_symbols"]:
+        lines.append(f"Not tested, too few bars in the test part: {', '.join(untested)}")
+    return lines
+
+
+def _tables(report: dict[str, Any]) -> list[tuple[str, list[str], Rows]]:
+    """(title, header, rows): one table per horizon, then the ratios to the best linear model."""
+    horizons = sorted({r["horizon_minutes"] for r in report["rows"]})
+    tables = [_horizon_table(report, horizon) for horizon in horizons]
+    header = ["minutes, symbol", "origins", "ratio", "95 %", "DM p", "of", "single networks"]
+    body = []
+    for r in report["rows"]:
+        ratio, low, high = r["ratio"]
+        singles = [q / r["qlike"][r["strongest_linear"]] for q in r["single_networks"]]
+        body.append(
+            [
+                f"{r['horizon_minutes']} {r['symbol']}",
+                str(r["origins"]),
+                f"{ratio:.3f}",
+                f"{low:.3f}-{high:.3f}",
+                _p(r["dm_p"][r["strongest_linear"]]),
+                r["strongest_linear"],
+                f"{min(singles):.3f}-{max(singles):.3f}",
+            ]
+        )
+    title = "QLIKE of HAR-LSTM relative to the linear model that is best on this test"
+    return [*tables, (title, header, body)]
+
+
+def _horizon_table(report: dict[str, Any], horizon: int) -> tuple[str, list[str], Rows]:
+    """Models by rising QLIKE of the pooled (or only) row."""
+    rows = [r for r in report["rows"] if r["horizon_minutes"] == horizon]
+    main = next((r for r in rows if r["symbol"] == POOLED), rows[0])
+    header = ["model", *(r["symbol"] for r in rows), "ours/it", "MSE log", "DM p"]
+    header += ["MCS p"] if "mcs_p" in main else []
+    body = []
+    for model in sorted(main["qlike"], key=lambda m: main["qlike"][m]):
+        row = [model]
+        row += [f"{r['qlike'][model]:.4f}" if model in r["qlike"] else "" for r in rows]
+        row.append(f"{main['qlike'][HAR_LSTM] / main['qlike'][model]:.3f}")
+        row.append(f"{main['mse_log'][model]:.3f}")
+        row.append("" if model == HAR_LSTM else _p(main["dm_p"][model]))
+        if "mcs_p" in main:
+            p = main["mcs_p"][model]
+            row.append(f"{p:.2f}{'*' if p >= MCS_SIZE else ' '}")
+        body.append(row)
+    title = f"QLIKE, next {horizon} minutes (DM: equal QLIKE; MCS: * in the 90 % set)"
+    return title, header, body
+
+
+def _p(value: float) -> str:
+    return "<.001" if value < 0.001 else f"{value:.3f}"

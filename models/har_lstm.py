@@ -1,0 +1,338 @@
+"""The HAR-LSTM: a frozen log-HAR base, a small recurrent state and a perceptron, under QLIKE.
+
+f = base + skip x + MLP([x, LSTM(raw bar inputs)]), h = e^f; the loss RV e^-f + f is QLIKE up to
+constants. The output layers start at zero, so training starts from the base and can only leave it.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kernels.features import BLOCK_MINUTES, N_FEATURES
+from kernels.forecast import CLIP
+from kernels.network import lstm_parameters, mlp_parameters
+from models.forecaster import Forecaster
+from models.har import fit_log_linear
+from models.losses import floored
+from models.origins import Origins, column
+
+RECURRENT_INPUTS = (
+    *("rv5", "pk5", "ew2", "vo5", "return5", "abs_return5"),
+    *("other_rv5", "other_pk5"),
+)
+BASE_DESIGN = "HAR+season"
+BASE_RIDGE = 1e-2
+
+Progress = Callable[[int, int], None]  # steps done, steps in all
+Log = Callable[[str, float, int], None]  # tag, value, step
+
+
+@dataclass(frozen=True)
+class VolatilityConfig:
+    """The forecaster and its training; the defaults were chosen on validation windows of 2025."""
+
+    horizons_minutes: tuple[int, ...] = (5, 15, 60)
+    """Minutes ahead over which variance is forecast; multiples of 5."""
+    ensemble: int = 4
+    """Networks averaged; each starts from its own seed."""
+    epochs: int = 32
+    """Passes over the training origins; there is no early stopping."""
+    hidden: int = 16
+    """Width of the LSTM state; wider ones memorise."""
+    layer: int = 64
+    """Width of the two hidden layers of the perceptron."""
+    chunk: int = 192
+    """Origins per training sequence (16 hours)."""
+    burn_in: int = 48
+    """Origins at the start of a sequence that only warm the state."""
+    batch: int = 32
+    """Sequences per gradient step."""
+    learning_rate: float = 3e-3
+    """Peak rate of AdamW, reached after 30 steps and lowered along a cosine."""
+    weight_decay: float = 0.01
+    """AdamW decay of the weights, not of the biases."""
+    dropout: float = 0.2
+    """Dropout in the perceptron."""
+    state_dropout: float = 0.5
+    """Dropout on the recurrent state: the state memorises first."""
+    input_noise: float = 0.2
+    """Standard deviation of the noise added to standardised inputs."""
+    train_days: int = 0
+    """Learn from the last days only; 0 means all."""
+    seed: int = 0
+    """Seed of the first network."""
+    refit_days: int = 30
+    """Days of the test between refits of every model in an evaluation; 0 means one fit."""
+    garch: bool = True
+    """Evaluate GARCH(1,1) and EGARCH(1,1) too (minutes)."""
+    confidence_set: bool = True
+    """Compute the Model Confidence Set in an evaluation."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be trained, naming the field."""
+        if not self.horizons_minutes or any(
+            h <= 0 or h % BLOCK_MINUTES for h in self.horizons_minutes
+        ):
+            raise ValueError(
+                f"horizons_minutes: {self.horizons_minutes}; give positive multiples of 5"
+            )
+        for name in ("ensemble", "epochs", "hidden", "layer", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)}; give at least 1")
+        if not 0 <= self.burn_in < self.chunk:
+            raise ValueError(f"burn_in: {self.burn_in}; give 0 to chunk - 1 = {self.chunk - 1}")
+        for name in ("train_days", "refit_days"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: {getattr(self, name)}; give 0 or more")
+
+
+class HarLstm(nn.Module):
+    """Forecast relative to the base from standardised inputs [batch, time, N_FEATURES]."""
+
+    def __init__(self, config: VolatilityConfig) -> None:
+        super().__init__()
+        horizons, hidden, layer = len(config.horizons_minutes), config.hidden, config.layer
+        self.config = config
+        self.recurrent = [column(name) for name in RECURRENT_INPUTS]
+        self.lstm = nn.LSTM(len(self.recurrent), hidden, batch_first=True)
+        self.mlp = nn.ModuleList(
+            [
+                nn.Linear(N_FEATURES + hidden, layer),
+                nn.Linear(layer, layer),
+                nn.Linear(layer, horizons),
+            ]
+        )
+        self.skip = nn.Linear(N_FEATURES, horizons, bias=False)
+        for output in (self.mlp[2], self.skip):
+            nn.init.zeros_(output.get_parameter("weight"))
+        nn.init.zeros_(self.mlp[2].get_parameter("bias"))
+        with torch.no_grad():  # remember by default: the forget gate starts open
+            self.lstm.get_parameter("bias_ih_l0")[hidden : 2 * hidden] = 1.0
+
+    def forward(self, x: Tensor, rng: np.random.Generator | None = None) -> Tensor:
+        """Log forecasts relative to the base [batch, time, horizons]; `rng` turns on the noise."""
+        config = self.config
+        if rng is not None and config.input_noise:
+            noise = torch.from_numpy(rng.standard_normal(x.shape, np.float32))
+            x = x.add(noise, alpha=config.input_noise)
+        state, _ = self.lstm(x[..., self.recurrent])
+        state = _dropout(state, config.state_dropout, rng)
+        layer = nn.functional.silu(self.mlp[0](torch.cat([x, state], -1)))
+        layer = nn.functional.silu(self.mlp[1](_dropout(layer, config.dropout, rng)))
+        return self.mlp[2](layer) + self.skip(x)
+
+    def flat(self) -> np.ndarray:
+        """Weights in the layout of `kernels.forecast.forecast_step`."""
+        a = {k: v.detach().numpy() for k, v in self.named_parameters()}
+        bias = a["lstm.bias_ih_l0"] + a["lstm.bias_hh_l0"]
+        lstm = lstm_parameters(a["lstm.weight_ih_l0"], a["lstm.weight_hh_l0"], bias)
+        mlp = mlp_parameters(
+            [a[f"mlp.{k}.weight"] for k in range(3)], [a[f"mlp.{k}.bias"] for k in range(3)]
+        )
+        return np.concatenate([lstm, mlp, a["skip.weight"].T.ravel()])
+
+
+def _dropout(x: Tensor, rate: float, rng: np.random.Generator | None) -> Tensor:
+    """Dropout from NumPy's generator: torch's own takes longer than the layers around it."""
+    if rng is None or rate == 0.0:
+        return x
+    kept = torch.from_numpy(rng.random(x.shape, np.float32) >= rate)
+    return x * kept * (1.0 / (1.0 - rate))
+
+
+@dataclass(frozen=True)
+class _Window:
+    """One contiguous run of training origins."""
+
+    x: np.ndarray  # float32[n, N_FEATURES], standardised, clipped
+    ratio: np.ndarray  # float32[n, H], RV / e^base, 1 where unknown
+    known: np.ndarray  # bool[n, H]
+
+
+def train_har_lstm(
+    origins: list[Origins],
+    config: VolatilityConfig,
+    until: int,
+    bar_minutes: int,
+    progress: Progress | None = None,
+    log: Log | None = None,
+) -> Forecaster:
+    """Fit base, scaler and ensemble on the origins whose targets end by the minute `until`.
+
+    Deterministic for a seed on one machine: one thread, fixed order. Raises ValueError when there
+    is too little to learn from.
+    """
+    parts = training_part(origins, config, until)
+    inputs = np.concatenate([p.inputs for p in parts])
+    mean, sd = inputs.mean(axis=0), inputs.std(axis=0) + 1e-3
+    scale = np.stack([mean, 1.0 / sd]).astype(np.float32)
+    har = fit_log_linear(parts, BASE_DESIGN, config.horizons_minutes, gamma=True, ridge=BASE_RIDGE)
+    slopes = np.zeros((N_FEATURES, len(config.horizons_minutes)))
+    slopes[har.columns] = har.slopes
+    base = np.vstack([slopes * sd[:, None], har.intercept + mean @ slopes]).astype(np.float32)
+    windows = [w for p in parts for w in _windows(p, config, scale, har.predict(p.inputs))]
+    with _one_thread():
+        weights = [
+            _train_member(windows, config, member, progress, log).flat()
+            for member in range(config.ensemble)
+        ]
+    hidden = config.hidden
+    return Forecaster(
+        horizons_minutes=config.horizons_minutes,
+        symbols=tuple(p.symbol for p in parts),
+        bar_minutes=bar_minutes,
+        trained_from=int(min(p.minute[0] for p in parts)),
+        trained_until=until,
+        scale=scale,
+        base=base,
+        weights=np.stack(weights),
+        recurrent=np.array([column(name) for name in RECURRENT_INPUTS], np.int64),
+        sizes=np.array(
+            [N_FEATURES + hidden, config.layer, config.layer, len(config.horizons_minutes)],
+            np.int64,
+        ),
+    )
+
+
+def training_part(origins: list[Origins], config: VolatilityConfig, until: int) -> list[Origins]:
+    """Origins before `until`; a target that ends later is unknown (the embargo of its horizon)."""
+    first = until - config.train_days * 1440 if config.train_days else -(10**12)
+    parts = []
+    for o in origins:
+        part = o.select((o.minute >= first) & (o.minute < until))
+        targets = part.targets.copy()
+        for j, horizon in enumerate(config.horizons_minutes):
+            targets[part.minute + horizon > until, j] = np.nan
+        part = Origins(part.symbol, part.minute, part.inputs, targets)
+        if len(part) >= config.chunk:
+            parts.append(part)
+    known = sum(len(p) for p in parts)
+    if known < 10 * 288:
+        raise ValueError(
+            f"training part before {np.datetime64(until, 'm')}Z: {known} origins after one day of "
+            "warm-up per window, at least 2880 (10 days of one symbol) are needed; test later or "
+            "give more bars"
+        )
+    return parts
+
+
+def standardise(inputs: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Inputs as the networks see them, in the float32 arithmetic of `forecast_step`."""
+    return np.clip((inputs.astype(np.float32) - scale[0]) * scale[1], -CLIP, CLIP)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Small matrices lose on several threads, and one thread makes the sums reproducible."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _windows(
+    part: Origins, config: VolatilityConfig, scale: np.ndarray, base: np.ndarray
+) -> list[_Window]:
+    """Contiguous runs of a symbol with targets relative to the base."""
+    x = standardise(part.inputs, scale)
+    variance = np.stack(
+        [floored(part.targets[:, j], h) for j, h in enumerate(config.horizons_minutes)], axis=1
+    )
+    known = np.isfinite(variance)
+    ratio = np.where(known, variance * np.exp(-base), 1.0).astype(np.float32)
+    edges = [*part.starts().tolist(), len(part)]
+    return [
+        _Window(x[a:b], ratio[a:b], known[a:b])
+        for a, b in pairwise(edges)
+        if b - a >= 2 * config.burn_in
+    ]
+
+
+def _batches(
+    windows: list[_Window], config: VolatilityConfig, rng: np.random.Generator
+) -> list[list[tuple[_Window, int]]]:
+    """Shuffled batches of (window, first origin); sequences start at a new offset every epoch."""
+    stride = config.chunk - config.burn_in
+    chunks = []
+    for window in windows:
+        n = len(window.x)
+        offset = int(rng.integers(0, stride))
+        for at in range(offset - stride if offset else 0, n - config.chunk // 2, stride):
+            chunks.append((window, max(0, min(at, n - config.chunk))))
+    order = rng.permutation(len(chunks))
+    return [
+        [chunks[i] for i in order[k : k + config.batch]] for k in range(0, len(order), config.batch)
+    ]
+
+
+def _tensors(
+    batch: list[tuple[_Window, int]], config: VolatilityConfig
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs, targets and mask of a batch [batch, chunk, .]; short windows are padded, unscored."""
+    shape = (len(batch), config.chunk)
+    horizons = len(config.horizons_minutes)
+    x = np.zeros((*shape, N_FEATURES), np.float32)
+    ratio = np.ones((*shape, horizons), np.float32)
+    known = np.zeros((*shape, horizons), np.bool_)
+    for i, (window, at) in enumerate(batch):
+        length = min(config.chunk, len(window.x) - at)
+        x[i, :length] = window.x[at : at + length]
+        ratio[i, :length] = window.ratio[at : at + length]
+        known[i, :length] = window.known[at : at + length]
+        if at > 0:  # at the start of a window the state is truly zero
+            known[i, : config.burn_in] = False
+    return torch.from_numpy(x), torch.from_numpy(ratio), torch.from_numpy(known)
+
+
+def _train_member(
+    windows: list[_Window],
+    config: VolatilityConfig,
+    member: int,
+    progress: Progress | None,
+    log: Log | None,
+) -> HarLstm:
+    """Train one network from its seed."""
+    seed = config.seed + member
+    torch.manual_seed(seed)
+    rng = np.random.Generator(np.random.SFC64(seed))
+    network = HarLstm(config)
+    named = list(network.named_parameters())
+    groups = [
+        {"params": [p for n, p in named if "bias" not in n], "weight_decay": config.weight_decay},
+        {"params": [p for n, p in named if "bias" in n], "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99))
+    step, steps = 0, 0
+    for epoch in range(config.epochs):
+        batches = _batches(windows, config, rng)
+        steps = steps or len(batches) * config.epochs
+        total, scored = 0.0, 0
+        for batch in batches:
+            cosine = 0.5 * (1.0 + np.cos(np.pi * min(1.0, step / steps)))
+            rate = config.learning_rate * min(1.0, (step + 1) / 30) * (0.98 * cosine + 0.02)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            x, ratio, known = _tensors(batch, config)
+            f = network(x, rng)
+            loss_sum = ((ratio * torch.exp(-f) + f) * known).sum()
+            count = known.sum()
+            loss = loss_sum / count
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimiser.step()
+            step += 1
+            total += float(loss_sum.detach())
+            scored += int(count)
+        if log:
+            log(f"forecast/network_{member}/train_loss", total / max(scored, 1), epoch)
+        if progress:
+            progress(member * config.epochs + epoch + 1, config.ensemble * config.epochs)
+    return network

@@ -1,0 +1,99 @@
+"""Forecast origins: the inputs known at each closed 5-minute block and what was realised after it.
+
+Targets are realised variances, sums of squared log returns over the next minutes (Andersen and
+Bollerslev 1998), built inside one contiguous window; the inputs come from `kernels.features`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from history.prices import Bars, BarsError
+from kernels.features import BLOCK_MINUTES, FEATURES, N_FEATURES, encode_history, new_states
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Origins of one symbol in time order."""
+
+    symbol: str
+    minute: np.ndarray  # int64[n], when the block closed and the forecast is made
+    inputs: np.ndarray  # float64[n, N_FEATURES]
+    targets: np.ndarray  # float64[n, horizons], realised variance after it, nan where unknown
+
+    def __len__(self) -> int:
+        return self.minute.size
+
+    def starts(self) -> np.ndarray:
+        """Indices at which a new contiguous window starts: recurrent states are reset there."""
+        return np.flatnonzero(np.diff(self.minute, prepend=-(10**9)) != BLOCK_MINUTES)
+
+    def select(self, chosen: np.ndarray | slice) -> "Origins":
+        """The chosen rows (a mask or a slice)."""
+        return Origins(self.symbol, self.minute[chosen], self.inputs[chosen], self.targets[chosen])
+
+
+def column(name: str) -> int:
+    """Index of an input by its name in `kernels.features.FEATURES`."""
+    return FEATURES.index(name)
+
+
+def usable_horizons(horizons_minutes: tuple[int, ...], bar_minutes: int) -> tuple[int, ...]:
+    """Horizons that hold at least three returns: a single squared return is noise, not variance."""
+    return tuple(h for h in horizons_minutes if h >= 3 * bar_minutes)
+
+
+def build_origins(bars: Bars, horizons_minutes: tuple[int, ...]) -> list[Origins]:
+    """Replay bars through the feature kernel; one `Origins` per symbol that has any.
+
+    Each symbol watches the first other symbol of the file. Raises BarsError for a refused bar.
+    """
+    n_assets = len(bars.series)
+    minute = np.concatenate([s.minute for s in bars.series])
+    ohlcv = np.concatenate([s.ohlcv for s in bars.series])
+    start = np.cumsum([0, *(len(s) for s in bars.series)]).astype(np.int64)
+    if n_assets > 1:
+        watched = np.array([1 if a == 0 else 0 for a in range(n_assets)])
+    else:
+        watched = np.array([-1])
+    capacity = minute.size * bars.bar_minutes // BLOCK_MINUTES + n_assets
+    row_minute = np.empty(capacity, np.int64)
+    row_asset = np.empty(capacity, np.int64)
+    row_variance = np.empty(capacity)
+    rows = np.empty((capacity, N_FEATURES))
+    flags = np.array([is_eth(s) for s in bars.symbols])
+    count = encode_history(
+        *(minute, ohlcv, start, bars.bar_minutes, watched, flags, new_states(n_assets + 1)),
+        *(row_minute, row_asset, row_variance, rows),
+    )
+    if count < 0:
+        raise BarsError(f"{bars.source}: row {-1 - count} refused by the feature kernel")
+    origins = []
+    for a, symbol in enumerate(bars.symbols):
+        mine = np.flatnonzero(row_asset[:count] == a)
+        if mine.size:
+            targets = _targets(row_minute[mine], row_variance[mine], horizons_minutes)
+            origins.append(Origins(symbol, row_minute[mine], rows[mine], targets))
+    return origins
+
+
+def is_eth(symbol: str) -> float:
+    """The asset flag of the pooled model: 1 for ETH, 0 for every other asset."""
+    return float(symbol.upper().startswith("ETH"))
+
+
+def _targets(
+    minute: np.ndarray, block_variance: np.ndarray, horizons_minutes: tuple[int, ...]
+) -> np.ndarray:
+    """Sums of the next blocks' variances; nan when a block of the horizon is missing."""
+    n = minute.size
+    targets = np.full((n, len(horizons_minutes)), np.nan)
+    for j, horizon in enumerate(horizons_minutes):
+        blocks = horizon // BLOCK_MINUTES
+        if n <= blocks:
+            continue
+        # Summed directly, not by differences of a running sum: quiet blocks follow loud ones.
+        total = np.sum([block_variance[k : n - blocks + k] for k in range(1, blocks + 1)], axis=0)
+        whole = minute[blocks:] - minute[: n - blocks] == horizon
+        targets[: n - blocks, j] = np.where(whole, total, np.nan)
+    return targets

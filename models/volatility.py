@@ -1,0 +1,177 @@
+"""Volatility forecasts: train, evaluate against the econometric standard, and the command line.
+
+python -m models.volatility evaluate --data FILE --test-from YYYY-MM-DD
+    [--symbol ETHUSDT] [--model DIR] [--json FILE] [--config.ensemble 2 ...]
+"""
+
+import json
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jsonargparse import ArgumentParser
+from rich.console import Console
+from rich.progress import Progress as ProgressBar
+
+from history.prices import Bars, BarsError, load_bars, minute_of
+from models.forecast_evaluation import forecast_test_part, report_rows, symbols_to_test
+from models.forecast_table import print_report
+from models.forecaster import Forecaster
+from models.forecaster_onnx import ForecasterFileError, load_forecaster
+from models.har_lstm import Log, Progress, VolatilityConfig, train_har_lstm
+from models.origins import build_origins, usable_horizons
+
+FULL = VolatilityConfig()
+QUICK = replace(
+    FULL, ensemble=2, epochs=12, train_days=730, refit_days=0, garch=False, confidence_set=False
+)
+SMOKE = replace(QUICK, ensemble=1, epochs=3, train_days=0)
+
+
+def train_forecaster(
+    bars: Bars,
+    config: VolatilityConfig,
+    test_from: str | int,
+    progress: Progress | None = None,
+    log: Log | None = None,
+) -> Forecaster:
+    """Train on what ends before `test_from` (ISO date or minutes since the epoch, UTC).
+
+    Horizons too short for the bar size are left out. Raises ValueError (BarsError) when there is
+    too little to learn from.
+    """
+    until = minute_of(test_from) if isinstance(test_from, str) else test_from
+    config = _usable(config, bars)
+    origins = build_origins(bars, config.horizons_minutes)
+    return train_har_lstm(origins, config, until, bars.bar_minutes, progress, log)
+
+
+def evaluate(
+    bars: Bars,
+    config: VolatilityConfig,
+    test_from: str | int,
+    forecaster: Forecaster | None = None,
+    symbol: str | None = None,
+    progress: Progress | None = None,
+    log: Log | None = None,
+) -> dict[str, Any]:
+    """The forecast table of report.json: every model at every horizon, per symbol and pooled.
+
+    Without a forecaster one is trained at `test_from` and again every `config.refit_days`; a given
+    one serves the whole test, while the baselines are still refitted. `symbol` tests one symbol
+    alone (all of them train). Raises BarsError when the test part is too short or begins before
+    the training of the forecaster ended.
+    """
+    started = time.monotonic()
+    first = minute_of(test_from) if isinstance(test_from, str) else test_from
+    asked = config.horizons_minutes
+    config = _usable(config, bars)
+    if symbol is not None:
+        bars.of(symbol)
+    if forecaster is not None:
+        config = replace(config, horizons_minutes=forecaster.horizons_minutes)
+        _refuse_leak(forecaster, bars, first)
+    origins = build_origins(bars, config.horizons_minutes)
+    symbols = symbols_to_test(origins, first, bars.source, symbol)
+
+    def forecaster_at(minute: int) -> Forecaster:
+        if forecaster is not None:
+            return forecaster
+        return train_har_lstm(origins, config, minute, bars.bar_minutes, progress, log)
+
+    test = forecast_test_part(bars, origins, symbols, config, first, forecaster_at)
+    return {
+        "source": bars.source,
+        "bar_minutes": bars.bar_minutes,
+        "test_from": f"{np.datetime64(first, 'm')}Z",
+        "test_until": f"{np.datetime64(max(int(o.minute[-1]) for o in test.origins), 'm')}Z",
+        "refits": [f"{np.datetime64(m, 'm')}Z" for m in test.refits],
+        "skipped_horizons_minutes": [h for h in asked if h not in config.horizons_minutes],
+        "untested_symbols": [s for s in bars.symbols if s not in symbols],
+        "rows": report_rows(test, config),
+        "seconds": time.monotonic() - started,
+    }
+
+
+def _usable(config: VolatilityConfig, bars: Bars) -> VolatilityConfig:
+    """The configuration without the horizons that hold too few bars."""
+    horizons = usable_horizons(config.horizons_minutes, bars.bar_minutes)
+    if not horizons:
+        raise BarsError(
+            f"{bars.source}: horizons {config.horizons_minutes} hold fewer than three "
+            f"{bars.bar_minutes}-minute bars; choose longer horizons"
+        )
+    return replace(config, horizons_minutes=horizons)
+
+
+def _refuse_leak(forecaster: Forecaster, bars: Bars, test_from: int) -> None:
+    if forecaster.bar_minutes != bars.bar_minutes:
+        raise BarsError(
+            f"{bars.source}: bars of {bars.bar_minutes} minutes, but the model was trained on "
+            f"{forecaster.bar_minutes}-minute bars; give such bars or leave --model out"
+        )
+    if test_from < forecaster.trained_until:
+        raise BarsError(
+            f"test from {np.datetime64(test_from, 'm')}Z, but the model was trained until "
+            f"{np.datetime64(forecaster.trained_until, 'm')}Z; test later or leave --model out"
+        )
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m models.volatility", description=__doc__, allow_abbrev=False
+    )
+    commands = parser.add_subcommands()
+    evaluation = ArgumentParser(
+        description="Out-of-sample table of every model on a bar file.", allow_abbrev=False
+    )
+    evaluation.add_argument("--data", type=str, required=True, help="bars, .parquet or .csv")
+    evaluation.add_argument("--test-from", type=str, required=True, help="first test day (UTC)")
+    evaluation.add_argument(
+        "--symbol", type=str | None, default=None, help="test this symbol, or name that of the file"
+    )
+    evaluation.add_argument(
+        "--model", type=str | None, default=None, help="folder with a trained volatility.onnx"
+    )
+    evaluation.add_argument("--json", type=str | None, default=None, help="write the report here")
+    evaluation.add_class_arguments(VolatilityConfig, "config")
+    commands.add_subcommand("evaluate", evaluation)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; 0, or 2 with the reason on standard error for bad input."""
+    given = _parser().parse_args(arguments)["evaluate"]
+    console = Console()
+    try:
+        config = VolatilityConfig(**given.config.as_dict())
+        forecaster = load_forecaster(given.model) if given.model else None
+        bars = load_bars(given.data, given.symbol)
+        with ProgressBar(console=console, transient=True) as progress_bar:
+            task = progress_bar.add_task("HAR-LSTM", total=None)
+            report = evaluate(
+                bars,
+                config,
+                given.test_from,
+                forecaster,
+                given.symbol,
+                lambda done, total: progress_bar.update(task, completed=done, total=total),
+            )
+    except (BarsError, ForecasterFileError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print_report(report, console)
+    if given.json:
+        path = Path(given.json)
+        temporary = path.with_name(path.name + ".partial")
+        temporary.write_text(json.dumps(report, indent=2) + "\n")
+        os.replace(temporary, path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

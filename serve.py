@@ -1,0 +1,119 @@
+"""Serves a frozen policy on a chain: `python serve.py`. Without a node it starts the local chain
+world first. Settings: configs/serve-devnet.yaml and live/config.py; `--help` lists all of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import jsonargparse
+from rich.console import Console
+
+from live.config import ServeConfig, StartError, check
+from live.metrics import write_report
+from live.server import Policy, load_policy, serve
+from live.status import Status, summary_table
+from live.volatility import WarmUpBars
+
+DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "serve-devnet.yaml"
+# The local chain outlives the server by this much, for whoever reads its last state.
+LOCAL_CHAIN_GRACE_S = 120.0
+SYMBOL = "ETHUSDT"
+# Two weeks: the daily profile looks back seven days, and borrowed bars lose up to a week.
+MAX_WARM_UP_MINUTES = 15 * 1440
+
+
+def read_arguments(arguments: list[str]) -> ServeConfig:
+    """Settings from YAML and command line; wrong ones end the program with code 2."""
+    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = jsonargparse.ArgumentParser(prog="python serve.py", description=__doc__)
+    parser.add_argument("--config", action="config", help="YAML file with these settings")
+    parser.add_class_arguments(ServeConfig, as_group=False)
+    if not any(word == "--config" or word.startswith("--config=") for word in arguments):
+        arguments = ["--config", str(DEFAULT_CONFIG), *arguments]
+    parsed = parser.instantiate_classes(parser.parse_args(arguments))
+    return ServeConfig(**{name: parsed[name] for name in ServeConfig.__dataclass_fields__})
+
+
+@contextmanager
+def local_chain(config: ServeConfig) -> Iterator[ServeConfig]:
+    """The local chain world, and the settings that point at it."""
+    # imported here: a server with a node of its own must not load the world
+    import devnet
+    from devnet.anvil import NodeStartError
+    from devnet.artifacts import ArtifactError
+    from devnet.config import DevnetConfig
+    from devnet.world import DeploymentError
+
+    world_config = DevnetConfig()
+    if config.local_chain != Path(""):
+        parser = jsonargparse.ArgumentParser()
+        parser.add_class_arguments(DevnetConfig, as_group=False)
+        parsed = parser.instantiate_classes(parser.parse_path(str(config.local_chain)))
+        world_config = DevnetConfig(**{k: parsed[k] for k in asdict(world_config)})
+    if config.duration:
+        world_config = replace(world_config, lifetime=config.duration + LOCAL_CHAIN_GRACE_S)
+    try:
+        with devnet.running(world_config) as world:
+            name = config.key.removeprefix("env:")
+            if config.key.startswith("env:"):
+                os.environ.setdefault(name, world.searcher_key)
+            node = replace(config.node, url=world.ws_url, chain_id=world_config.anvil.chain_id)
+            yield replace(config, node=node, deployment=world_config.manifest)
+    except (ArtifactError, NodeStartError, DeploymentError) as error:
+        raise StartError(f"local chain: {error}") from error
+
+
+def warm_up_bars(config: ServeConfig, local: bool) -> WarmUpBars | None:
+    """Bars that warm up the forecast; None when the configuration names no file."""
+    if config.bars == Path(""):
+        return None
+    from history.prices import BarsError, load_bars
+
+    try:
+        bars = load_bars(config.bars)
+        series = bars.of(SYMBOL if len(bars.symbols) > 1 else bars.symbols[0])
+        start, stop = bars.windows(series.symbol)[-1]
+    except BarsError as error:
+        raise StartError(f"bars: {error}") from error
+    start = max(start, stop - MAX_WARM_UP_MINUTES // bars.bar_minutes)
+    # the local chain has no past of its own: it borrows this one
+    return WarmUpBars(series.minute[start:stop], series.ohlcv[start:stop], bars.bar_minutes, local)
+
+
+def run(config: ServeConfig, policy: Policy) -> None:
+    """Serve, write the report, show it."""
+    local = not (config.node.url or config.node.ipc_path)
+    bars = warm_up_bars(config, local)
+    console = Console(stderr=True)
+    with local_chain(config) if local else nullcontext(config) as settings:
+        with Status(console) as status:
+            report = serve(settings, policy, bars, status.update)
+        path = config.report
+        if path == Path(""):
+            path = Path(report["journal"]).with_suffix(".report.json")
+        write_report(path, report)
+    console.print(summary_table(report))
+    console.print(f"report: {path}", highlight=False)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 after a served time or an interruption, 2 when the server cannot start."""
+    config = read_arguments(sys.argv[1:] if arguments is None else arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        check(config)
+        run(config, load_policy(config.policy))
+    except StartError as error:
+        print(f"serve.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

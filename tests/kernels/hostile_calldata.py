@@ -1,0 +1,148 @@
+"""Feeds mutated and random calldata to the decoder, each in a buffer that ends where it ends.
+
+Run as a program it prints one JSON line, so that the same inputs can be decoded by kernels that
+were compiled another way (MEVRL_BOUNDSCHECK=1) and the answers compared.
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import numpy as np
+from router_calls import ADDRESSES, ROUTERS, Call, Swap, random_call
+from strict_reading import UnreadableError, read
+
+from kernels import calldata_rows as rows
+from kernels.calldata import decode_call
+from kernels.u256 import from_limbs
+
+MAX_SWAPS = 32
+# Words that move a length or an offset to where it hurts.
+WORDS = [
+    *range(0, 0x140, 0x20),
+    1,
+    31,
+    33,
+    1 << 24,
+    (1 << 31) - 1,
+    1 << 32,
+    (1 << 63) - 1,
+    1 << 63,
+    (1 << 64) - 32,
+    1 << 64,
+    1 << 160,
+    1 << 255,
+    (1 << 256) - 32,
+    (1 << 256) - 1,
+]
+
+
+def mutate(rng: Random, data: bytes) -> bytes:
+    """One to three small changes of the calldata."""
+    changed = bytearray(data)
+    for _ in range(rng.randint(1, 3)):
+        if not changed:
+            return bytes(rng.randbytes(rng.randint(0, 8)))
+        words = max((len(changed) - 4) // 32, 1)
+        word = 4 + 32 * rng.randrange(words)
+        kind = rng.randrange(7)
+        if kind == 0:
+            changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            changed[word : word + 32] = rng.choice(WORDS).to_bytes(32, "big")
+        elif kind == 2:  # a small word becomes a little smaller or larger
+            value = int.from_bytes(changed[word : word + 32], "big") + rng.choice(
+                [-32, -23, -1, 1, 23, 32]
+            )
+            changed[word : word + 32] = (value % (1 << 256)).to_bytes(32, "big")
+        elif kind == 3:
+            del changed[rng.randrange(len(changed)) :]
+        elif kind == 4:
+            changed += rng.randbytes(rng.choice([1, 4, 31, 32, 64]))
+        elif kind == 5:
+            other = 4 + 32 * rng.randrange(words)
+            changed[word : word + 32] = changed[other : other + 32]
+        else:
+            del changed[word : word + 32]
+    return bytes(changed)
+
+
+def hostile_calls(seed: int, count: int) -> Iterator[Call]:
+    """Mutated calls, one in ten of them random bytes behind a selector that exists."""
+    rng = Random(seed)
+    seeds: list[Call] = []
+    for index in range(count):
+        if index % 16 == 0 or not seeds:
+            seeds = [*seeds[-63:], random_call(rng)[0]]
+        call = rng.choice(seeds)
+        if rng.random() < 0.1:
+            data = call.data[:4] + rng.randbytes(rng.randint(0, 600))
+        else:
+            data = mutate(rng, call.data)
+        yield Call(call.family, rng.choice([0, call.value]), data)
+
+
+def decode(call: Call, swaps: np.ndarray) -> int:
+    """`decode_call` on a buffer that holds this calldata and not one byte more."""
+    data = np.frombuffer(call.data, np.uint8)
+    calls = rows.call_row(ADDRESSES[call.family], call.value, 0, len(call.data))
+    return decode_call(data, calls.reshape(1, -1), 0, ROUTERS, swaps, 0)
+
+
+def empty_swaps(count: int = MAX_SWAPS) -> np.ndarray:
+    """Rows filled with ones, so that a column nobody writes shows."""
+    return np.full((count, rows.SWAP_WORDS), 0xFFFFFFFFFFFFFFFF, np.uint64)
+
+
+def as_swap(row: np.ndarray) -> Swap:
+    """The Python values of one decoded row."""
+    hops = int(row[rows.HOPS])
+    fees = row[rows.FEE_PIPS : rows.RECIPIENT].tolist()
+    v3 = row[rows.PROTOCOL] == rows.UNISWAP_V3
+    assert fees[hops if v3 else 0 :] == [0] * (rows.MAX_HOPS - (hops if v3 else 0))
+    path = from_limbs(row[rows.PATH : rows.FEE_PIPS].reshape(-1, 3))
+    assert path[hops + 1 :] == [0] * (rows.MAX_HOPS - hops)
+    return Swap(
+        int(row[rows.PROTOCOL]),
+        bool(row[rows.EXACT_OUT]),
+        from_limbs(row[rows.AMOUNT : rows.LIMIT].reshape(1, 4))[0],
+        from_limbs(row[rows.LIMIT : rows.PATH].reshape(1, 4))[0],
+        tuple(path[: hops + 1]),
+        tuple(fees[:hops]) if v3 else (),
+        from_limbs(row[rows.RECIPIENT : rows.SQRT_PRICE_LIMIT_X96].reshape(1, 3))[0],
+        from_limbs(row[rows.SQRT_PRICE_LIMIT_X96 : rows.DEADLINE].reshape(1, 3))[0],
+        int(row[rows.DEADLINE]),
+        int(row[rows.FLAGS]),
+    )
+
+
+def check(call: Call, count: int, swaps: np.ndarray) -> None:
+    """Whatever the kernel accepts, the strict decoder accepts with equal values."""
+    if count < 0:
+        return
+    try:
+        expected = read(call)
+    except UnreadableError as error:
+        raise AssertionError(f"accepted {call}, which is unreadable: {error}") from error
+    assert [as_swap(row) for row in swaps[:count]] == expected, call
+
+
+def run(seed: int, count: int, referee: bool) -> dict[str, Any]:
+    """Decode `count` hostile calls; counts by outcome and a digest of all that came out."""
+    digest = hashlib.sha256()
+    outcomes: dict[int, int] = {}
+    for call in hostile_calls(seed, count):
+        swaps = empty_swaps()
+        outcome = decode(call, swaps)
+        outcomes[min(outcome, 1)] = outcomes.get(min(outcome, 1), 0) + 1
+        digest.update(outcome.to_bytes(2, "big", signed=True) + swaps[: max(outcome, 0)].tobytes())
+        if referee:
+            check(call, outcome, swaps)
+    return {"outcomes": dict(sorted(outcomes.items())), "digest": digest.hexdigest()}
+
+
+if __name__ == "__main__":
+    print(json.dumps(run(int(sys.argv[1]), int(sys.argv[2]), referee=False)))

@@ -1,0 +1,218 @@
+"""The evaluation is fair, refuses what it cannot judge, and works from the command line."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from history.prices import Bars, BarsError, load_bars
+from history.stochastic_volatility import stochastic_volatility_bars
+from models.forecast_evaluation import EWMA, HAR_LSTM, LINEAR, POOLED, RANDOM_WALK
+from models.forecast_table import markdown_report
+from models.forecaster_onnx import export_forecaster
+from models.garch import conditional_variance, returns_on_grid
+from models.har_lstm import VolatilityConfig
+from models.volatility import SMOKE, evaluate, main, train_forecaster
+
+FIRST = "2024-01-15"
+CONFIG = replace(SMOKE, ensemble=1, epochs=1, hidden=6, layer=12)
+OPTIONS = [f"--config.{k}={v}" for k, v in (("ensemble", 1), ("epochs", 1), ("layer", 12))]
+OPTIONS += ["--config.garch=false", "--config.confidence_set=false", "--config.refit_days=0"]
+
+
+@pytest.fixture(scope="module")
+def bars() -> Bars:
+    return stochastic_volatility_bars(2, 24)
+
+
+@pytest.fixture(scope="module")
+def report(bars: Bars) -> dict[str, Any]:
+    config = replace(CONFIG, refit_days=5, garch=True, confidence_set=True)
+    return evaluate(bars, config, FIRST)
+
+
+def as_file(bars: Bars, path: Path, every: int = 1) -> Path:
+    frames = []
+    for s in bars.series:
+        blocks = s.ohlcv.reshape(-1, every, 5)
+        frames.append(
+            pl.DataFrame(
+                {
+                    "symbol": [s.symbol] * len(blocks),
+                    "timestamp": s.minute[::every] * 60_000,
+                    "open": blocks[:, 0, 0],
+                    "high": blocks[:, :, 1].max(1),
+                    "low": blocks[:, :, 2].min(1),
+                    "close": blocks[:, -1, 3],
+                    "volume": blocks[:, :, 4].sum(1),
+                }
+            )
+        )
+    pl.concat(frames).write_parquet(path)
+    return path
+
+
+def test_every_model_at_every_horizon_on_the_same_origins(report: dict[str, Any]) -> None:
+    garch = {f"{k}{s}" for k in ("GARCH", "EGARCH") for s in ("", "+season")}
+    models = {HAR_LSTM, EWMA, RANDOM_WALK, *LINEAR} | garch
+    rows = {(r["symbol"], r["horizon_minutes"]): r for r in report["rows"]}
+    symbols = ("BTCUSDT", "ETHUSDT", POOLED)
+    assert set(rows) == {(s, h) for s in symbols for h in (5, 15, 60)}
+    for (symbol, horizon), row in rows.items():
+        assert set(row["qlike"]) == models
+        assert set(row["dm_p"]) == models - {HAR_LSTM}
+        assert set(row["mcs_p"]) == set(row["mcs_p_mse_log"]) == models
+        assert max(row["mcs_p"].values()) == 1.0
+        assert row["origins"] == 10 * 1440 // horizon
+        assert row["qlike"][row["strongest_linear"]] == min(row["qlike"][m] for m in LINEAR)
+        ratio, low, high = row["ratio"]
+        assert low < ratio < high
+        assert ratio == pytest.approx(row["qlike"][HAR_LSTM] / min(row["qlike"][m] for m in LINEAR))
+        assert len(row["single_networks"]) == 1
+        if symbol == POOLED:
+            for model in models:
+                parts = [rows[s, horizon]["qlike"][model] for s in symbols[:2]]
+                assert row["qlike"][model] == pytest.approx(np.mean(parts))
+    assert report["refits"] == ["2024-01-15T00:00Z", "2024-01-20T00:00Z"]
+    assert [s["from"] for s in rows[POOLED, 60]["stretches"]] == report["refits"]
+
+
+def test_models_that_know_more_lose_less(report: dict[str, Any]) -> None:
+    """On planted stochastic volatility the order of the models is known."""
+    for row in report["rows"]:
+        q = row["qlike"]
+        assert q["HARX GLM"] < q["log-HAR GLM"] < q[RANDOM_WALK]
+        assert q[HAR_LSTM] < 1.05 * q["HAR+season GLM"]
+        assert q["HAR+season GLM"] < q["GARCH"]
+
+
+def test_markdown_holds_every_model(report: dict[str, Any]) -> None:
+    text = markdown_report(report)
+    assert text.startswith("Bars: stochastic-volatility stand-in, seed 2")
+    for model in report["rows"][0]["qlike"]:
+        starts = [line.startswith((f"| {model} ", f"| **{model}**")) for line in text.split("\n")]
+        assert sum(starts) == 3
+
+
+def test_baselines_see_no_future(bars: Bars) -> None:
+    """Forecasts of the first test days do not move when the later bars do."""
+    config = replace(CONFIG, garch=True)
+    first = evaluate(bars.between(0, int(bars.series[0].minute[0]) + 23 * 1440), config, FIRST)
+    whole = evaluate(bars, config, FIRST)
+    assert first["rows"][0]["origins"] < whole["rows"][0]["origins"]
+    eth = bars.of("ETHUSDT")
+    minute, returns = returns_on_grid(eth, 1, 15)
+    shaken = returns.copy()
+    shaken[1700:] *= 5.0
+    for kind in ("GARCH", "EGARCH"):
+        variance, parameters = conditional_variance(kind, returns, 1500)
+        other, same = conditional_variance(kind, shaken, 1500)
+        assert parameters == same
+        np.testing.assert_allclose(variance[:1701], other[:1701], rtol=1e-9)
+        assert abs(np.log(variance[1800:] / other[1800:])).mean() > 0.3
+    k = int(minute[700] - eth.minute[0])
+    expected = np.log(eth.ohlcv[k + 14, 3] / eth.ohlcv[k - 1, 3])
+    assert returns[700] == pytest.approx(expected)
+
+
+def test_five_minute_bars_skip_the_five_minute_horizon(
+    bars: Bars, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = as_file(bars, tmp_path / "five.parquet", every=5)
+    out = tmp_path / "report.json"
+    given = ["--data", str(path), "--test-from", FIRST, "--symbol", "ETHUSDT", "--json", str(out)]
+    assert main(["evaluate", *given, *OPTIONS]) == 0
+    printed = capsys.readouterr().out
+    assert "Skipped: 5 minutes" in printed
+    assert "HAR-LSTM" in printed
+    written = json.loads(out.read_text())
+    assert written["skipped_horizons_minutes"] == [5]
+    assert {(r["symbol"], r["horizon_minutes"]) for r in written["rows"]} == {
+        ("ETHUSDT", 15),
+        ("ETHUSDT", 60),
+    }
+
+
+def test_a_trained_model_is_judged_without_training(
+    bars: Bars, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = as_file(bars, tmp_path / "one.parquet")
+    forecaster = train_forecaster(load_bars(path), CONFIG, FIRST)
+    export_forecaster(forecaster, tmp_path)
+    arguments = ["evaluate", "--data", str(path), "--model", str(tmp_path), *OPTIONS]
+    out = tmp_path / "report.json"
+    assert main([*arguments, "--test-from", FIRST, "--json", str(out)]) == 0
+    direct = evaluate(bars, CONFIG, FIRST)
+    rows = json.loads(out.read_text())["rows"]
+    for row, expected in zip(rows, direct["rows"], strict=True):
+        assert row["qlike"][HAR_LSTM] == pytest.approx(expected["qlike"][HAR_LSTM], rel=1e-4)
+    capsys.readouterr()
+    assert main([*arguments, "--test-from", "2024-01-14"]) == 2
+    assert "trained until 2024-01-15" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--test-from", "2024-01-20"], ["too short", "BTCUSDT 121", "168", "7 days"]),
+        (["--test-from", "2024-01-04"], ["training part", "10 days"]),
+        (["--test-from", "soon"], ["soon", "YYYY-MM-DD"]),
+        (["--test-from", FIRST, "--symbol", "DOGEUSDT"], ["DOGEUSDT", "ETHUSDT"]),
+        (["--test-from", FIRST, "--model", "nowhere"], ["nowhere", "no such file"]),
+        (["--test-from", FIRST, "--config.horizons_minutes=[7]"], ["horizons_minutes"]),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_with_code_2(
+    bars: Bars,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    words: list[str],
+) -> None:
+    path = as_file(bars, tmp_path / "bars.parquet")
+    out = tmp_path / "report.json"
+    assert main(["evaluate", "--data", str(path), "--json", str(out), *arguments]) == 2
+    message = capsys.readouterr().err
+    for word in words:
+        assert word in message
+    assert not out.exists()
+
+
+def test_wrong_options_and_columns_exit_with_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pl.DataFrame({"symbol": ["E"], "price": [1.0]}).write_parquet(tmp_path / "x.parquet")
+    arguments = ["evaluate", "--data", str(tmp_path / "x.parquet"), "--test-from", FIRST]
+    assert main(arguments) == 2
+    assert "missing columns date (or timestamp), open" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as caught:
+        main([*arguments, "--config.epoch=3"])
+    assert caught.value.code == 2
+    assert "epoch" in capsys.readouterr().err
+
+
+def test_a_symbol_without_test_bars_only_trains(bars: Bars) -> None:
+    eth = bars.of("ETHUSDT")
+    btc = bars.between(0, int(eth.minute[12 * 1440])).of("BTCUSDT")
+    report = evaluate(Bars((btc, eth), 1, "uneven"), CONFIG, FIRST)
+    assert report["untested_symbols"] == ["BTCUSDT"]
+    assert {r["symbol"] for r in report["rows"]} == {"ETHUSDT"}
+    with pytest.raises(BarsError, match="too short"):
+        evaluate(Bars((btc, eth), 1, "uneven"), CONFIG, FIRST, symbol="BTCUSDT")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("MEVRL_DATA" not in os.environ, reason="MEVRL_DATA names no data folder")
+def test_real_bars_reach_the_claims() -> None:
+    """Binance ETH and BTC, test from 20 May 2025, monthly refits, four networks (minutes)."""
+    path = Path(os.environ["MEVRL_DATA"]) / "price" / "binance_1m_windows_eth_btc.parquet"
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    report = evaluate(load_bars(path), VolatilityConfig(), "2025-05-20")
+    pooled = {r["horizon_minutes"]: r for r in report["rows"] if r["symbol"] == POOLED}
+    assert np.mean([r["ratio_harx"][0] for r in pooled.values()]) <= 0.98

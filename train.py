@@ -1,0 +1,124 @@
+"""Trains a searcher: prices -> forecaster -> markets -> policies -> comparison -> frozen policy.
+
+python train.py [--config configs/train.yaml] [--any.field value] [--resume runs/NAME]
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from agents.config import ConfigError, TrainConfig, config_to_dict, read_arguments
+from agents.evaluate import arm_table, compare_all, verdict
+from agents.freeze import freeze
+from agents.prices import (
+    bars_to_learn_from,
+    data_folder,
+    first_test_minute,
+    forecasting_of,
+    market_paths,
+    source_line,
+)
+from agents.progress import Stages
+from agents.report import BidCurve, write_report
+from agents.runs import create_run, discard_unfinished, publish
+from agents.workers import (
+    TrialInputs,
+    TrialResult,
+    cores,
+    planned_trials,
+    reward_scale_eth,
+    run_trials,
+)
+from history.prices import Bars
+from models import frozen
+from models.export import git_commit
+
+
+def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stages) -> None:
+    """Everything from prices to the published run; continues what `run` already holds."""
+    started = time.monotonic()
+    with stages.stage("forecaster") as progress:
+        test_from = first_test_minute(config.prices, bars)
+        forecasting = forecasting_of(run, config.forecaster, bars, test_from, progress)
+        paths = market_paths(forecasting.forecaster, bars)
+
+    with stages.stage("market"):
+        inputs = TrialInputs(
+            market=config.market,
+            paths=paths,
+            ppo=config.ppo,
+            trials=config.trials,
+            reward_scale_eth=reward_scale_eth(config.market, paths),
+            tensorboard=str((run / "tb").resolve()),
+        )
+
+    trials = planned_trials(config.trials, config.ppo, config.run.seed)
+    workers = config.run.workers or cores()
+    with stages.trials([trial.name for trial in trials], inputs.steps) as report_trial:
+        results = run_trials(run / "checkpoints", inputs, trials, workers, report_trial)
+
+    with stages.stage("frozen policy"):
+        freeze(run / "policy", results[0], inputs, forecasting, config_to_dict(config))
+        policy = frozen.load(run / "policy")
+
+    with stages.stage("comparison") as progress:
+        curve = BidCurve(regimes=len(config.market.rival_log_rate))
+        comparisons = compare_all(policy.decide_many, config, paths, curve.watch, progress)
+        summaries = {c.scenario: c.summary(config.evaluation) for c in comparisons}
+
+    arms = {a: {s: summaries[s][a] for s in summaries} for a in comparisons[0].scores}
+    report = {
+        "forecast": forecasting.report,
+        "policy": arms,
+        "throughput": throughput(results, stages),
+        "seconds": time.monotonic() - started,
+        "seed": config.run.seed,
+        "commit": git_commit(),
+    }
+    write_report(run, source, report, results, comparisons, curve)
+    publish(run)
+    for scenario in summaries:
+        stages.console.print(arm_table(scenario, arms), verdict(arms, scenario), sep="\n")
+    stages.console.print(f"Report: {run / 'report.md'}   Policy: {run / 'policy'}")
+
+
+def throughput(results: list[TrialResult], stages: Stages) -> dict[str, Any]:
+    """Learning speed per trial and seconds per stage."""
+    return {
+        "learning_steps_per_s": {
+            r.trial.name: statistics.median(point["steps_per_s"] for point in r.curve)
+            for r in results
+        },
+        "stage_seconds": dict(stages.seconds),
+    }
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Command line; 2 for bad input with the reason on standard error, 130 after Ctrl-C."""
+    console, run = Console(), None
+    try:
+        config, run = read_arguments(arguments)
+        data_dir = data_folder(config.prices)
+        bars = bars_to_learn_from(config.prices, data_dir, config.run.seed)
+        run = run or create_run(config)
+        source = source_line(bars, data_dir)
+        console.print(source)
+        with Stages(console) as stages:
+            train(config, run, bars, source, stages)
+    except (ConfigError, ValueError) as error:
+        discard_unfinished(run)
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        console.print("Stopped." + (f" Continue: python train.py --resume {run}" if run else ""))
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
