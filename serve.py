@@ -36,7 +36,7 @@ def read_arguments(arguments: list[str]) -> ServeConfig:
     parser.add_class_arguments(ServeConfig, as_group=False)
     if not any(word == "--config" or word.startswith("--config=") for word in arguments):
         arguments = ["--config", str(DEFAULT_CONFIG), *arguments]
-    parsed = parser.instantiate_classes(parser.parse_args(arguments))
+    parsed = parser.instantiate(parser.parse_args(arguments))
     return ServeConfig(**{name: parsed[name] for name in ServeConfig.__dataclass_fields__})
 
 
@@ -54,7 +54,7 @@ def local_chain(config: ServeConfig) -> Iterator[ServeConfig]:
     if config.local_chain != Path(""):
         parser = jsonargparse.ArgumentParser()
         parser.add_class_arguments(DevnetConfig, as_group=False)
-        parsed = parser.instantiate_classes(parser.parse_path(str(config.local_chain)))
+        parsed = parser.instantiate(parser.parse_path(str(config.local_chain)))
         world_config = DevnetConfig(**{k: parsed[k] for k in asdict(world_config)})
     if config.duration:
         world_config = replace(world_config, lifetime=config.duration + LOCAL_CHAIN_GRACE_S)
@@ -77,7 +77,7 @@ def warm_up_bars(config: ServeConfig, local: bool) -> WarmUpBars | None:
 
     try:
         bars = load_bars(config.bars)
-        series = bars.of(SYMBOL if len(bars.symbols) > 1 else bars.symbols[0])
+        series = bars.of(SYMBOL if SYMBOL in bars.symbols else next(iter(bars.symbols)))
         start, stop = bars.windows(series.symbol)[-1]
     except BarsError as error:
         raise StartError(f"bars: {error}") from error

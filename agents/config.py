@@ -149,6 +149,7 @@ def _parser() -> _Parser:
     parser = _Parser(
         prog="python train.py",
         description="Train a forecaster and a bidding policy, compare them, freeze the best.",
+        allow_abbrev=False,  # a misspelt key must not become another one
     )
     parser.add_argument(
         "--config", action="config", help="YAML file read before the other arguments"

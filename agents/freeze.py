@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from agents.baselines import network_bidder
 from agents.config import PPOConfig
-from agents.prices import Forecasting
 from agents.ppo import Layers, build, load_policy, policy_layers
+from agents.prices import Forecasting
 from agents.vecenv import MarketVecEnv
 from agents.workers import TrialInputs, TrialResult
 from envs.market import PricePaths

@@ -19,7 +19,6 @@ from agents.config import PPOConfig
 from agents.vecenv import MarketVecEnv
 from models.policy import MaskedPolicy
 
-
 Layers = list[tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 

@@ -5,11 +5,11 @@ and the winner's cycle executes in the pools.
 import numpy as np
 
 from envs.physics import BURNT, REGIME, RIVALS, SEARCHER, VALIDATOR, Physics
-from envs.rivals import rival_bids
-from kernels.action import BID_PPM, BIDS, PPM, decode
+from envs.rivals import MAX_RIVALS, rival_bids
+from kernels.action import BID_FRACTION, BIDS, PPM, decode
 from kernels.auction import NOBODY, OWN, first_price
 from kernels.compile import inline, kernel
-from kernels.graph import HOPS, POOL, ROW_IN, ROW_OUT
+from kernels.graph import HOPS, MAX_HOPS, POOL, ROW_IN, ROW_OUT
 from kernels.market import (
     BASE_FEE,
     FOUND_AMOUNT_IN,
@@ -41,32 +41,36 @@ STALE = 3  # highest bid, but the pools had moved: the bundle was dropped at no 
 GWEI = 1e-9
 
 
-@kernel
-def cycle_output(
-    cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray, lane: int, cycle: int, amount: float
+@inline
+def cycle_amounts(
+    cycles: np.ndarray,
+    weights: np.ndarray,
+    tile: np.ndarray,
+    lane: int,
+    cycle: int,
+    amount: float,
+    amounts: np.ndarray,
 ) -> float:
-    """Output of a cycle for an input on the present reserves, hub tokens."""
-    for hop in range(cycles[cycle, HOPS]):
+    """Output of a cycle on the present reserves; what each hop takes and gives in `amounts`."""
+    hops = cycles[cycle, HOPS]
+    amounts[0] = amount
+    for hop in range(hops):
         row_in = RESERVES + cycles[cycle, ROW_IN + hop]
         row_out = RESERVES + cycles[cycle, ROW_OUT + hop]
         gamma = float(weights[cycles[cycle, POOL + hop]])
         amount = amount_out(amount, tile[row_in, lane], tile[row_out, lane], gamma)
+        amounts[hop + 1] = amount
     return amount
 
 
-@kernel
-def execute_cycle(
-    cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray, lane: int, cycle: int, amount: float
+@inline
+def move_reserves(
+    cycles: np.ndarray, tile: np.ndarray, lane: int, cycle: int, amounts: np.ndarray
 ) -> None:
-    """Swap an input through the pools of a cycle."""
+    """Execute a cycle whose amounts were computed on the same reserves."""
     for hop in range(cycles[cycle, HOPS]):
-        row_in = RESERVES + cycles[cycle, ROW_IN + hop]
-        row_out = RESERVES + cycles[cycle, ROW_OUT + hop]
-        gamma = float(weights[cycles[cycle, POOL + hop]])
-        out = amount_out(amount, tile[row_in, lane], tile[row_out, lane], gamma)
-        tile[row_in, lane] += amount
-        tile[row_out, lane] -= out
-        amount = out
+        tile[RESERVES + cycles[cycle, ROW_IN + hop], lane] += amounts[hop]
+        tile[RESERVES + cycles[cycle, ROW_OUT + hop], lane] -= amounts[hop + 1]
 
 
 @kernel
@@ -77,7 +81,7 @@ def best_response(net: float, realised_net: float, rival_bid: float) -> float:
     the realised one.
     """
     for index in range(BIDS):
-        bid = net * (BID_PPM[index] / PPM)
+        bid = net * BID_FRACTION[index]
         if bid > rival_bid:
             return max(realised_net - bid, 0.0)
     return 0.0
@@ -102,7 +106,6 @@ def run_auctions(
     tile: np.ndarray,
     keys: np.ndarray,
     actions: np.ndarray,
-    bids: np.ndarray,
     reward: np.ndarray,
     outcome: np.ndarray,
 ) -> None:
@@ -113,6 +116,7 @@ def run_auctions(
     no pool, so their order does not matter. Writes reward[lanes] (ETH) and outcome[lanes].
     """
     world, pools = physics.world, physics.token0.shape[0]
+    bids, amounts = np.empty(MAX_RIVALS), np.empty(MAX_HOPS + 1)
     for lane in range(LANES):
         regime = int(tile[world + REGIME, lane])
         chosen, bid_ppm = decode(actions[lane])
@@ -132,14 +136,14 @@ def run_auctions(
             count = rival_bids(physics, tile, lane, regime, k, gas, keys[lane], bids)
             own_bid = net * (bid_ppm / PPM) if chosen == k else -1.0
             winner, payment, second = first_price(own_bid, bids[:count])
-            out = cycle_output(physics.cycles, physics.weights, tile, lane, cycle, amount)
-            gross = out - amount
+            cycles, weights = physics.cycles, physics.weights
+            gross = cycle_amounts(cycles, weights, tile, lane, cycle, amount, amounts) - amount
             rival_bid = -1.0 if count == 0 else (second if winner == OWN else payment)
             response = best_response(net, gross - gas_eth, rival_bid)
             result[BEST_RESPONSE] = max(result[BEST_RESPONSE], response)
             executed = winner != NOBODY and gross - gas_eth >= payment
             if executed:
-                execute_cycle(physics.cycles, physics.weights, tile, lane, cycle, amount)
+                move_reserves(cycles, tile, lane, cycle, amounts)
                 _pay(tile, lane, world, winner, gross, payment, gas)
             if chosen == k:
                 won = executed and winner == OWN

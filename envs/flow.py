@@ -56,6 +56,8 @@ INFORMED = 192  # [P]
 MAX_POOLS = 64
 
 GWEI = 1e-9
+# sqrt((n - 1) / n) with n slots left to the close, by slots played in the minute.
+BRIDGE_NOISE = np.sqrt(1.0 - 1.0 / np.arange(SLOTS_PER_MINUTE, 0, -1))
 
 
 @inline
@@ -122,7 +124,7 @@ def advance_prices(
     for lane in range(LANES):
         minute, step = int(tile[world + MINUTE, lane]), int(tile[world + STEP, lane])
         left = SLOTS_PER_MINUTE - step
-        noise = np.sqrt((left - 1.0) / left)
+        noise = BRIDGE_NOISE[step]
         for asset in range(2):
             x = tile[world + LOG_PRICE + asset, lane]
             z = quantile(physics.quantiles, NORMAL, uniform(keys[lane], PRICE_NOISE + asset))

@@ -38,7 +38,7 @@ class MarketConfig:
     """what a pool keeps working of an input: Uniswap V2's 0.3 % fee"""
     fee_denominator: int = 1000
     """denominator of fee_numerator"""
-    depth_eth: tuple[float, ...] = (4000.0, 8000.0, 5000.0, 4000.0, 2000.0, 4000.0, 2500.0, 2000.0)
+    depth_eth: tuple[float, ...] = (2000.0, 4000.0, 2500.0, 2000.0, 1000.0, 2000.0, 1250.0, 1000.0)
     """median value of one side of each pool, ETH (assumed: V2 pools of 2021-2023)"""
     depth_sigma: float = 0.25
     """deviation of ln depth between episodes and pools (assumed)"""
@@ -52,7 +52,7 @@ class MarketConfig:
     """largest fraction of a reserve that one swap sells (slippage limits)"""
     private_share: float = 0.2
     """share of users' swaps that the agent does not see (20-21 % of user transactions)"""
-    private_ahead_share: float = 0.25
+    private_ahead_share: float = 0.5
     """share of those that land ahead of the bundles and can make them stale (assumed)"""
     tip_gwei: tuple[float, ...] = (0.0, 0.08, 0.81, 2.0, 33.0)
     """5/25/50/75/95 % of post-merge priority fees (8,759 transactions)"""
@@ -80,7 +80,7 @@ class MarketConfig:
     """how far gas used falls when the base fee is twice its median (assumed)"""
     regime_stay_slots: float = 70.0
     """mean stay in a competition regime: about 50 auctions of a searcher (assumed, scenario D)"""
-    regime_size_factor: tuple[float, ...] = (0.8, 1.0, 1.25)
+    regime_size_factor: tuple[float, ...] = (0.75, 1.0, 1.3)
     """users' sizes by regime: rivals gather where values are high (assumed, scenario D)"""
     rival_log_rate: tuple[float, ...] = (1.2, 1.4, 1.6)
     """ln of the mean number of rivals at a typical value, by regime; see min_mean_rivals"""
@@ -88,7 +88,7 @@ class MarketConfig:
     """growth of that ln per deviation of ln value"""
     efficiency_a: tuple[float, ...] = (5.0, 8.0, 20.0)
     """Kumaraswamy a of rivals' valuation efficiency (captured / possible profit), by regime"""
-    efficiency_b: tuple[float, ...] = (30.0, 12.0, 3.0)
+    efficiency_b: tuple[float, ...] = (40.0, 14.0, 7.0)
     """Kumaraswamy b of it; with the rules, clearing medians near 0.43 / 0.68 / 0.92"""
     rule_weight: tuple[tuple[float, ...], ...] = (
         (0.45, 0.30, 0.20, 0.05),

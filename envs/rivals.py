@@ -26,6 +26,8 @@ TRUE_VALUE = 3
 CLAMPED_SHARE = 1.25  # gross / 1.25
 AGE_DECAY = 0.25  # divided by 1 + 0.25 * age
 GWEI = 1e-9
+# Dividing by a small count is what costs in the Poisson loop.
+_RECIPROCAL = 1.0 / np.maximum(np.arange(MAX_RIVALS + 1), 1)
 _EIGHT_BITS = 1.0 / 256.0
 _TWENTY_FOUR_BITS = 1.0 / 16777216.0
 
@@ -45,8 +47,8 @@ def rule_bid(
         return 0.9 * net
     if rule == CLAMPED:
         unit = gas * GWEI
-        fee = gross / (CLAMPED_SHARE * (1.0 + AGE_DECAY * age)) / unit
-        return min(min(max(fee, low_gwei), high_gwei) * unit, net)
+        bid = gross / (CLAMPED_SHARE * (1.0 + AGE_DECAY * age))
+        return min(min(max(bid, low_gwei * unit), high_gwei * unit), net)
     return net
 
 
@@ -59,7 +61,7 @@ def rival_count(log_rate: float, u: float) -> int:
     count = 0
     while u >= total and count < MAX_RIVALS:
         count += 1
-        term *= mean / count
+        term *= mean * _RECIPROCAL[count]
         total += term
     return count
 

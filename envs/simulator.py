@@ -30,7 +30,6 @@ from envs.physics import (
     Physics,
 )
 from envs.randomness import quantile, slot_key, uniform
-from envs.rivals import MAX_RIVALS
 from kernels.compile import kernel
 from kernels.fees import next_base_fee_f64
 from kernels.market import (
@@ -163,7 +162,6 @@ def play_slot(
     `restart` nothing is played and every lane starts the episode in its row EPISODE.
     """
     keys = np.empty(LANES, np.uint64)
-    bids = np.empty(MAX_RIVALS)
     for index in range(tiles.shape[0]):
         tile = tiles[index]
         first, last = index * LANES, (index + 1) * LANES
@@ -178,7 +176,6 @@ def play_slot(
                 tile,
                 keys,
                 actions[first:last],
-                bids,
                 reward[first:last],
                 outcome[first:last],
             )

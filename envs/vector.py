@@ -72,7 +72,7 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
     | block, in this order | |
     |---|---|
     | public swaps | by priority fee, ties by arrival: exactly the overlay that was observed |
-    | private swaps ahead | a quarter of the private ones: they can make a plan stale |
+    | private swaps ahead | a share of the private ones: they can make a plan stale |
     | bundles | one sealed-bid first-price auction per opportunity, ties to the rival; the |
     |  | winner's cycle runs if profit still covers gas and bid, else it is dropped at no cost |
     | other private swaps | |

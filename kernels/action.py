@@ -16,6 +16,8 @@ BID_PPM: np.ndarray = np.floor(
     PPM * (1.0 - np.geomspace(1.0, 1.0 - MAX_FRACTION, BIDS)) + 0.5
 ).astype(np.int64)
 BID_PPM.setflags(write=False)
+BID_FRACTION: np.ndarray = BID_PPM / PPM  # what floats rank with; integers decide from BID_PPM
+BID_FRACTION.setflags(write=False)
 
 
 @kernel

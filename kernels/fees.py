@@ -23,11 +23,10 @@ MAX_EXACT_FLOAT_BASE_FEE_WEI = 1 << 53
 INVALID = -1
 MAX_INT64 = (1 << 63) - 1
 
-# A plan outside any pool: 21,000 intrinsic gas, calldata of one multi-hop call, the entry token's
-# cold balance slots, the profit check and the payment to the block's proposer.
-DEFAULT_BASE_GAS = 90_000
-# One constant-product hop: a cold call, three cold slots of the pair and two of the token moved.
-DEFAULT_HOP_GAS = 70_000
+# What contracts/Executor.vy uses at most, measured on the deployed bytecode with the real pairs (its
+# docstring): a plan that pays a bid, and what each constant-product hop adds.
+DEFAULT_BASE_GAS = 51_200
+DEFAULT_HOP_GAS = 50_300
 
 
 @kernel
@@ -152,7 +151,7 @@ def plan_gas(
 ) -> int:
     """Gas a plan of `hops` pool swaps is expected to use: an estimate that ranks, not a limit.
 
-    The defaults are counted from the opcode prices of EIP-2929; a server passes what it measured.
+    The defaults are our executor's; a server takes those of the executor it is given.
     """
     return int(np.int64(base_gas)) + int(np.int64(hops)) * int(np.int64(gas_per_hop))
 

@@ -12,19 +12,24 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.sparse import coo_array, csc_array, diags_array
+from scipy.sparse.linalg import spsolve
 
-from kernels.routing_pools import Floats, PoolSet, SumPools, Trade
+from kernels.routing_pools import Floats, Indices, PoolSet, SumPools, Trade
 
-# scipy's L-BFGS-B stops on the smaller of these; both are below what doubles resolve here.
-VALUE_TOLERANCE = 1e-16
-GRADIENT_TOLERANCE = 1e-13
+# L-BFGS-B finds which pools trade; Newton steps then take the error from 1e-6 to rounding.
+VALUE_TOLERANCE = 1e-13
+GRADIENT_TOLERANCE = 1e-9
 MEMORY = 20
-MAX_ITERATIONS = 5_000
-# Restarts forget the curvature of regimes (pools traded or not) that were left behind.
-MAX_RESTARTS = 20
-# Proximal steps for pools with constant prices, as a share of the problem's value.
-MAX_PROXIMAL_STEPS = 60
-PROXIMAL_WEIGHT = 0.1
+MAX_ITERATIONS = 2_000
+MAX_NEWTON_STEPS = 40
+NEWTON_TOLERANCE = 1e-14
+# Keeps the Newton system solvable where no pool trades a token.
+RIDGE = 1e-13
+# Proximal steps for pools with constant prices; the weight is a share of the problem's value.
+MAX_PROXIMAL_STEPS = 40
+PROXIMAL_WEIGHT = 1e-2
+FILL_TOLERANCE = 1e-11
 SMALLEST_PRICE = 1.5e-8
 
 
@@ -81,20 +86,20 @@ def route(pools: Sequence[PoolSet], tokens: int, objective: Objective) -> Route:
         moved = problem.advance_fills(prices)
         prices, more = problem.minimise(prices)
         iterations += more
-        if moved <= 1e-12:
+        if moved <= FILL_TOLERANCE:
             break
     return problem.result(prices, iterations)
 
 
 def route_above_cost(
     pools: Sequence[PoolSet], tokens: int, objective: Objective, cost: float
-) -> tuple[Route, list[Floats]]:
+) -> tuple[Route, list[Indices]]:
     """Route, then leave out pools whose own gain at the dual prices is below `cost`; repeat.
 
     A fixed cost per pool (gas) makes the problem combinatorial: this is the usual heuristic. It
     returns the route and, per pool set, which of its pools were kept.
     """
-    kept = [np.arange(pool_set.count) for pool_set in pools]
+    kept: list[Indices] = [np.arange(pool_set.count) for pool_set in pools]
     while True:
         chosen = [pool_set.select(index) for pool_set, index in zip(pools, kept, strict=True)]
         found = route(chosen, tokens, objective)
@@ -156,9 +161,9 @@ class _Problem:
         return scale, lowest, linear
 
     def _dual(self, prices: Floats, smooth: bool) -> tuple[float, Floats]:
-        """The dual at prices nu and its gradient: minus the net flow it would cause."""
+        """The dual at prices nu and its gradient, the flow beyond what the objective asks for."""
         value = float(self.linear @ prices)
-        flow = -self.linear
+        flow = self.linear
         fills = iter(self.fills)
         for pool_set in self.pools:
             local = prices[pool_set.tokens]
@@ -172,35 +177,78 @@ class _Problem:
             flow = flow + trade.flow(pool_set.tokens, self.tokens)
         return value, flow
 
+    def _evaluate(self, scaled: Floats) -> tuple[float, Floats]:
+        """The smoothed dual and its gradient in scaled prices."""
+        value, flow = self._dual(scaled * self.scale, smooth=True)
+        return value / self.value_scale, flow * self.scale / self.value_scale
+
+    def _hessian(self, scaled: Floats) -> csc_array:
+        """Second derivative of the smoothed dual in scaled prices, sparse."""
+        prices = scaled * self.scale
+        fills = iter(self.fills)
+        rows, columns, values = [], [], []
+        for pool_set in self.pools:
+            local = prices[pool_set.tokens]
+            if isinstance(pool_set, SumPools):
+                weight = PROXIMAL_WEIGHT * self.value_scale
+                block = pool_set.proximal_curvature(local, next(fills), weight)
+            else:
+                block = pool_set.curvature(local)
+            scale = self.scale[pool_set.tokens]
+            block = block * scale[:, :, None] * scale[:, None, :] / self.value_scale
+            size = pool_set.tokens.shape[1]
+            rows.append(np.repeat(pool_set.tokens, size, axis=1).ravel())
+            columns.append(np.tile(pool_set.tokens, (1, size)).ravel())
+            values.append(block.ravel())
+        places = (np.concatenate(rows), np.concatenate(columns))
+        shape = (self.tokens, self.tokens)
+        return coo_array((np.concatenate(values), places), shape=shape).tocsc()
+
     def minimise(self, prices: Floats) -> tuple[Floats, int]:
-        """Prices that minimise the (smoothed) dual, by restarted L-BFGS-B."""
+        """Prices that minimise the smoothed dual: L-BFGS-B, then projected Newton steps."""
+        found = minimize(
+            self._evaluate,
+            np.maximum(prices / self.scale, self.lowest),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=list(zip(self.lowest, [None] * self.tokens, strict=True)),
+            options={
+                "maxcor": MEMORY,
+                "ftol": VALUE_TOLERANCE,
+                "gtol": GRADIENT_TOLERANCE,
+                "maxiter": MAX_ITERATIONS,
+                "maxfun": 2 * MAX_ITERATIONS,
+            },
+        )
+        scaled, steps = self._newton(found.x)
+        return scaled * self.scale, int(found.nit) + steps
 
-        def evaluate(scaled: Floats) -> tuple[float, Floats]:
-            value, flow = self._dual(scaled * self.scale, smooth=True)
-            return value / self.value_scale, flow * self.scale / self.value_scale
-
-        scaled = np.maximum(prices / self.scale, self.lowest)
-        best, iterations = np.inf, 0
-        for _ in range(MAX_RESTARTS):
-            found = minimize(
-                evaluate,
-                scaled,
-                jac=True,
-                method="L-BFGS-B",
-                bounds=list(zip(self.lowest, [None] * self.tokens, strict=True)),
-                options={
-                    "maxcor": MEMORY,
-                    "ftol": VALUE_TOLERANCE,
-                    "gtol": GRADIENT_TOLERANCE,
-                    "maxiter": MAX_ITERATIONS,
-                    "maxfun": 2 * MAX_ITERATIONS,
-                },
-            )
-            iterations += int(found.nit)
-            if found.fun >= best - 1e-15 * max(abs(best), 1.0):
-                break
-            best, scaled = float(found.fun), found.x
-        return scaled * self.scale, iterations
+    def _newton(self, scaled: Floats) -> tuple[Floats, int]:
+        """Newton steps on the prices that are not at their bound, halved until they help."""
+        value, gradient = self._evaluate(scaled)
+        for step in range(MAX_NEWTON_STEPS):
+            free = (scaled > self.lowest) | (gradient < 0)
+            error = np.abs(gradient[free]).max(initial=0.0)
+            if error <= NEWTON_TOLERANCE:
+                return scaled, step
+            index = np.flatnonzero(free)
+            hessian = self._hessian(scaled)[index][:, index]
+            ridge = diags_array(np.full(len(index), RIDGE) + RIDGE * hessian.diagonal())
+            move = np.zeros_like(scaled)
+            move[index] = -spsolve((hessian + ridge).tocsc(), gradient[index])
+            for halving in range(30):
+                trial = np.maximum(scaled + move * 0.5**halving, self.lowest)
+                trial_value, trial_gradient = self._evaluate(trial)
+                still_free = (trial > self.lowest) | (trial_gradient < 0)
+                trial_error = np.abs(trial_gradient[still_free]).max(initial=0.0)
+                # Near the optimum the value no longer resolves progress, the gradient does.
+                flat = trial_value <= value + 1e-15 * max(abs(value), 1.0)
+                if trial_value < value - 1e-12 * abs(value) or (flat and trial_error < error):
+                    scaled, value, gradient = trial, trial_value, trial_gradient
+                    break
+            else:
+                return scaled, step
+        return scaled, MAX_NEWTON_STEPS
 
     def advance_fills(self, prices: Floats) -> float:
         """Move the proximal centres to the fills at these prices; the largest move, 0 to 1."""

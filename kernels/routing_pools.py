@@ -30,7 +30,9 @@ class Trade:
     def flow(self, tokens: Indices, count: int) -> Floats:
         """Net flow per global token: [count]."""
         net = (self.received - self.tendered).ravel()
-        return np.bincount(tokens.ravel(), weights=net, minlength=count)
+        total = np.zeros(count)
+        np.add.at(total, tokens.ravel(), net)
+        return total
 
 
 class PoolSet(ABC):
@@ -50,6 +52,10 @@ class PoolSet(ABC):
     @abstractmethod
     def trade(self, prices: Floats) -> Trade:
         """The trades that gain most at local prices [m, n]."""
+
+    @abstractmethod
+    def curvature(self, prices: Floats) -> Floats:
+        """Derivative of each pool's flow by local prices: [m, n, n], symmetric, none negative."""
 
     @abstractmethod
     def liquidity(self, prices: Floats) -> float:
@@ -87,6 +93,19 @@ class ProductPools(PoolSet):
             tendered[:, give] += self.reserves[:, give] * taken / rest / self.gamma
         return Trade(tendered, received)
 
+    def curvature(self, prices: Floats) -> Floats:
+        """With q = (1 / nu_in, -1 / nu_out): q q' nu_out left / 2 where a trade is not cut."""
+        product = self.reserves[:, 0] * self.reserves[:, 1]
+        result = np.zeros((self.count, 2, 2))
+        slopes = np.stack([1 / prices[:, 0], -1 / prices[:, 1]], axis=1)
+        for give, take in ((0, 1), (1, 0)):
+            left = np.sqrt(product * prices[:, give] / (self.gamma * prices[:, take]))
+            taken = self.reserves[:, take] - left
+            inside = (taken > 0) & (taken < self.available[:, take])
+            size = np.where(inside, 0.5 * left * prices[:, take], 0.0)
+            result += size[:, None, None] * slopes[:, :, None] * slopes[:, None, :]
+        return result
+
     def liquidity(self, prices: Floats) -> float:
         return float((self.available * prices[self.tokens]).sum())
 
@@ -116,24 +135,34 @@ class WeightedPools(PoolSet):
         passes R (given), R between. sum w log x then rises piecewise linearly in log l, and its
         corners, sorted, bracket the l that leaves it unchanged.
         """
-        log_reserve = np.log(self.reserves)
-        # log l at which token i starts to be given (upper corner) and stops being taken (lower).
-        lower = log_reserve - np.log(self.weights / prices)
+        shift, lower, upper = self._multiplier(prices)
+        taken = -np.expm1(np.minimum(shift - lower, 0.0)) * self.reserves
+        given = np.expm1(np.maximum(shift - upper, 0.0)) * self.reserves
+        return Trade(given / self.gamma[:, None], taken)
+
+    def curvature(self, prices: Floats) -> Floats:
+        """l w_i / (nu_i nu_j) (delta_ij - w_j / W) among the tokens that move, W their weight."""
+        shift, lower, upper = self._multiplier(prices)
+        weights = np.where((shift < lower) | (shift > upper), self.weights, 0.0)
+        share = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
+        size = np.exp(shift) * weights / prices
+        local = np.eye(prices.shape[1]) - share[:, None, :]
+        return size[:, :, None] * local / prices[:, None, :]
+
+    def _multiplier(self, prices: Floats) -> tuple[Floats, Floats, Floats]:
+        """log l [m, 1], and per token log l where taking stops and where giving starts."""
+        lower = np.log(self.reserves * prices / self.weights)
         upper = lower - np.log(self.gamma)[:, None]
         corners = np.sort(np.concatenate([lower, upper], axis=1), axis=1)[:, :, None]
         moved = np.minimum(corners - lower[:, None], 0) + np.maximum(corners - upper[:, None], 0)
         change = (self.weights[:, None] * moved).sum(axis=2)
-        # The last corner where the invariant is still at most unchanged, and the next one.
+        # The last corner where the invariant is at most unchanged, and the next one.
         at = np.clip((change <= 0).sum(axis=1) - 1, 0, corners.shape[1] - 2)
         rows = np.arange(self.count)
         start, stop = corners[rows, at, 0], corners[rows, at + 1, 0]
         below, above = change[rows, at], change[rows, at + 1]
-        slope = np.where(above > below, above - below, 1.0)
-        log_multiplier = np.where(above > below, start - below * (stop - start) / slope, start)
-        shift = log_multiplier[:, None]
-        taken = -np.expm1(np.minimum(shift - lower, 0.0)) * self.reserves
-        given = np.expm1(np.maximum(shift - upper, 0.0)) * self.reserves
-        return Trade(given / self.gamma[:, None], taken)
+        rise = np.where(above > below, above - below, 1.0)
+        return (start - below * (stop - start) / rise)[:, None], lower, upper
 
     def liquidity(self, prices: Floats) -> float:
         return float((self.reserves * prices[self.tokens]).sum())
@@ -177,6 +206,21 @@ class SumPools(PoolSet):
     def fills(self, prices: Floats, centre: Floats, weight: float) -> Floats:
         """Best fills when moving away from `centre` costs weight / 2 times the squared distance."""
         return np.clip(centre + self._worth(prices) / weight, 0.0, 1.0)
+
+    def curvature(self, prices: Floats) -> Floats:
+        return np.zeros((self.count, 2, 2))
+
+    def proximal_curvature(self, prices: Floats, centre: Floats, weight: float) -> Floats:
+        """Curvature of `proximal`: v v' / weight for each side whose fill is not cut."""
+        fills = centre + self._worth(prices) / weight
+        size = np.where((fills > 0) & (fills < 1), self.reserves**2 / weight, 0.0)
+        result = np.zeros((self.count, 2, 2))
+        for take, give in ((0, 1), (1, 0)):
+            side = np.zeros((self.count, 2))
+            side[:, take] = 1.0
+            side[:, give] = -1.0 / self.gamma
+            result += size[:, take, None, None] * side[:, :, None] * side[:, None, :]
+        return result
 
     def proximal(self, prices: Floats, centre: Floats, weight: float) -> tuple[float, Trade]:
         """Gain of those fills less the cost of moving, and their trade."""

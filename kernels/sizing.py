@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.compile import inline, kernel
+from kernels.compile import inline, kernel, never_inline
 from kernels.double_double import (
     DoubleDouble,
     dd_add,
@@ -84,7 +84,7 @@ def profit_bound(a: int, b: int, c: int) -> int:
     return (a + b - root_up) // c
 
 
-@inline
+@kernel
 def _closed_form(
     reserve_in: Limbs, reserve_out: Limbs, fee_numerator: Any, fee_denominator: Any, hops: int
 ) -> tuple[float, DoubleDouble]:
@@ -92,6 +92,7 @@ def _closed_form(
 
     Overflow-free form: A = prod g Ro / Ri, C accumulates A g / Ri, B = 1.
     """
+    never_inline()
     # Most cycles do not pay, and plain float64 sees it: its error is below 2^-45 for 16 hops.
     rate = 1.0
     for hop in range(hops):
@@ -212,6 +213,7 @@ def cycle_amounts(
     uint64[H, 2] reserves, int64[H] fees, uint64[H + 1, 2] amounts in smallest units. On a revert
     the amounts behind it are 0 and the status is that of `get_amount_out`, or OVERFLOW.
     """
+    never_inline()
     if not _is_shaped(reserve_in, reserve_out, fee_numerator, fee_denominator, hops, amounts):
         return BAD_SHAPE
     status = OK
@@ -267,7 +269,7 @@ def _check_pools(
     return OK
 
 
-@inline
+@kernel
 def _search(
     reserve_in: Limbs,
     reserve_out: Limbs,
@@ -278,6 +280,7 @@ def _search(
     search_width: int,
 ) -> Uint128:
     """Input of the best pivot amount within the width, 0 when none pays."""
+    never_inline()
     pivot, fewest = _coarsest(
         reserve_in, reserve_out, fee_numerator, fee_denominator, hops, amount_in
     )
@@ -300,7 +303,7 @@ def _search(
     return best_input
 
 
-@inline
+@kernel
 def _tighten(
     reserve_in: Limbs,
     reserve_out: Limbs,
@@ -309,14 +312,17 @@ def _tighten(
     hops: int,
     amount_in: Uint128,
 ) -> tuple[Uint128, Uint128]:
-    """(input, profit): no more input than the output of `amount_in` needs, which may be less."""
-    leaving = _forward(reserve_in, reserve_out, fee_numerator, fee_denominator, 0, hops, amount_in)
-    needed = _backward(reserve_in, reserve_out, fee_numerator, fee_denominator, hops, leaving)
-    if needed != u128(0) and needed < amount_in:
-        amount_in = needed
+    """(input, profit): no more input than the output of `amount_in` needs, zeros if none pays."""
+    never_inline()
+    leaving = u128(0)
+    for _ in range(2):
         leaving = _forward(
             reserve_in, reserve_out, fee_numerator, fee_denominator, 0, hops, amount_in
         )
+        needed = _backward(reserve_in, reserve_out, fee_numerator, fee_denominator, hops, leaving)
+        if needed == u128(0) or needed >= amount_in:
+            break
+        amount_in = needed
     if leaving > amount_in:
         return amount_in, leaving - amount_in
     return u128(0), u128(0)

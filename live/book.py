@@ -4,7 +4,7 @@ next, and which pools are taken. A nonce can hold several attempts; a chain incl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from live.bundle import Plan
@@ -21,6 +21,8 @@ class Attempt:
     pools: frozenset[int]
     targets: tuple[str, ...]
     """Transactions that the plan assumes before itself on its pools, in order."""
+    state: bytes
+    """Reserves of its pools after those targets, as `Planner.state_of` gives them."""
     head_hash: str
     """Block on which the plan was computed."""
     max_fee_wei: int
@@ -99,7 +101,3 @@ class Book:
         while nonce in self.attempts:
             nonce += 1
         return nonce
-
-    def taken_pools(self, attempts: Iterable[Attempt]) -> frozenset[int]:
-        """Pools of the given attempts."""
-        return frozenset(pool for attempt in attempts for pool in attempt.pools)

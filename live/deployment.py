@@ -110,6 +110,27 @@ def load_deployment(path: Path) -> Deployment:
         raise StartError(f"deployment {path}: {error}") from error
 
 
+def smallest_deployment() -> Deployment:
+    """Two pools of one pair: enough to compile every kernel before a real deployment is known."""
+    addresses = [f"0x{number:040x}" for number in range(1, 8)]
+    weth, token, pool0, pool1, factory0, factory1, router = addresses
+    entries = [
+        PoolEntry(pool, factory, weth, token, 997, 1000)
+        for pool, factory in ((pool0, factory0), (pool1, factory1))
+    ]
+    return _deployment(
+        DeploymentFile(
+            chain_id=1,
+            slot_s=1.0,
+            weth=weth,
+            tokens=[TokenEntry(weth, "WETH", 18), TokenEntry(token, "DAI", 18)],
+            exchanges=[ExchangeEntry(factory0, router), ExchangeEntry(factory1, router)],
+            pools=entries,
+            executor=ExecutorEntry(router, router, 1, 1, 1),
+        )
+    )
+
+
 def _deployment(content: DeploymentFile) -> Deployment:
     weth = _address("weth", content.weth)
     tokens = sorted(content.tokens, key=lambda token: _address("token", token.address) != weth)

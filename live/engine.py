@@ -98,6 +98,7 @@ class Engine:
         undone = self.chain.rewind_before(log.block_hash)
         if undone:
             self._ready = False
+            self.mempool.forget_mined()
             self.metrics.reorgs_handled += 1
             self.settlement.on_blocks_undone(undone)
 
@@ -112,11 +113,11 @@ class Engine:
         else:
             self.metrics.pending_relevant += 1
             self._remember(transaction.hash)
-            changed = self.mempool.add(transaction, decoded, self.planner.block) or frozenset()
+            changed = self.mempool.add(transaction, decoded, self.planner.block)
         if changed and self._ready:
             now = time.perf_counter_ns()
             self.metrics.time("decode", now - transaction.received_ns)
-            self._evaluate(changed, transaction.hash, transaction.received_ns)
+            self._evaluate(transaction.hash, transaction.received_ns)
 
     def on_state(self, state: HeadState) -> None:
         """The complete state of a block: follow the chain, settle, and decide for the next one."""
@@ -132,7 +133,7 @@ class Engine:
         self._ready = head.hash == self._newest_head
         if self._ready:
             self.metrics.time("head_to_state", state.complete_ns - head.received_ns)
-            self._evaluate(None, HEAD, head.received_ns)
+            self._evaluate(HEAD, head.received_ns)
         self._journal.checkpoint_if_due()
         gc.collect(1)
         self._on_quiet(state)
@@ -157,6 +158,7 @@ class Engine:
             return True
         if arrival is Arrival.REORG:
             metrics.reorgs_handled += 1
+            self.mempool.forget_mined()
             self.settlement.on_blocks_undone(chain.rewind_to(head.parent_hash))
         for pool in chain.extend(head, state.logs):
             metrics.unknown_events += 1
@@ -190,19 +192,20 @@ class Engine:
             del seen[next(iter(seen))]
 
     # ---------------------------------------------------------------- deciding
-    def _evaluate(self, changed: frozenset[int] | None, trigger: str, received_ns: int) -> None:
-        """Decide on the present picture; `changed` pools void our plans on them (None: all)."""
+    def _evaluate(self, trigger: str, received_ns: int) -> None:
+        """Decide on the present picture, and see to those of our plans that it voids."""
         if not self.deciding:
             return
         planner, started = self.planner, time.perf_counter_ns()
         blocked = self.chain.quarantined.copy()
+        planner.overlay(blocked)
         void = []
         for attempt in self.book.plans_for(planner.block):
-            if changed is None or not attempt.pools.isdisjoint(changed):
-                void.append(attempt)
-            else:
+            if self._holds(attempt, blocked):
+                attempt.targets = planner.targets(attempt.pools)
                 blocked[list(attempt.pools)] = True
-        planner.overlay(blocked)
+            else:
+                void.append(attempt)
         self.metrics.time("overlay", time.perf_counter_ns() - started)
         look = True
         while True:
@@ -224,6 +227,19 @@ class Engine:
                 blocked[list(attempt.pools)] = True
         for attempt in void:
             self._keep_or_cancel(attempt, blocked, trigger)
+
+    def _holds(self, attempt: Attempt, blocked: np.ndarray) -> bool:
+        """Whether a waiting plan still finds exactly the state that it was computed on.
+
+        A swap elsewhere can change that state too, through what another pending swap pays out.
+        """
+        fees = Fees(attempt.max_fee_wei, attempt.max_priority_fee_wei)
+        return (
+            attempt.head_hash == self.chain.head.hash
+            and attempt.state == self.planner.state_of(attempt.pools)
+            and not blocked[list(attempt.pools)].any()
+            and self.planner.lands_after_targets(attempt.pools, fees)
+        )
 
     def _look(self, blocked: np.ndarray) -> bool:
         started = time.perf_counter_ns()
@@ -315,6 +331,7 @@ class Engine:
             and self.planner.lands_after_targets(attempt.pools, fees)
         ):
             attempt.targets = self.planner.targets(attempt.pools)
+            attempt.state = self.planner.state_of(attempt.pools)
             attempt.head_hash = self.chain.head.hash
             return
         fees = self._raised(attempt)
@@ -342,6 +359,7 @@ class Engine:
             plan=plan,
             pools=pools,
             targets=self.planner.targets(pools),
+            state=self.planner.state_of(pools),
             head_hash=self.chain.head.hash,
             max_fee_wei=fees.max_fee_wei,
             max_priority_fee_wei=fees.max_priority_fee_wei,

@@ -18,6 +18,7 @@ CAPACITY = 4096
 MASK64 = (1 << 64) - 1
 # A transaction that no block took for so long is forgotten: nodes drop it too (3 hours at geth).
 MAX_AGE_BLOCKS = 900
+KEPT_MINED = 16_384
 
 
 class SwapTable(NamedTuple):
@@ -82,30 +83,26 @@ class Mempool:
         self._by_nonce: dict[tuple[bytes, int], str] = {}
         self._free = list(range(CAPACITY - 1, -1, -1))
         self._arrivals = 0
+        # an announcement may come after the block: what was mined must not come back
+        self._mined: dict[str, None] = {}
 
     def __len__(self) -> int:
         return len(self._by_hash)
 
-    def add(
-        self, transaction: PendingTransaction, decoded: Decoded, block: int
-    ) -> frozenset[int] | None:
-        """Keep a transaction seen while `block` was being built; the pools that it changes.
+    def add(self, transaction: PendingTransaction, decoded: Decoded, block: int) -> bool:
+        """Keep a transaction seen while `block` was being built; whether anything changed.
 
-        None when nothing changed: already known, or the pool is full. A transaction with the
-        sender and nonce of a known one replaces it, and the pools of both are returned.
+        False when it is known, already mined, or the pool is full. A transaction with the sender
+        and nonce of a known one replaces it.
         """
-        known = self._by_nonce.get((transaction.sender, transaction.nonce))
-        if transaction.hash in self._by_hash:
-            return None
-        pools: frozenset[int] = frozenset()
-        if known is not None:
-            old = self._by_hash[known].transaction
-            if transaction.max_fee_wei < old.max_fee_wei:
-                return None  # a node would refuse it
-            pools |= self._remove(known)
+        if transaction.hash in self._by_hash or transaction.hash in self._mined:
+            return False
+        taken = (transaction.sender, transaction.nonce) in self._by_nonce
+        if taken and not self.replace_untracked(transaction):
+            return False
         if not self._free:
             self.dropped += 1
-            return None
+            return False
         own = frozenset(decoded.unclear)
         row = -1
         if decoded.swap is not None:
@@ -117,22 +114,26 @@ class Mempool:
             transaction, decoded, own, row, self._arrivals, block
         )
         self._by_nonce[transaction.sender, transaction.nonce] = transaction.hash
-        return pools | own
+        return True
 
-    def replace_untracked(self, transaction: PendingTransaction) -> frozenset[int]:
-        """A transaction without tracked swaps may still replace one: pools that this frees."""
+    def replace_untracked(self, transaction: PendingTransaction) -> bool:
+        """A transaction without tracked swaps may still replace one: whether it does."""
         known = self._by_nonce.get((transaction.sender, transaction.nonce))
         if known is None or known == transaction.hash:
-            return frozenset()
+            return False
         if transaction.max_fee_wei < self._by_hash[known].transaction.max_fee_wei:
-            return frozenset()
-        return self._remove(known)
+            return False  # a node would refuse it
+        self._remove(known)
+        return True
 
     def on_block(self, number: int, hashes: tuple[str, ...]) -> None:
         """Forget what block `number` included, and what nobody included for too long."""
         for hash_ in hashes:
+            self._mined[hash_] = None
             if hash_ in self._by_hash:
                 self._remove(hash_)
+        while len(self._mined) > KEPT_MINED:
+            del self._mined[next(iter(self._mined))]
         stale = [
             hash_
             for hash_, pending in self._by_hash.items()
@@ -141,19 +142,23 @@ class Mempool:
         for hash_ in stale:
             self._remove(hash_)
 
+    def forget_mined(self) -> None:
+        """Blocks have left the chain: what they included may be announced again."""
+        self._mined.clear()
+
     def clear(self) -> None:
-        """Forget everything, after a loss of the connection."""
+        """Forget everything, after a loss of the connection or of a part of the chain."""
+        self._mined.clear()
         for hash_ in list(self._by_hash):
             self._remove(hash_)
 
-    def _remove(self, hash_: str) -> frozenset[int]:
+    def _remove(self, hash_: str) -> None:
         pending = self._by_hash.pop(hash_)
         key = (pending.transaction.sender, pending.transaction.nonce)
         if self._by_nonce.get(key) == hash_:
             del self._by_nonce[key]
         if pending.row >= 0:
             self._free.append(pending.row)
-        return pending.pools
 
     def inclusion_order(
         self, base_fee_wei: int, above_tip_wei: int, block_time_s: int

@@ -4,7 +4,6 @@ happens here: the engine hands over states and signs what comes back.
 
 from __future__ import annotations
 
-import time
 from typing import NamedTuple
 
 import numpy as np
@@ -116,6 +115,11 @@ class Planner:
         self.base_fee_wei = 0
         self.block = 0
         self._block_time_s = 0
+
+    @property
+    def pools(self) -> int:
+        """P, the pools tracked."""
+        return self._deployment.pools
 
     def start_slot(self, head: Head) -> None:
         """The block after `head` is being built from now on."""
@@ -259,6 +263,11 @@ class Planner:
             max_priority_fee_wei=fees.max_priority_fee_wei,
         )
 
+    def state_of(self, pools: frozenset[int]) -> bytes:
+        """Overlaid reserves of `pools`, comparable from one overlay to the next."""
+        rows = sorted(pools)
+        return self._reserves[rows + [row + self._deployment.pools for row in rows]].tobytes()
+
     def targets(self, pools: frozenset[int]) -> tuple[str, ...]:
         """Transactions that the overlaid state assumes on `pools`, in order."""
         return tuple(
@@ -297,13 +306,11 @@ class Planner:
         )
 
 
-def warm_up(planner: Planner) -> float:
-    """Compile or load every kernel of the hot path before the first event; seconds it took."""
-    started = time.perf_counter()
-    blocked = np.zeros(planner._deployment.pools, np.bool_)
+def warm_up_planner(planner: Planner) -> None:
+    """Run every kernel of the hot path once, on whatever the planner holds."""
+    blocked = np.zeros(planner.pools, np.bool_)
     planner.overlay(blocked)
     planner.look(blocked)
     planner.decide()
     planner.quote(0, ETHER)
-    next_base_fee(1, 0, 30_000_000)
-    return time.perf_counter() - started
+    planner.record(1.0, 0.5, False)

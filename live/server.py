@@ -21,23 +21,23 @@ import uvloop
 from live import wire
 from live.book import Book
 from live.chain import Chain
-from live.config import ServeConfig, StartError, check
-from live.decode import Decoder
-from live.deployment import Deployment, load_deployment
+from live.config import EngineConfig, ServeConfig, StartError, check
+from live.decode import Decoded, Decoder, RouterSwap
+from live.deployment import Deployment, load_deployment, smallest_deployment
 from live.engine import Engine
-from live.events import PendingTransaction
+from live.events import Head, PendingTransaction
 from live.feed import Feed, HeadState
 from live.journal import Journal, journal_path
 from live.mempool import Mempool
 from live.metrics import Metrics
-from live.planner import Planner, warm_up
+from live.planner import Planner, warm_up_planner
 from live.relays import PublicPool
 from live.risk import LossWindow
 from live.rpc import Node, NodeError
 from live.signer import Signer, load_key
 from live.state_call import read_state, state_program
 from live.transport import scan_message
-from live.volatility import Volatility, WarmUpBars, dollar_pool
+from live.volatility import Volatility, WarmUpBars, dollar_pool, warm_up_volatility
 from models.frozen import (
     FrozenForecaster,
     FrozenPolicy,
@@ -57,14 +57,23 @@ class Policy(NamedTuple):
 
     policy: FrozenPolicy
     forecaster: FrozenForecaster
+    warm_up_s: float
+    """How long it took to compile or load the kernels of the hot path."""
 
 
 def load_policy(folder: Path) -> Policy:
-    """Load the folder that train.py wrote; StartError when it must not be used."""
+    """Load the folder that train.py wrote and every kernel that serves it.
+
+    StartError when the policy must not be used. The first call on a machine compiles the kernels,
+    which takes a minute or more; nothing else has been started by then.
+    """
     try:
-        return Policy(load(folder), load_forecaster(folder))
+        policy, forecaster = load(folder), load_forecaster(folder)
     except PolicyError as error:
         raise StartError(str(error)) from error
+    started = time.perf_counter()
+    warm_up_kernels(policy, forecaster)
+    return Policy(policy, forecaster, time.perf_counter() - started)
 
 
 class Server:
@@ -89,7 +98,7 @@ class Server:
         self.volatility = Volatility(policy.forecaster, bar_minutes)
         self.metrics = Metrics()
         self.started = time.monotonic()
-        self.warm_up_s = 0.0
+        self.warm_up_s = policy.warm_up_s
         self._dollar_pool = dollar_pool(deployment)
         self._show = on_quiet
         self._first_state = asyncio.Event()
@@ -134,7 +143,6 @@ class Server:
 
     async def run(self, bars: WarmUpBars | None) -> None:
         """Recover, warm up, subscribe and serve for the configured time; then close the books."""
-        self.warm_up_s = warm_up_kernels(self)
         if bars is not None:
             await self._warm_up_forecast(bars)
         await self._recover()
@@ -254,17 +262,23 @@ class Server:
         }
 
 
-def warm_up_kernels(server: Server) -> float:
-    """Load every compiled kernel before the first event; seconds it took."""
-    started = time.perf_counter()
-    deployment = server.deployment
-    nothing = PendingTransaction(
-        "0x", b"", deployment.router_address[0], 0, 0, 0, 0, 0, bytes(4), 0
+def warm_up_kernels(policy: FrozenPolicy, forecaster: FrozenForecaster) -> None:
+    """Run every kernel that serves once, on a market of two pools."""
+    deployment = smallest_deployment()
+    chain, mempool = Chain(deployment), Mempool()
+    head = Head(0, "0x", "0x", 0, 1, 0, 30_000_000, 0)
+    chain.reset(head, [(10**21, 3 * 10**24), (10**21, 3 * 10**24 + 10**23)])
+    planner = Planner(deployment, chain, mempool, policy, EngineConfig())
+    planner.start_slot(head)
+    transaction = PendingTransaction(
+        "0x", b"", deployment.router_address[0], 0, 0, 0, 2, 2, bytes(4), 0
     )
-    Decoder(deployment).decode(nothing)
+    Decoder(deployment).decode(transaction)
+    swap = RouterSwap(False, 10**18, 0, 1 << 63, ((0, True),))
+    mempool.add(transaction, Decoded(swap, (), False), 1)
+    warm_up_planner(planner)
+    warm_up_volatility(forecaster)
     scan_message(np.frombuffer(b"{}", np.uint8), 0, np.zeros(3, np.int64))
-    warm_up(server.planner)
-    return time.perf_counter() - started
 
 
 async def _open_node(

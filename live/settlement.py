@@ -223,6 +223,7 @@ def _attempt(row: OpenRow, deployment: Deployment) -> Attempt:
         plan=plan,
         pools=frozenset(deployment.pool_of.get(hop.pool, -1) for hop in hops),
         targets=(),
+        state=b"",
         head_hash="",  # what it assumed is not known any more: never unchallenged
         max_fee_wei=row.max_fee_wei,
         max_priority_fee_wei=row.max_priority_fee_wei,

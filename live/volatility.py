@@ -121,3 +121,11 @@ class Volatility:
             self.log_variance[:] = self._forecaster.step(self._inputs)
             self.source = WARM
         return status < STALE
+
+
+def warm_up_volatility(forecaster: FrozenForecaster) -> None:
+    """Run the kernels of a closing bar and block once, on states that are thrown away."""
+    states, inputs = new_states(2), np.empty(N_FEATURES)
+    update_bar(states[0], 1, 0, 1.0, 1.0, 1.0, 1.0, 1.0)
+    encode_inputs(states[0], states[1], 1.0, inputs)
+    forecaster.restart()

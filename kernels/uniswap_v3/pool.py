@@ -106,7 +106,7 @@ def _fee_growth_fits(
     return (fee >> 128) < liquidity
 
 
-@lean_kernel
+@inline
 def walk(
     ticks: NDArray[np.int32],
     liquidity_net: NDArray[np.uint64],
@@ -134,7 +134,6 @@ def walk(
     Returns (status, paid with fee, received, price, tick, liquidity, cursor, ticks crossed). The
     tick of a price inside a range is computed only for `want_tick`: quotes do not need it.
     """
-    never_inline()
     remaining = amount
     paid = u256(0)
     received = u256(0)

@@ -222,11 +222,9 @@ def _check(pool: int, snapshot: PoolSnapshot) -> None:
         if not condition:
             raise ValueError(f"pools[{pool}].{name} = {value}: expected {expected}")
 
-    price, spacing, (low, high) = (
-        snapshot.sqrt_price_x96,
-        snapshot.tick_spacing,
-        snapshot.known_ticks,
-    )
+    price = snapshot.sqrt_price_x96
+    spacing = snapshot.tick_spacing
+    low, high = snapshot.known_ticks
     require(
         MIN_SQRT_RATIO <= price < MAX_SQRT_RATIO,
         "sqrt_price_x96",
@@ -236,8 +234,9 @@ def _check(pool: int, snapshot: PoolSnapshot) -> None:
     require(0 <= snapshot.liquidity < 2**128, "liquidity", snapshot.liquidity, "a uint128")
     require(0 <= snapshot.fee_pips <= MAX_FEE_PIPS, "fee_pips", snapshot.fee_pips, "0..1000000")
     require(1 <= spacing <= MAX_TICK_SPACING, "tick_spacing", spacing, f"1..{MAX_TICK_SPACING}")
+    # A swap down to the lowest known tick ends one below it.
     require(
-        MIN_TICK <= low <= snapshot.tick <= high <= MAX_TICK or snapshot.tick == MIN_TICK - 1,
+        MIN_TICK <= low <= snapshot.tick + 1 and snapshot.tick <= high <= MAX_TICK,
         "known_ticks",
         snapshot.known_ticks,
         f"a range within {MIN_TICK}..{MAX_TICK} that holds the tick {snapshot.tick}",
@@ -251,3 +250,12 @@ def _check(pool: int, snapshot: PoolSnapshot) -> None:
         )
         require(0 < gross < 2**128, f"ticks[{tick}].gross", gross, "0 < gross < 2^128")
         require(abs(net) <= gross, f"ticks[{tick}].net", net, f"-gross..gross, gross = {gross}")
+    if (low, high) == (MIN_TICK, MAX_TICK):
+        below = sum(net for tick, (_, net) in snapshot.ticks.items() if tick <= snapshot.tick)
+        require(
+            below == snapshot.liquidity,
+            "liquidity",
+            snapshot.liquidity,
+            f"{below}, the sum of net liquidity up to the tick; give known_ticks when only part "
+            "of the ticks is loaded",
+        )
