@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import jsonargparse
@@ -47,15 +47,14 @@ def local_chain(config: ServeConfig) -> Iterator[ServeConfig]:
     import devnet
     from devnet.anvil import NodeStartError
     from devnet.artifacts import ArtifactError
-    from devnet.config import DevnetConfig
+    from devnet.config import DevnetConfig, load_config
     from devnet.world import DeploymentError
 
-    world_config = DevnetConfig()
-    if config.local_chain != Path(""):
-        parser = jsonargparse.ArgumentParser()
-        parser.add_class_arguments(DevnetConfig, as_group=False)
-        parsed = parser.instantiate(parser.parse_path(str(config.local_chain)))
-        world_config = DevnetConfig(**{k: parsed[k] for k in asdict(world_config)})
+    try:
+        named = config.local_chain != Path("")
+        world_config = load_config(config.local_chain) if named else DevnetConfig()
+    except ValueError as error:
+        raise StartError(f"local_chain: {error}") from error
     if config.duration:
         world_config = replace(world_config, lifetime=config.duration + LOCAL_CHAIN_GRACE_S)
     try:

@@ -26,14 +26,8 @@ from agents.prices import (
 from agents.progress import Stages
 from agents.report import BidCurve, write_report
 from agents.runs import create_run, discard_unfinished, publish
-from agents.workers import (
-    TrialInputs,
-    TrialResult,
-    cores,
-    planned_trials,
-    reward_scale_eth,
-    run_trials,
-)
+from agents.training import TrialInputs, planned_trials, reward_scale_eth
+from agents.workers import TrialResult, cores, run_trials
 from history.prices import Bars
 from models import frozen
 from models.export import git_commit

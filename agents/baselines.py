@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from envs.market import MarketConfig
 from kernels.action import ACTIONS, BID_PPM, BIDS, PASS, PPM
 from kernels.network import TANH, mlp_forward_batch, mlp_parameters
-from kernels.observation import BASE_FEE_CENTRE, FIELDS, VALUE_CENTRE, VALUE_SCALE
+from kernels.observation import AGE_SCALE, BASE_FEE_CENTRE, FIELDS, VALUE_CENTRE, VALUE_SCALE
 
 Observations = NDArray[np.float32]
 Masks = NDArray[np.bool_]
@@ -72,9 +72,10 @@ def gross_rule(market: MarketConfig) -> Bidder:
         net_eth = np.exp(seen[:, _NET] * VALUE_SCALE + VALUE_CENTRE)
         gas_share = np.clip(seen[:, _GAS_SHARE], 0.0, 1.0 - 1e-6)
         gross_eth = net_eth / (1.0 - gas_share)
-        price_gwei = np.exp(seen[:, _BASE_FEE] + BASE_FEE_CENTRE) + np.expm1(seen[:, _OWN_TIP])
+        base_fee_gwei = np.exp(seen[:, _BASE_FEE] + BASE_FEE_CENTRE)
+        price_gwei = base_fee_gwei / (1.0 - seen[:, _OWN_TIP])
         gas_gwei = np.maximum(gross_eth * gas_share / price_gwei, 1e-18)  # gas units, in ETH
-        age_slots = np.expm1(seen[:, _AGE])
+        age_slots = seen[:, _AGE] * AGE_SCALE
         fee_gwei = gross_eth / (GROSS_DIVISOR * (1.0 + AGE_DECAY * age_slots)) / gas_gwei
         bids = nearest_bid(np.clip(fee_gwei, low, high) * gas_gwei / net_eth)
         return np.where(masks[:, _FIRST_BID], _FIRST_BID + bids, PASS).astype(np.int64)

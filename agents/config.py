@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import jsonargparse
 
+from agents.scenarios import SCENARIOS
 from envs.market import MarketConfig
 from models.har_lstm import VolatilityConfig
 
@@ -21,6 +22,11 @@ DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "train.yam
 
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message names the key and the value."""
+
+
+def _require(true: bool, key: str, value: object, wanted: str) -> None:
+    if not true:
+        raise ConfigError(f"{key}: {value!r}; give {wanted}")
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,21 @@ class PPOConfig:
     reward_clip: float = 10.0
     """Rewards are divided by their root mean square and clipped here: values have a Pareto tail."""
 
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be trained with, naming the field."""
+        for name in ("num_envs", "rollout_slots", "epochs"):
+            _require(getattr(self, name) >= 1, f"ppo.{name}", getattr(self, name), "at least 1")
+        for name in ("learning_rate", "clip", "max_gradient_norm", "reward_clip"):
+            _require(getattr(self, name) > 0.0, f"ppo.{name}", getattr(self, name), "more than 0")
+        for name in ("gamma", "gae_lambda"):
+            _require(
+                0.0 <= getattr(self, name) <= 1.0, f"ppo.{name}", getattr(self, name), "0 to 1"
+            )
+        _require(min(self.hidden, default=0) >= 1, "ppo.hidden", self.hidden, "widths from 1")
+        rollout = self.num_envs * self.rollout_slots
+        whole = self.minibatch >= 2 and rollout % self.minibatch == 0
+        _require(whole, "ppo.minibatch", self.minibatch, f"a divisor of the rollout, {rollout}")
+
 
 @dataclass(frozen=True)
 class TrialsConfig:
@@ -74,6 +95,14 @@ class TrialsConfig:
     max_failures: int = 3
     """Restarts of a trial whose process dies."""
 
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be run, naming the field."""
+        for name in ("seeds", "steps", "reports", "validation_envs"):
+            _require(getattr(self, name) >= 1, f"trials.{name}", getattr(self, name), "at least 1")
+        kept = self.keep_checkpoints
+        _require(kept >= 4, "trials.keep_checkpoints", kept, "at least 4")
+        _require(self.max_failures >= 0, "trials.max_failures", self.max_failures, "0 or more")
+
 
 @dataclass(frozen=True)
 class EvaluationConfig:
@@ -89,6 +118,16 @@ class EvaluationConfig:
     """Share of worst episodes whose mean is the CVaR."""
     scenarios: tuple[str, ...] = ("default", "crowded", "high-base-fee")
     """Markets to compare in, see agents.scenarios; the first is the one reported first."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be compared with, naming the field."""
+        for name in ("seeds", "episodes", "resamples"):
+            given = getattr(self, name)
+            _require(given >= 1, f"evaluation.{name}", given, "at least 1")
+        _require(0.0 < self.tail <= 1.0, "evaluation.tail", self.tail, "a share of 0 to 1")
+        known = ", ".join(SCENARIOS)
+        for name in self.scenarios or ("",):
+            _require(name in SCENARIOS, "evaluation.scenarios", name, f"names of {known}")
 
 
 @dataclass(frozen=True)

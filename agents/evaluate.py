@@ -197,15 +197,17 @@ def evaluate_folder(
 
 
 def arm_table(scenario: str, arms: dict[str, dict[str, Any]]) -> Table:
-    """Terminal table of one scenario, best arm first."""
+    """Terminal table of one scenario, best arm first.
+
+    low and high: the 95 % interval of the IQM; share: of the best response; bid: over net profit.
+    """
     table = Table(title=f"{scenario}: profit per episode (ETH)", title_justify="left")
-    for name in ("arm", "IQM", "95 % interval", "mean", "share of best response", "win rate"):
-        table.add_column(name, justify="left" if name == "arm" else "right")
-    table.add_column("bid share", justify="right")
+    for name in ("arm", "IQM", "low", "high", "mean", "share", "wins", "bid"):
+        table.add_column(name, justify="left" if name == "arm" else "right", no_wrap=True)
     for arm in sorted(arms, key=lambda a: -arms[a][scenario]["iqm_eth"]):
         v = arms[arm][scenario]
         low, high = v["iqm_95_eth"]
-        cells = [f"{v['iqm_eth']:.4f}", f"{low:.4f} - {high:.4f}", f"{v['mean_eth']:.4f}"]
+        cells = [f"{x:.4f}" for x in (v["iqm_eth"], low, high, v["mean_eth"])]
         cells += [f"{v[k]:.3f}" for k in ("share_of_best_response", "win_rate", "bid_share")]
         table.add_row(arm, *cells, style="bold" if arm == POLICY else None)
     return table

@@ -11,8 +11,9 @@ from agents.baselines import network_bidder
 from agents.config import PPOConfig
 from agents.ppo import Layers, build, load_policy, policy_layers
 from agents.prices import Forecasting
+from agents.training import TrialInputs
 from agents.vecenv import MarketVecEnv
-from agents.workers import TrialInputs, TrialResult
+from agents.workers import TrialResult
 from envs.market import PricePaths
 from envs.vector import MarketVectorEnv
 from models.export import write_policy

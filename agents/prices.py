@@ -37,8 +37,7 @@ def source_line(bars: Bars, data_dir: str) -> str:
     if data_dir:
         return f"Prices: recorded bars, {bars.source}"
     return (
-        "Prices: no data folder given (MEVRL_DATA), a calibrated stochastic-volatility path "
-        f"stands in: {bars.source}"
+        f"Prices: no data folder is given (MEVRL_DATA), {bars.source} stands in for recorded bars"
     )
 
 

@@ -8,72 +8,29 @@ import json
 import logging
 import os
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import ray
-import torch
 from ray import tune
 
-from agents.baselines import greedy, network_bidder
-from agents.config import PPOConfig, TrialsConfig
-from agents.evaluate import play
-from agents.intervals import iqm
-from agents.monitor import MarketMonitor
-from agents.ppo import build, load_checkpoint, policy_layers, save_checkpoint
-from agents.vecenv import MarketVecEnv
-from envs.market import MarketConfig, PricePaths
-from envs.vector import MarketVectorEnv
+from agents.training import Point, Training, Trial, TrialInputs
 
-# Validation episodes are the same in every round of every trial: the curves can be compared.
-VALIDATION_SEED = 1
-SCALE_ENVS, SCALE_SLOTS, SCALE_SEED = 512, 64, 2
+Report = Callable[[str, dict[str, Any]], None]  # name of the trial, its metrics
+
 ATTEMPT = re.compile(r"attempt-(\d+)")
-
-
-class Trial(NamedTuple):
-    """One training to run; `name` is its folder."""
-
-    name: str
-    seed: int
-    learning_rate: float
-
-
-@dataclass(frozen=True)
-class TrialInputs:
-    """What all trials of a run share."""
-
-    market: MarketConfig
-    paths: PricePaths
-    ppo: PPOConfig
-    trials: TrialsConfig
-    reward_scale_eth: float
-    tensorboard: str
-
-    @property
-    def steps_per_report(self) -> int:
-        """Decisions between two checkpoints, in whole rollouts."""
-        rollout = self.ppo.num_envs * self.ppo.rollout_slots
-        return max(1, round(self.trials.steps / self.trials.reports / rollout)) * rollout
-
-    @property
-    def steps(self) -> int:
-        """Decisions of one trial, in whole reports."""
-        return self.steps_per_report * self.trials.reports
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """A finished training: its best and last checkpoint folders and its validation curve."""
+    """A finished training: its last checkpoint and its validation curve."""
 
     trial: Trial
     checkpoint: Path
-    curve: list[dict[str, float]]
+    curve: list[Point]
 
     @property
     def score_eth(self) -> float:
@@ -82,75 +39,37 @@ class TrialResult:
 
 
 class PolicyTrial(tune.Trainable):
-    """One MaskablePPO training under Ray Tune."""
+    """A training under Ray Tune; `config["restore"]` names the checkpoint of a resumed run."""
 
     def setup(self, config: dict[str, Any], inputs: TrialInputs | None = None) -> None:
-        """Build the trainer; continue from `config["restore"]` when the run is resumed."""
-        assert inputs is not None
-        torch.set_num_threads(1)
-        self.inputs = inputs
-        self.trial_config = Trial(*config["trial"])
-        ppo = inputs.ppo
-        env = MarketVectorEnv(
-            ppo.num_envs, inputs.market, inputs.paths, split="train", seed=self.trial_config.seed
-        )
-        self.venv = MarketVecEnv(env, inputs.reward_scale_eth, ppo.reward_clip)
-        ppo_here = PPOConfig(**{**vars(ppo), "learning_rate": self.trial_config.learning_rate})
-        self.model = build(self.venv, ppo_here, self.trial_config.seed, inputs.steps)
-        self.validation = MarketVectorEnv(
-            inputs.trials.validation_envs,
-            inputs.market,
-            inputs.paths,
-            split="validation",
-            seed=VALIDATION_SEED,
-        )
-        self.monitor = MarketMonitor(Path(inputs.tensorboard) / self.trial_config.name)
-        self.curve: list[dict[str, float]] = []
-        if config.get("restore"):
-            self.load_checkpoint(config["restore"])
+        """Build the trainer."""
+        if inputs is None:
+            raise ValueError("inputs are missing: bind them with tune.with_parameters")
+        self.training = Training(Trial(*config["trial"]), inputs)
+        if config["restore"]:
+            self.training.load(Path(config["restore"]))
 
     def step(self) -> dict[str, Any]:
-        """Learn until the next report, then play the validation episodes."""
-        start = time.perf_counter()
-        self.model.learn(
-            self.inputs.steps_per_report, callback=self.monitor, reset_num_timesteps=False
-        )
-        seconds = time.perf_counter() - start
-        episodes = play(network_bidder(policy_layers(self.model)), self.validation, VALIDATION_SEED)
-        point = {
-            "steps": self.model.num_timesteps,
-            "validation_iqm_eth": float(iqm(episodes.profit_eth)),
-            "validation_share": episodes.ratios()["share_of_best_response"],
-            "steps_per_s": self.inputs.steps_per_report / seconds,
-        }
-        self.curve.append(point)
-        self.monitor.record_validation(point)
-        return {**point, "done": self.model.num_timesteps >= self.inputs.steps}
+        """One report."""
+        return {**self.training.advance(), "done": self.training.finished}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Trainer and curve; the list of files comes last and proves that all are there."""
-        folder = Path(checkpoint_dir)
-        save_checkpoint(self.model, self.venv, folder)
-        (folder / "curve.json").write_text(json.dumps(self.curve))
-        sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
-        (folder / "files.json").write_text(json.dumps(sizes))
+        """Called by Tune after every report."""
+        self.training.save(Path(checkpoint_dir))
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Continue bit for bit where `save_checkpoint` was called."""
-        folder = Path(checkpoint)
-        load_checkpoint(self.model, self.venv, folder)
-        self.curve = json.loads((folder / "curve.json").read_text())
-        self.monitor.rewind(self.model.num_timesteps)
+        """Called by Tune when a trial's process died."""
+        self.training.load(Path(checkpoint))
 
     def cleanup(self) -> None:
-        """Flush TensorBoard."""
-        self.monitor.close()
+        """Called by Tune at the end."""
+        self.training.close()
 
 
 class ProgressCallback(tune.Callback):
     """Tells the terminal about every report of every trial."""
 
-    def __init__(self, report: Callable[[str, dict[str, Any]], None]) -> None:
+    def __init__(self, report: Report) -> None:
         self.report = report
 
     def on_trial_result(
@@ -169,37 +88,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def reward_scale_eth(market: MarketConfig, paths: PricePaths) -> float:
-    """Root mean square of a slot's reward for always bidding 80 %, on training episodes, ETH.
-
-    The learner divides by this constant. Playing also compiles the kernels before the trials
-    start, which then find them in the cache.
-    """
-    env = MarketVectorEnv(SCALE_ENVS, market, paths, split="train", seed=SCALE_SEED)
-    observations, _ = env.reset(seed=SCALE_SEED)
-    bidder, squares = greedy(0.8), 0.0
-    for _ in range(SCALE_SLOTS):
-        observations, rewards, *_ = env.step(bidder(observations, env.action_masks()))
-        squares += float(np.mean(np.square(rewards)))
-    return max(float(np.sqrt(squares / SCALE_SLOTS)), 1e-6)
-
-
-def planned_trials(config: TrialsConfig, ppo: PPOConfig, seed: int) -> list[Trial]:
-    """One trial per seed and learning rate; the names are the folders."""
-    rates = config.learning_rates or (ppo.learning_rate,)
-    return [
-        Trial(f"seed-{seed + s}-rate-{rate:g}", seed + s, rate)
-        for s in range(config.seeds)
-        for rate in rates
-    ]
-
-
 def run_trials(
     checkpoints: Path,
     inputs: TrialInputs,
     trials: list[Trial],
     workers: int,
-    report: Callable[[str, dict[str, Any]], None],
+    report: Report,
 ) -> list[TrialResult]:
     """Run the trials that are not finished yet and return all, best validation score first.
 
@@ -229,7 +123,7 @@ def _fit(
     name: str,
     inputs: TrialInputs,
     space: list[dict[str, Any]],
-    report: Callable[[str, dict[str, Any]], None],
+    report: Report,
 ) -> None:
     """One Tune experiment over the configurations in `space`."""
     trainable = tune.with_resources(tune.with_parameters(PolicyTrial, inputs=inputs), {"cpu": 1})

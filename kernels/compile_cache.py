@@ -71,9 +71,13 @@ def _digest(path: Path) -> bytes:
     return hashlib.sha256(path.read_bytes()).digest()
 
 
-def source_hash(path: Path) -> str:
-    """20 hex digits over `path`, everything below it, and the compile settings."""
-    digest = hashlib.sha256()
+def source_hash(path: Path, module: str) -> str:
+    """20 hex digits over `path`, everything below it, and the compile settings.
+
+    `module` is the name that the file goes by: cached code looks its globals up under that name,
+    which is another one when the file is run with -m or collected by pytest.
+    """
+    digest = hashlib.sha256(f"{module}\0".encode())
     for setting in COMPILE_SETTINGS:
         digest.update(f"{setting}={os.environ.get(setting, '')}\0".encode())
     for file in sorted(source_files(path)):
@@ -132,11 +136,11 @@ def _remove_stale(parent: Path) -> None:
 
 
 @cache
-def _folder(path: Path) -> Path | None:
+def _folder(path: Path, module: str) -> Path | None:
     parent = cache_parent()
     if parent is None:
         return None
-    folder = parent / f"mevrl-{source_hash(path)}"
+    folder = parent / f"mevrl-{source_hash(path, module)}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         os.utime(folder)
@@ -152,4 +156,4 @@ def cache_folder(function: Callable) -> Path | None:
     captures needs no care: Numba identifies it by its process, and compiles anew each time.
     """
     path = Path(function.__code__.co_filename).resolve()
-    return _folder(path) if path.is_file() else None
+    return _folder(path, function.__module__) if path.is_file() else None

@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from kernels.compile import inline, kernel, never_inline
+from kernels.compile import inline, lean_kernel, never_inline
 from kernels.wide_integers import (
     WORD,
     leading_zeros,
@@ -234,7 +234,7 @@ def _step_four_limbs(remainder: Any, next_limb: np.uint64, divisor: Any) -> tupl
     return digit, prefix - product
 
 
-@kernel
+@lean_kernel
 def _divide_by_one_limb(low: Any, above: np.uint64, divisor: np.uint64) -> tuple:
     """(above * 2^256 + low) divided by a uint64; requires above < divisor."""
     w3 = limb(low, 3)
@@ -254,7 +254,7 @@ def _divide_by_one_limb(low: Any, above: np.uint64, divisor: np.uint64) -> tuple
     return make256(q0, q1, q2, q3), u256(rest)
 
 
-@kernel
+@lean_kernel
 def _divide_by_two_limbs(low: Any, above: Any, divisor: Any) -> tuple:
     """(above * 2^256 + low) divided by a U128 from 2^64 up; requires above (U128) < divisor."""
     shift = leading_zeros(limb(divisor, 1))
@@ -282,7 +282,7 @@ def _divide_by_two_limbs(low: Any, above: Any, divisor: Any) -> tuple:
     return make256(q0, q1, q2, q3), make256(r0, r1 >> shift, ZERO, ZERO)
 
 
-@kernel
+@lean_kernel
 def _divide_by_four_limbs(low: Any, above: Any, divisor: Any) -> tuple:
     """(above * 2^256 + low) divided by a U256 from 2^128 up; requires above (U256) < divisor."""
     three = limb(divisor, 3) == ZERO
@@ -306,7 +306,7 @@ def _divide_by_four_limbs(low: Any, above: Any, divisor: Any) -> tuple:
     return make256(q0, q1, q2, q3), rest
 
 
-@kernel
+@lean_kernel
 def divmod256(dividend: Any, divisor: Any) -> tuple:
     """(dividend // divisor, dividend % divisor) of two U256, rounded down.
 
@@ -324,7 +324,7 @@ def divmod256(dividend: Any, divisor: Any) -> tuple:
     return _divide_by_four_limbs(dividend, u256(0), divisor)
 
 
-@kernel
+@lean_kernel
 def divmod512(dividend: Any, divisor: Any) -> tuple:
     """(dividend // divisor, dividend % divisor) of a U512 by a U256, as two U256, rounded down.
 

@@ -23,8 +23,8 @@ MAX_EXACT_FLOAT_BASE_FEE_WEI = 1 << 53
 INVALID = -1
 MAX_INT64 = (1 << 63) - 1
 
-# What contracts/Executor.vy uses at most, measured on the deployed bytecode with the real pairs (its
-# docstring): a plan that pays a bid, and what each constant-product hop adds.
+# What contracts/Executor.vy uses at most, measured on a chain with the real pairs (its docstring):
+# a plan that pays a bid, and what each constant-product hop adds.
 DEFAULT_BASE_GAS = 51_200
 DEFAULT_HOP_GAS = 50_300
 

@@ -139,7 +139,8 @@ def ln(x: float) -> float:
 
 @inline
 def _clip(x: float) -> np.float32:
-    return np.float32(min(max(x, -LIMIT), LIMIT))
+    """Into the box; what is not a number becomes 0."""
+    return np.float32(min(max(x, -LIMIT), LIMIT)) if x == x else np.float32(0.0)
 
 
 @inline

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.compile import inline, kernel, never_inline
+from kernels.compile import inline, lean_kernel, never_inline
 from kernels.double_double import (
     DoubleDouble,
     dd_add,
@@ -84,7 +84,7 @@ def profit_bound(a: int, b: int, c: int) -> int:
     return (a + b - root_up) // c
 
 
-@kernel
+@lean_kernel
 def _closed_form(
     reserve_in: Limbs, reserve_out: Limbs, fee_numerator: Any, fee_denominator: Any, hops: int
 ) -> tuple[float, DoubleDouble]:
@@ -199,7 +199,7 @@ def _coarsest(
     return pivot, fewest
 
 
-@kernel
+@lean_kernel
 def cycle_amounts(
     reserve_in: Limbs,
     reserve_out: Limbs,
@@ -269,7 +269,7 @@ def _check_pools(
     return OK
 
 
-@kernel
+@lean_kernel
 def _search(
     reserve_in: Limbs,
     reserve_out: Limbs,
@@ -303,7 +303,7 @@ def _search(
     return best_input
 
 
-@kernel
+@lean_kernel
 def _tighten(
     reserve_in: Limbs,
     reserve_out: Limbs,
@@ -328,7 +328,7 @@ def _tighten(
     return u128(0), u128(0)
 
 
-@kernel
+@lean_kernel
 def refine_cycle(
     reserve_in: Limbs,
     reserve_out: Limbs,
@@ -377,7 +377,7 @@ def refine_cycle(
     return status, profit, _gap(bound, profit)
 
 
-@kernel
+@lean_kernel
 def refine_batch(
     reserve_in: Any,
     reserve_out: Any,

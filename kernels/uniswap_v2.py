@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.compile import inline, kernel, never_inline
+from kernels.compile import inline, lean_kernel, never_inline
 from kernels.u256 import (
     Limbs,
     Uint128,
@@ -96,7 +96,7 @@ def get_amount_out(
     return _get_amount_out_wide(amount_in, reserve_in, reserve_out, numerator, denominator)
 
 
-@kernel
+@lean_kernel
 def _get_amount_out_wide(
     amount_in: Uint128,
     reserve_in: Uint128,
@@ -142,7 +142,7 @@ def get_amount_in(
     return _get_amount_in_wide(amount_out, reserve_in, reserve_out, numerator, denominator)
 
 
-@kernel
+@lean_kernel
 def _get_amount_in_wide(
     amount_out: Uint128,
     reserve_in: Uint128,
@@ -169,7 +169,7 @@ def _is_uint112(x: Uint256) -> bool:
     return (u256(x) >> 112) == u256(0)
 
 
-@kernel
+@lean_kernel
 def swap(
     reserve0: Uint128,
     reserve1: Uint128,
@@ -216,7 +216,7 @@ def swap(
     return OK, u128(balance0), u128(balance1)
 
 
-@kernel
+@lean_kernel
 def quote_out_batch(
     reserve_in: Limbs,
     reserve_out: Limbs,
@@ -241,7 +241,7 @@ def quote_out_batch(
         store128(amount_out, i, amount)
 
 
-@kernel
+@lean_kernel
 def quote_in_batch(
     reserve_in: Limbs,
     reserve_out: Limbs,
@@ -270,7 +270,7 @@ def quote_in_batch(
         store128(amount_in, i, amount)
 
 
-@kernel
+@lean_kernel
 def swap_batch(
     reserves: Limbs,
     amounts_in: Limbs,

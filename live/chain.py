@@ -123,20 +123,25 @@ class Chain:
     def extend(self, head: Head, logs: Iterable[PoolLog]) -> list[int]:
         """Append `head`, a child of the present one, with its logs; pools with unknown events.
 
-        Such a pool may have changed in a way we cannot know: it is quarantined for good.
+        A pool with an unknown event may have changed in a way we cannot know: it is quarantined for
+        good. A Sync of another shape is a ValueError that changes nothing.
         """
-        before: dict[int, tuple[int, int]] = {}
-        foreign = []
+        foreign, syncs = [], []
         for log in sorted(logs, key=lambda log: log.log_index):
             pool = self._pool_of.get(log.address)
             if pool is None or log.block_hash != head.hash:
                 continue
             if not log.topics or log.topics[0] not in KNOWN_EVENTS:
                 foreign.append(pool)
-                self._foreign[pool] = self.quarantined[pool] = True
             elif log.topics[0] == SYNC:
-                before.setdefault(pool, self.integers[pool])
-                self._set(pool, sync_reserves(log))
+                syncs.append((pool, sync_reserves(log)))
+        # everything has been read: from here on nothing can fail halfway
+        before: dict[int, tuple[int, int]] = {}
+        for pool, pair in syncs:
+            before.setdefault(pool, self.integers[pool])
+            self._set(pool, pair)
+        for pool in foreign:
+            self._foreign[pool] = self.quarantined[pool] = True
         self._blocks.append(Block(head, before))
         return foreign
 

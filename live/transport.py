@@ -6,6 +6,7 @@ size. anvil delays every second frame by 40 ms unless quick acknowledgement is a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import Callable
@@ -60,11 +61,12 @@ class _Listener(WSListener):
             transport.disconnect()
             return
         if frame.msg_type in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
+            # picows hands over the frame that breaks its limit before it disconnects
+            if len(self._fragments) + frame.payload_size > self._max_bytes:
+                transport.disconnect()
+                return
             payload = frame.get_payload_as_bytes()
             if not frame.fin or self._fragments:
-                if len(self._fragments) + len(payload) > self._max_bytes:
-                    transport.disconnect()
-                    return
                 self._fragments += payload
                 payload = bytes(self._fragments)
             if frame.fin:
@@ -82,6 +84,12 @@ class _Websocket:
     def __init__(self, transport: WSTransport, listener: _Listener) -> None:
         self._transport = transport
         self._listener = listener
+        self._end = asyncio.create_task(self._wait())
+
+    async def _wait(self) -> None:
+        """Take note of how the connection ends: an unread exception would be printed."""
+        with contextlib.suppress(Exception):
+            await self._transport.wait_disconnected()
 
     def send(self, payload: bytes) -> None:
         self._transport.send(WSMsgType.TEXT, payload)

@@ -2,6 +2,7 @@
 
 f = base + skip x + MLP([x, LSTM(raw bar inputs)]), h = e^f; the loss RV e^-f + f is QLIKE up to
 constants. The output layers start at zero, so training starts from the base and can only leave it.
+The forecast is a combination (Bates and Granger 1969) of that and of HARX by OLS, in logs.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from kernels.features import BLOCK_MINUTES, N_FEATURES
 from kernels.forecast import CLIP
 from kernels.network import lstm_parameters, mlp_parameters
 from models.forecaster import Forecaster
-from models.har import fit_log_linear
+from models.har import LogLinear, fit_log_linear
 from models.losses import floored
 from models.origins import Origins, column
 
@@ -62,6 +63,8 @@ class VolatilityConfig:
     """Dropout on the recurrent state: the state memorises first."""
     input_noise: float = 0.2
     """Standard deviation of the noise added to standardised inputs."""
+    linear_share: float = 0.25
+    """Weight of HARX by OLS in the log forecast: networks alone go too far in unusual hours."""
     train_days: int = 0
     """Learn from the last days only; 0 means all."""
     seed: int = 0
@@ -86,6 +89,8 @@ class VolatilityConfig:
                 raise ValueError(f"{name}: {getattr(self, name)}; give at least 1")
         if not 0 <= self.burn_in < self.chunk:
             raise ValueError(f"burn_in: {self.burn_in}; give 0 to chunk - 1 = {self.chunk - 1}")
+        if not 0.0 <= self.linear_share <= 1.0:
+            raise ValueError(f"linear_share: {self.linear_share}; give 0 to 1")
         for name in ("train_days", "refit_days"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: {getattr(self, name)}; give 0 or more")
@@ -126,15 +131,18 @@ class HarLstm(nn.Module):
         layer = nn.functional.silu(self.mlp[1](_dropout(layer, config.dropout, rng)))
         return self.mlp[2](layer) + self.skip(x)
 
-    def flat(self) -> np.ndarray:
-        """Weights in the layout of `kernels.forecast.forecast_step`."""
+    def flat(self, share: float = 1.0) -> np.ndarray:
+        """Weights in the layout of `kernels.forecast.forecast_step`, the output times `share`."""
         a = {k: v.detach().numpy() for k, v in self.named_parameters()}
         bias = a["lstm.bias_ih_l0"] + a["lstm.bias_hh_l0"]
         lstm = lstm_parameters(a["lstm.weight_ih_l0"], a["lstm.weight_hh_l0"], bias)
+        scales = (1.0, 1.0, share)
         mlp = mlp_parameters(
-            [a[f"mlp.{k}.weight"] for k in range(3)], [a[f"mlp.{k}.bias"] for k in range(3)]
+            [a[f"mlp.{k}.weight"] * scale for k, scale in enumerate(scales)],
+            [a[f"mlp.{k}.bias"] * scale for k, scale in enumerate(scales)],
         )
-        return np.concatenate([lstm, mlp, a["skip.weight"].T.ravel()])
+        skip = a["skip.weight"].T.ravel() * share
+        return np.concatenate([lstm, mlp, skip]).astype(np.float32)
 
 
 def _dropout(x: Tensor, rate: float, rng: np.random.Generator | None) -> Tensor:
@@ -172,13 +180,16 @@ def train_har_lstm(
     mean, sd = inputs.mean(axis=0), inputs.std(axis=0) + 1e-3
     scale = np.stack([mean, 1.0 / sd]).astype(np.float32)
     har = fit_log_linear(parts, BASE_DESIGN, config.horizons_minutes, gamma=True, ridge=BASE_RIDGE)
-    slopes = np.zeros((N_FEATURES, len(config.horizons_minutes)))
-    slopes[har.columns] = har.slopes
-    base = np.vstack([slopes * sd[:, None], har.intercept + mean @ slopes]).astype(np.float32)
+    base = _standardised(har, mean, sd)
+    if config.linear_share:
+        harx = fit_log_linear(parts, "HARX", config.horizons_minutes, gamma=False)
+        combined = base + config.linear_share * (_standardised(harx, mean, sd) - base)
+    else:
+        combined = base
     windows = [w for p in parts for w in _windows(p, config, scale, har.predict(p.inputs))]
     with _one_thread():
         weights = [
-            _train_member(windows, config, member, progress, log).flat()
+            _train_member(windows, config, member, progress, log).flat(1.0 - config.linear_share)
             for member in range(config.ensemble)
         ]
     hidden = config.hidden
@@ -189,7 +200,7 @@ def train_har_lstm(
         trained_from=int(min(p.minute[0] for p in parts)),
         trained_until=until,
         scale=scale,
-        base=base,
+        base=combined.astype(np.float32),
         weights=np.stack(weights),
         recurrent=np.array([column(name) for name in RECURRENT_INPUTS], np.int64),
         sizes=np.array(
@@ -197,6 +208,13 @@ def train_har_lstm(
             np.int64,
         ),
     )
+
+
+def _standardised(model: LogLinear, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
+    """The model on standardised inputs, float64[N_FEATURES + 1, H], intercept last."""
+    slopes = np.zeros((N_FEATURES, model.intercept.size))
+    slopes[model.columns] = model.slopes
+    return np.vstack([slopes * sd[:, None], model.intercept + mean @ slopes])
 
 
 def training_part(origins: list[Origins], config: VolatilityConfig, until: int) -> list[Origins]:

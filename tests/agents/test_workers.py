@@ -13,16 +13,8 @@ from typing import Any
 import pytest
 
 from agents.config import PPOConfig, TrialsConfig
-from agents.workers import (
-    PolicyTrial,
-    Trial,
-    TrialInputs,
-    TrialResult,
-    latest_checkpoint,
-    planned_trials,
-    reward_scale_eth,
-    run_trials,
-)
+from agents.training import Training, Trial, TrialInputs, planned_trials, reward_scale_eth
+from agents.workers import TrialResult, latest_checkpoint, run_trials
 from envs.market import MarketConfig, PricePaths
 
 PPO = PPOConfig(num_envs=32, rollout_slots=8, minibatch=128, epochs=2, hidden=(16,))
@@ -41,12 +33,13 @@ def inputs(tmp_path: Path, market: MarketConfig, paths: PricePaths) -> TrialInpu
 
 def undisturbed(inputs: TrialInputs) -> list[dict[str, float]]:
     """The curve of the same training in this process, without Ray."""
-    trial = PolicyTrial({"trial": list(TRIAL)}, inputs=inputs)
+    training = Training(TRIAL, inputs)
     for _ in range(inputs.trials.reports):
-        trial.train()
-    curve = trial.curve
-    trial.stop()
-    return curve
+        assert not training.finished
+        training.advance()
+    assert training.finished
+    training.close()
+    return training.curve
 
 
 def without_speed(curve: list[dict[str, float]]) -> list[dict[str, float]]:
@@ -96,23 +89,24 @@ def test_half_written_checkpoints_are_passed_over(tmp_path: Path) -> None:
     assert latest_checkpoint(tmp_path, "t") == best
 
 
-def test_a_trial_restored_from_a_checkpoint_continues_bit_for_bit(
+def test_a_training_restored_from_a_checkpoint_continues_bit_for_bit(
     tmp_path: Path, inputs: TrialInputs
 ) -> None:
     whole = undisturbed(inputs)
     assert [point["steps"] for point in whole] == [256, 512, 768, 1024]
-    first = PolicyTrial({"trial": list(TRIAL)}, inputs=inputs)
-    first.train()
-    first.train()
+    first = Training(TRIAL, inputs)
+    first.advance()
+    first.advance()
     checkpoint = tmp_path / "checkpoint"
     checkpoint.mkdir()
-    first.save_checkpoint(str(checkpoint))
-    first.stop()
-    second = PolicyTrial({"trial": list(TRIAL), "restore": str(checkpoint)}, inputs=inputs)
-    assert not second.train()["done"]
-    assert second.train()["done"]
+    first.save(checkpoint)
+    first.close()
+    second = Training(TRIAL, inputs)
+    second.load(checkpoint)
+    second.advance()
+    second.advance()
+    second.close()
     assert without_speed(second.curve) == without_speed(whole)
-    second.stop()
 
 
 @pytest.mark.slow
@@ -140,6 +134,7 @@ from pathlib import Path
 from test_workers import TRIAL, inputs_in
 from agents.workers import run_trials
 from envs.market import MarketConfig
+from envs.paths import stand_in_paths
 
 folder = Path(sys.argv[1])
 inputs = inputs_in(folder, MarketConfig(episode_slots=32), stand_in_paths(days=4))

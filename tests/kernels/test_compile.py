@@ -70,6 +70,13 @@ def test_edited_callee_in_another_file_changes_the_caller(package: Path) -> None
     assert run(package) == ["999500", "0"]
 
 
+def test_one_file_under_two_module_names(package: Path) -> None:
+    """Cached code imports its module by name: as a script or in pytest that is another name."""
+    other_name = PROGRAM.replace("from kernels.caller", "from caller")
+    assert run(package, "import sys; sys.path.append('kernels')" + other_name) == ["997000", "0"]
+    assert run(package) == ["997000", "0"]
+
+
 def test_compile_settings_have_their_own_cache(package: Path) -> None:
     assert run(package) == ["997000", "0"]
     assert run(package, MEVRL_BOUNDSCHECK="1") == ["997000", "0"]

@@ -80,8 +80,9 @@ async def peer(reply: Reply) -> AsyncIterator[tuple[NodeConfig, list[WSTransport
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
     async def main() -> None:
-        await scenario()
-        await asyncio.sleep(0)
+        async with asyncio.timeout(20.0):
+            await scenario()
+        await asyncio.sleep(0.05)  # closed connections are taken down by the loop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
@@ -255,18 +256,19 @@ def test_ipc_carries_the_same_messages(tmp_path: Path) -> None:
     path = str(tmp_path / "ipc")
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        decoder, buffer = json.JSONDecoder(), ""
-        with contextlib.suppress(ConnectionError):
-            while data := await reader.read(4096):
-                buffer += data.decode()
-                while buffer:
-                    request, end = decoder.raw_decode(buffer)
-                    buffer = buffer[end:]
-                    body = json.dumps({"id": request["id"], "result": request["params"]}).encode()
-                    for part in (body[:9], body[9:]):
-                        writer.write(part)
-                        await writer.drain()
-                        await asyncio.sleep(0.005)
+        buffer = ""
+        while data := await reader.read(4096):
+            buffer += data.decode()
+            try:
+                request = json.loads(buffer)
+            except ValueError:
+                continue  # more is coming
+            buffer = ""
+            body = json.dumps({"id": request["id"], "result": request["params"]}).encode()
+            for part in (body[:9], body[9:]):
+                writer.write(part)
+                await writer.drain()
+                await asyncio.sleep(0.005)
         writer.close()
 
     async def scenario() -> None:
@@ -277,6 +279,7 @@ def test_ipc_carries_the_same_messages(tmp_path: Path) -> None:
         for text in texts:
             assert msgspec.json.decode(await node.request("echo", text)) == [text]
         node.close()
+        await asyncio.sleep(0.05)
         server.close()
         await server.wait_closed()
 

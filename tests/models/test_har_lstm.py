@@ -66,12 +66,25 @@ def perturbed(forecaster: Forecaster, seed: int = 0) -> Forecaster:
 
 def test_step_zero_is_the_base(origins: list[Origins], until: int) -> None:
     config = replace(CONFIG, learning_rate=0.0, weight_decay=0.0)
-    untrained = train_har_lstm(origins, config, until, 1)
     parts = training_part(origins, config, until)
     base = fit_log_linear(parts, "HAR+season", config.horizons_minutes, True, ridge=1e-2)
-    for o in origins:
-        forecasts = untrained.predict_origins(o)
-        np.testing.assert_allclose(forecasts.log_variance, base.predict(o.inputs), atol=1e-4)
+    harx = fit_log_linear(parts, "HARX", config.horizons_minutes, False)
+    for share in (0.0, 0.25, 1.0):
+        untrained = train_har_lstm(origins, replace(config, linear_share=share), until, 1)
+        for o in origins:
+            forecasts = untrained.predict_origins(o)
+            expected = (1 - share) * base.predict(o.inputs) + share * harx.predict(o.inputs)
+            np.testing.assert_allclose(forecasts.log_variance, expected, atol=1e-4)
+
+
+def test_the_linear_share_scales_the_network(origins: list[Origins], until: int) -> None:
+    forecasts = {
+        share: train_har_lstm(origins, replace(CONFIG, linear_share=share), until, 1)
+        .predict_origins(origins[0])
+        .log_variance
+        for share in (0.0, 0.5, 1.0)
+    }
+    np.testing.assert_allclose(forecasts[0.5], (forecasts[0.0] + forecasts[1.0]) / 2, atol=1e-4)
 
 
 def test_training_sees_nothing_after_its_end(
@@ -241,6 +254,7 @@ def test_too_little_to_learn_from_is_refused(bars: Bars) -> None:
         ({"ensemble": 0}, "ensemble"),
         ({"burn_in": 192}, "burn_in"),
         ({"train_days": -1}, "train_days"),
+        ({"linear_share": 1.5}, "linear_share"),
     ],
 )
 def test_wrong_configurations_name_the_field(change: dict[str, object], word: str) -> None:

@@ -13,13 +13,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyrevm
-from devnet import artifacts
 from eth_abi.abi import decode, encode
-from eth_utils.crypto import keccak
+
+from devnet import artifacts
+from tests import referee
 
 HERE = Path(__file__).parent
-CALLER = "0x" + "11" * 20
 GAS = 2**50  # spacing 1 over the whole tick range takes 7,000 bitmap words
 
 POOL_BYTECODE = {
@@ -34,10 +33,6 @@ const solc = require('solc');
 const found = (name) => ({contents: fs.readFileSync(path.join('node_modules', name), 'utf8')});
 process.stdout.write(solc.compile(fs.readFileSync(0, 'utf8'), {import: found}));
 """
-
-
-class Revert(Exception):  # noqa: N818  the EVM's word
-    """The contract reverted."""
 
 
 def node_modules() -> Path:
@@ -104,34 +99,29 @@ def _run_solc(source: str, text: str) -> str:
 
 
 @cache
-def _selector(signature: str) -> tuple[bytes, list[str]]:
+def _types(signature: str) -> list[str]:
     arguments = signature[signature.index("(") + 1 : -1]
-    return keccak(text=signature)[:4], arguments.split(",") if arguments else []
+    return arguments.split(",") if arguments else []
 
 
-class Evm:
-    """One in-process chain."""
+class Evm(referee.Evm):
+    """One in-process chain, with calls by signature and more gas than a block has."""
 
-    def __init__(self) -> None:
-        self.evm = pyrevm.EVM(gas_limit=2**62)
-        self.evm.set_balance(CALLER, 10**30)
-
-    def deploy(self, code: bytes, types: list[str] | None = None, *values: Any) -> str:
-        return self.evm.deploy(CALLER, code + encode(types or [], values))
-
-    def call(self, to: str, signature: str, returns: list[str], *values: Any) -> tuple[Any, ...]:
-        selector, types = _selector(signature)
+    def invoke(self, to: str, signature: str, returns: list[str], *values: Any) -> tuple[Any, ...]:
+        """Call `signature` and decode what it returns; raises RevertError."""
+        data = referee.selector(signature) + encode(_types(signature), values)
         try:
-            data = self.evm.message_call(CALLER, to, selector + encode(types, values), gas=GAS)
+            output = self.machine.message_call(referee.CALLER, to, data, gas=GAS)
         except RuntimeError as error:
+            # Anything else, running out of gas for one, would be a fault of the harness.
             if "Revert" not in str(error):
                 raise
-            raise Revert(str(error)) from None
-        return decode(returns, data)
+            raise referee.RevertError(str(error)) from None
+        return decode(returns, output)
 
 
 class Libraries:
-    """v3-core's libraries; each method returns ints and raises Revert as the contract does."""
+    """v3-core's libraries; called by name, None where the contract reverts."""
 
     SIGNATURES = {  # noqa: RUF012
         "mulDiv": ("uint256,uint256,uint256", ["uint256"]),
@@ -158,8 +148,8 @@ class Libraries:
         """Return values of library function `name`, or None when it reverts."""
         types, returns = self.SIGNATURES[name]
         try:
-            return self.evm.call(self.address, f"{name}({types})", returns, *values)
-        except Revert:
+            return self.evm.invoke(self.address, f"{name}({types})", returns, *values)
+        except referee.RevertError:
             return None
 
 
@@ -175,7 +165,7 @@ class After(NamedTuple):
 
 @dataclass
 class DeployedPool:
-    """The real pool contract of a fork with any fee and spacing. Raises Revert."""
+    """The real pool contract of a fork with any fee and spacing. Raises RevertError."""
 
     evm: Evm
     trader: str
@@ -189,7 +179,7 @@ class DeployedPool:
         evm = Evm()
         trader = evm.deploy(compiled()["Trader"])
         code = bytecode(POOL_BYTECODE[fork])
-        (address,) = evm.call(
+        (address,) = evm.invoke(
             trader,
             "deploy(bytes,uint24,int24,uint160)",
             ["address"],
@@ -202,7 +192,7 @@ class DeployedPool:
 
     def _act(self, signature: str, *values: Any) -> After:
         types = ["int256", "int256", "uint160", "int24", "uint128"]
-        return After(*self.evm.call(self.trader, signature, types, self.address, *values))
+        return After(*self.evm.invoke(self.trader, signature, types, self.address, *values))
 
     def mint(self, lower: int, upper: int, amount: int) -> After:
         return self._act("mint(address,int24,int24,uint128)", lower, upper, amount)
@@ -211,13 +201,11 @@ class DeployedPool:
         return self._act("burn(address,int24,int24,uint128)", lower, upper, amount)
 
     def swap(self, zero_for_one: bool, amount_specified: int, limit: int) -> After:
-        return self._act(
-            "swap(address,bool,int256,uint160)", zero_for_one, amount_specified, limit
-        )
+        return self._act("swap(address,bool,int256,uint160)", zero_for_one, amount_specified, limit)
 
     def set_protocol_fee(self, token0: int, token1: int) -> None:
         kind = "uint8" if self.fork == "uniswap_v3" else "uint32"
-        self.evm.call(self.address, f"setFeeProtocol({kind},{kind})", [], token0, token1)
+        self.evm.invoke(self.address, f"setFeeProtocol({kind},{kind})", [], token0, token1)
 
     def storage(self, slot: int) -> int:
-        return self.evm.evm.storage(self.address, slot)
+        return self.evm.read(self.address, slot)

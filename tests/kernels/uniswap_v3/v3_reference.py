@@ -216,7 +216,9 @@ class Pool:
     sqrt_price: int
     tick: int
     liquidity: int = 0
-    protocol_share: tuple[int, int] = (0, 0)  # 1/n of the fee, by input token; 0 is off
+    # By input token, 0 is off: 1/n of the fee, or n/denominator where there is one.
+    protocol_share: tuple[int, int] = (0, 0)
+    protocol_denominator: int | None = None
     ticks: dict[int, Tick] = field(default_factory=dict)
     bitmap: dict[int, int] = field(default_factory=dict)
 
@@ -272,6 +274,12 @@ class Pool:
             found = (masked & -masked).bit_length() - 1 if masked else 255
         return (word * 256 + found) * self.tick_spacing, bool(masked)
 
+    def _protocol_fee(self, fee: int, share: int) -> int:
+        if self.protocol_denominator:
+            require(fee * share <= MAX_U256)
+            return fee * share // self.protocol_denominator
+        return fee // share if share else 0
+
     def swap(self, zero_for_one: bool, amount_specified: int, limit: int) -> Swap:
         """UniswapV3Pool.swap. The pool is unchanged after a Revert."""
         require(amount_specified != 0)
@@ -303,7 +311,7 @@ class Pool:
                 calculated += amount_in + fee
             require(-(2**255) <= calculated < 2**255)
             if liquidity > 0:  # the fee growth per unit of liquidity must fit 128.128
-                mul_div(fee - (fee // share if share else 0), 2**128, liquidity)
+                mul_div(fee - self._protocol_fee(fee, share), 2**128, liquidity)
             if price == price_next:
                 if initialized:
                     net = self.ticks[tick_next].liquidity_net

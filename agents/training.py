@@ -1,0 +1,141 @@
+"""One training of a policy, in one process: learn, validate, save, continue.
+
+Nothing here knows how trainings are spread over processes; agents.workers does.
+"""
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from agents.baselines import greedy, network_bidder
+from agents.config import PPOConfig, TrialsConfig
+from agents.evaluate import play
+from agents.intervals import iqm
+from agents.monitor import MarketMonitor
+from agents.ppo import build, load_checkpoint, policy_layers, save_checkpoint
+from agents.vecenv import MarketVecEnv
+from envs.market import MarketConfig, PricePaths
+from envs.vector import MarketVectorEnv
+
+# Validation episodes are the same in every round of every trial: the curves can be compared.
+VALIDATION_SEED = 1
+SCALE_ENVS, SCALE_SLOTS, SCALE_SEED = 512, 64, 2
+
+Point = dict[str, float]
+
+
+class Trial(NamedTuple):
+    """One training to run; `name` is its folder."""
+
+    name: str
+    seed: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class TrialInputs:
+    """What all trials of a run share."""
+
+    market: MarketConfig
+    paths: PricePaths
+    ppo: PPOConfig
+    trials: TrialsConfig
+    reward_scale_eth: float
+    tensorboard: str
+
+    @property
+    def steps_per_report(self) -> int:
+        """Decisions between two checkpoints, in whole rollouts."""
+        rollout = self.ppo.num_envs * self.ppo.rollout_slots
+        return max(1, round(self.trials.steps / self.trials.reports / rollout)) * rollout
+
+    @property
+    def steps(self) -> int:
+        """Decisions of one trial, in whole reports."""
+        return self.steps_per_report * self.trials.reports
+
+
+def planned_trials(config: TrialsConfig, ppo: PPOConfig, seed: int) -> list[Trial]:
+    """One trial per seed and learning rate; the names are the folders."""
+    rates = config.learning_rates or (ppo.learning_rate,)
+    return [
+        Trial(f"seed-{seed + s}-rate-{rate:g}", seed + s, rate)
+        for s in range(config.seeds)
+        for rate in rates
+    ]
+
+
+def reward_scale_eth(market: MarketConfig, paths: PricePaths) -> float:
+    """Root mean square of a slot's reward for always bidding 80 %, on training episodes, ETH.
+
+    The learner divides by this constant. Playing also compiles the kernels before the trials
+    start, which then find them in the cache.
+    """
+    env = MarketVectorEnv(SCALE_ENVS, market, paths, split="train", seed=SCALE_SEED)
+    observations, _ = env.reset(seed=SCALE_SEED)
+    bidder, squares = greedy(0.8), 0.0
+    for _ in range(SCALE_SLOTS):
+        observations, rewards, *_ = env.step(bidder(observations, env.action_masks()))
+        squares += float(np.mean(np.square(rewards)))
+    return max(float(np.sqrt(squares / SCALE_SLOTS)), 1e-6)
+
+
+class Training:
+    """A MaskablePPO learner with its markets, its validation episodes and its curve."""
+
+    def __init__(self, trial: Trial, inputs: TrialInputs) -> None:
+        ppo = dataclasses.replace(inputs.ppo, learning_rate=trial.learning_rate)
+        market, paths = inputs.market, inputs.paths
+        env = MarketVectorEnv(ppo.num_envs, market, paths, split="train", seed=trial.seed)
+        self.inputs = inputs
+        self.venv = MarketVecEnv(env, inputs.reward_scale_eth, ppo.reward_clip)
+        self.model = build(self.venv, ppo, trial.seed, inputs.steps)
+        self.validation = MarketVectorEnv(
+            inputs.trials.validation_envs, market, paths, split="validation"
+        )
+        self.monitor = MarketMonitor(Path(inputs.tensorboard) / trial.name)
+        self.curve: list[Point] = []
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps have been learned from."""
+        return self.model.num_timesteps >= self.inputs.steps
+
+    def advance(self) -> Point:
+        """Learn until the next report, then play the validation episodes; the new curve point."""
+        started = time.perf_counter()
+        steps = self.inputs.steps_per_report
+        self.model.learn(steps, callback=self.monitor, reset_num_timesteps=False)
+        seconds = time.perf_counter() - started
+        tally = play(network_bidder(policy_layers(self.model)), self.validation, VALIDATION_SEED)
+        point = {
+            "steps": self.model.num_timesteps,
+            "validation_iqm_eth": float(iqm(tally.profit_eth)),
+            "validation_share": tally.ratios()["share_of_best_response"],
+            "steps_per_s": steps / seconds,
+        }
+        self.curve.append(point)
+        self.monitor.record_validation(point)
+        return point
+
+    def save(self, folder: Path) -> None:
+        """Learner and curve; the list of files comes last and proves that all are there."""
+        save_checkpoint(self.model, self.venv, folder)
+        (folder / "curve.json").write_text(json.dumps(self.curve))
+        sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+        (folder / "files.json").write_text(json.dumps(sizes))
+
+    def load(self, folder: Path) -> None:
+        """Continue bit for bit where `save` was called."""
+        load_checkpoint(self.model, self.venv, folder)
+        self.curve = json.loads((folder / "curve.json").read_text())
+        self.monitor.rewind(self.model.num_timesteps)
+
+    def close(self) -> None:
+        """Flush TensorBoard."""
+        self.monitor.close()

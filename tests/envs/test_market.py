@@ -1,0 +1,52 @@
+"""Configurations that cannot work are refused, by the name of the field."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from envs.market import MarketConfig
+from envs.physics import CELLS, EFFICIENCY, GAS_RATIO, NORMAL, SIZE, TIP, physics_of
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"decimals": (18, 18)}, "decimals has 2"),
+        ({"depth_eth": (1.0,)}, "depth_eth has 1"),
+        ({"depth_eth": (0.0,) * 8}, "depth_eth"),
+        ({"episode_slots": 0}, "episode_slots"),
+        ({"user_rate": -1.0}, "user_rate"),
+        ({"user_size_max": 1.5}, "user_size_max"),
+        ({"private_share": 1.1}, "private_share"),
+        ({"informed_probability": -0.1}, "informed_probability"),
+        ({"regime_stay_slots": 0.5}, "regime_stay_slots"),
+        ({"eth_exposure": (1.0, -1.0, -1.0, -1.0)}, "eth_exposure"),
+        ({"gas_used_ratio": (0.9, 0.8, 1.0, 1.1, 1.2)}, "gas_used_ratio"),
+        ({"rule_weight": ((1.0, 0.0, 0.0, 0.0),) * 2}, "rule_weight"),
+        ({"rule_weight": ((0.5, 0.0, 0.0, 0.0),) * 3}, "rule_weight"),
+        ({"rival_log_rate": (0.0, 1.4, 1.6)}, "free ride"),
+        ({"token1": (1, 2, 3, 2, 1, 2, 3, 9)}, "token1"),
+    ],
+)
+def test_bad_values_are_refused_by_name(change: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        _ = replace(MarketConfig(), **change).graph
+
+
+def test_tables_hold_the_configured_quantiles() -> None:
+    config = MarketConfig()
+    table = physics_of(config, config.graph).quantiles
+    assert table.shape == (EFFICIENCY + 3, CELLS + 1)
+    assert np.all(np.diff(table, axis=1) >= 0.0)
+    middle = CELLS // 2
+    assert table[NORMAL, middle] == pytest.approx(0.0, abs=1e-12)
+    assert table[SIZE, middle] == pytest.approx(config.user_size_median)
+    for row, shown in ((TIP, config.tip_gwei), (GAS_RATIO, config.gas_used_ratio)):
+        found = np.interp((0.05, 0.25, 0.5, 0.75, 0.95), np.linspace(0, 1, CELLS + 1), table[row])
+        np.testing.assert_allclose(found, shown, rtol=0.01, atol=1e-3)
+    # Mean square of the tabulated normal: interpolation and the cut tails cost under 1 %.
+    u = np.random.default_rng(0).random(200_000)
+    z = np.interp(u, np.linspace(0, 1, CELLS + 1), table[NORMAL])
+    assert np.std(z) == pytest.approx(1.0, abs=0.01)

@@ -1,0 +1,32 @@
+"""Small environments for the tests, built on one short set of price paths."""
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from envs.market import MarketConfig, PricePaths
+from envs.paths import stand_in_paths
+from envs.vector import MarketVectorEnv
+
+
+@cache
+def paths() -> PricePaths:
+    """Ten days of stand-in prices."""
+    return stand_in_paths(10)
+
+
+def markets(num_envs: int, split: str = "train", seed: int = 0, **changes: Any) -> MarketVectorEnv:
+    """An environment that has been reset, with some fields of the configuration changed."""
+    config = replace(MarketConfig(), **changes)
+    env = MarketVectorEnv(num_envs, config, paths(), split, seed)
+    env.reset()
+    return env
+
+
+def some_actions(env: MarketVectorEnv, step: int) -> np.ndarray:
+    """Allowed actions that depend on lane and step alone: int64[N]."""
+    masks = env.action_masks()
+    wanted = (7 * step + 13 * np.arange(env.num_envs)) % masks.shape[1]
+    return np.where(masks[np.arange(env.num_envs), wanted], wanted, masks[:, 1].astype(np.int64))

@@ -1,0 +1,59 @@
+"""Random tiles over the default kind of graph, for the tests of the shared market kernels."""
+
+import numpy as np
+
+from kernels.graph import Graph, build_graph
+from kernels.market import (
+    BASE_FEE,
+    FORECAST,
+    FORECASTS,
+    GAS_USED_RATIO,
+    OWN_TIP,
+    PENDING,
+    PENDING_AMOUNT_IN,
+    PENDING_POOL,
+    PENDING_TIP,
+    PENDING_VISIBLE,
+    PENDING_ZERO_FOR_ONE,
+    RESERVES,
+    new_tile,
+)
+
+TOKEN0 = (0, 0, 0, 1, 0, 0, 0, 1)
+TOKEN1 = (1, 2, 3, 2, 1, 2, 3, 2)
+PRICES_ETH = np.array([1.0, 1 / 2000, 1 / 2000, 15.0])
+
+
+def two_venues() -> Graph:
+    """WETH, DAI, USDC, WBTC in two venues of four pairs each: 22 directed cycles."""
+    return build_graph(TOKEN0, TOKEN1, [997] * 8, [1000] * 8, [18, 18, 6, 8])
+
+
+def random_tile(graph: Graph, lanes: int, seed: int) -> np.ndarray:
+    """Pools within a percent of one price system, up to 8 pending swaps, gas and forecasts."""
+    rng = np.random.default_rng(seed)
+    tile = new_tile(graph, lanes)
+    pools = graph.token0.size
+    for pool in range(pools):
+        depth = 3000.0 * np.exp(rng.normal(0.0, 0.7, lanes))
+        error = np.exp(rng.normal(0.0, 0.006, lanes))
+        tile[RESERVES + pool] = depth / PRICES_ETH[graph.token0[pool]]
+        tile[RESERVES + pools + pool] = depth / PRICES_ETH[graph.token1[pool]] * error
+    tile[BASE_FEE] = rng.uniform(1.0, 60.0, lanes)
+    tile[OWN_TIP] = rng.uniform(0.0, 3.0, lanes)
+    tile[GAS_USED_RATIO] = rng.uniform(0.0, 2.0, lanes)
+    tile[FORECAST : FORECAST + FORECASTS] = rng.normal(-12.0, 1.5, (FORECASTS, lanes))
+    count = rng.integers(0, PENDING + 1, lanes)
+    everyone = np.arange(lanes)
+    for swap in range(PENDING):
+        present = swap < count
+        pool = np.where(present, rng.integers(0, pools, lanes), 0)
+        forward = np.where(present, rng.integers(0, 2, lanes), 0)
+        reserve = tile[RESERVES + pool + np.where(forward == 1, 0, pools), everyone]
+        tile[PENDING_POOL + swap] = pool
+        tile[PENDING_ZERO_FOR_ONE + swap] = forward
+        share = 0.004 * np.exp(rng.normal(0.0, 1.0, lanes))
+        tile[PENDING_AMOUNT_IN + swap] = np.where(present, share * reserve, 0.0)
+        tile[PENDING_TIP + swap] = np.where(present, rng.integers(0, 5, lanes), 0)
+        tile[PENDING_VISIBLE + swap] = np.where(present, rng.random(lanes) < 0.8, 0.0)
+    return tile

@@ -1,0 +1,176 @@
+"""The training command from end to end: what it writes, and that bad input leaves nothing."""
+
+import json
+import os
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import train
+from agents import evaluate
+from models import frozen
+
+TINY = """
+prices: {stand_in_days: 14, test_from: "2024-01-06"}
+forecaster: {ensemble: 1, epochs: 1, refit_days: 0, garch: false, confidence_set: false}
+market: {episode_slots: 32}
+ppo: {num_envs: 64, rollout_slots: 8, minibatch: 256, epochs: 1, hidden: [16, 16]}
+trials: {seeds: 2, steps: 2048, reports: 2, validation_envs: 16}
+evaluation: {seeds: 2, episodes: 16, resamples: 100, scenarios: [default, high-base-fee]}
+"""
+ARMS = {"policy", "best static", "greedy 80 %", "greedy 90 %", "gross / 1.25", "no-op"}
+
+
+@pytest.fixture(autouse=True)
+def no_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MEVRL_DATA", raising=False)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "tiny.yaml").write_text(TINY)
+    data = os.environ.pop("MEVRL_DATA", None)
+    try:
+        code = train.main(
+            [
+                *("--config", str(folder / "tiny.yaml")),
+                *("--run.folder", str(folder / "runs"), "--run.name", "one", "--run.seed", "3"),
+            ]
+        )
+    finally:
+        if data is not None:
+            os.environ["MEVRL_DATA"] = data
+    assert code == 0
+    return folder / "runs" / "one"
+
+
+def test_a_run_holds_what_it_promises(finished: Path) -> None:
+    assert (finished.parent / "latest").resolve() == finished
+    names = {path.name for path in finished.iterdir()}
+    assert names == {
+        *("config.yaml", "tb", "checkpoints", "figures", "policy", "report.json", "report.md")
+    }
+    for figure in ("learning_curve", "profit_by_arm", "bid_curve", "static_fractions"):
+        content = (finished / "figures" / f"{figure}.png").read_bytes()
+        assert content.startswith(b"\x89PNG")
+    events = {path.parent.name for path in finished.glob("tb/*/events*")}
+    assert events == {"forecaster", "seed-3-rate-0.001", "seed-4-rate-0.001"}
+
+
+def test_the_report_says_where_its_numbers_come_from(finished: Path) -> None:
+    report = json.loads((finished / "report.json").read_text())
+    assert set(report) == {"forecast", "policy", "throughput", "seconds", "seed", "commit"}
+    assert report["seed"] == 3
+    assert set(report["policy"]) == ARMS
+    for arm in report["policy"].values():
+        assert set(arm) == {"default", "high-base-fee"}
+        for values in arm.values():
+            low, high = values["iqm_95_eth"]
+            assert low <= values["iqm_eth"] <= high
+    assert {row["horizon_minutes"] for row in report["forecast"]["rows"]} == {5, 15, 60}
+    text = (finished / "report.md").read_text()
+    assert "stands in" in text.splitlines()[0]
+    assert text.count("The policy ") >= 2, "a verdict per scenario"
+    for figure in finished.glob("figures/*.png"):
+        assert f"figures/{figure.name}" in text
+
+
+def test_the_frozen_policy_is_the_one_that_was_judged(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = frozen.load(finished / "policy")
+    assert policy.manifest["shapes"]["hidden"] == [16, 16]
+    assert policy.manifest["config"]["market"]["episode_slots"] == 32
+    frozen.load_forecaster(finished / "policy")
+    out = tmp_path / "out.json"
+    arguments = ["--policy", str(finished / "policy"), "--seeds", "2", "--episodes", "16"]
+    arguments += ["--scenarios", "high-base-fee,default", "--json", str(out)]
+    assert evaluate.main(arguments) == 0
+    assert "stand-in" in capsys.readouterr().out
+    ours = json.loads(out.read_text())["policy"]
+    theirs = json.loads((finished / "report.json").read_text())["policy"]
+    for arm in ARMS:
+        for scenario in ("default", "high-base-fee"):
+            assert ours[arm][scenario]["iqm_eth"] == theirs[arm][scenario]["iqm_eth"]
+
+
+def test_a_finished_run_resumes_to_the_same_policy(finished: Path) -> None:
+    before = (finished / "policy" / "policy.onnx").read_bytes()
+    (finished / "report.md").unlink()
+    assert train.main(["--resume", str(finished)]) == 0
+    assert (finished / "policy" / "policy.onnx").read_bytes() == before
+    assert (finished / "report.md").is_file()
+    attempts = [path.name for path in (finished / "checkpoints").glob("attempt-*")]
+    assert attempts == ["attempt-001"], "nothing was learned again"
+
+
+def test_other_prices_than_before_are_refused(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = finished / "config.yaml"
+    text = config.read_text()
+    config.write_text(text.replace("stand_in_days: 14", "stand_in_days: 15"))
+    try:
+        assert train.main(["--resume", str(finished)]) == 2
+    finally:
+        config.write_text(text)
+    assert "give the same data" in capsys.readouterr().err
+    assert (finished / "policy" / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--ppo.epoch", "3"], "--ppo.epoch 3"),
+        (["--trials.steps", "many"], "trials.steps"),
+        (["--prices.data", "nowhere"], "data folder nowhere: no such folder"),
+        (["--prices.stand_in_days", "0"], "days 0"),
+        (["--prices.test_from", "May"], "date 'May'"),
+        (
+            ["--prices.stand_in_days", "9", "--prices.test_from", "2024-01-06"],
+            "is too short",
+        ),
+        (
+            ["--prices.stand_in_days", "1"],
+            "too short",
+        ),
+    ],
+)
+def test_bad_input_leaves_nothing(
+    tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    config = ["--config", str(tmp_path / "tiny.yaml"), "--run.folder", str(tmp_path / "runs")]
+    assert train.main([*config, *arguments]) == 2
+    assert message in capsys.readouterr().err
+    runs = tmp_path / "runs"
+    assert not runs.exists() or not list(runs.iterdir())
+
+
+def test_a_bar_file_without_its_columns_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pl.DataFrame({"date": [0, 60], "close": [1.0, 2.0]}).write_csv(tmp_path / "bars.csv")
+    arguments = ["--prices.data", str(tmp_path), "--run.folder", str(tmp_path / "runs")]
+    assert train.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "bars.csv" in error or "no file with bars" in error
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--policy", "nowhere"], "nowhere does not exist"),
+        (["--policy", "{}", "--scenarios", "dull"], "scenario 'dull'"),
+        (["--policy", "{}", "--seeds", "0"], "evaluation.seeds: 0"),
+    ],
+)
+def test_evaluate_names_what_it_cannot_use(
+    finished: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [a.format(finished / "policy") for a in arguments]
+    assert evaluate.main(given) == 2
+    assert message in capsys.readouterr().err
