@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from agents.compilation import compiled_in_background
 from agents.config import ConfigError, TrainConfig, config_to_dict, read_arguments
 from agents.evaluate import arm_table, compare_all, verdict
 from agents.freeze import freeze
@@ -36,10 +37,13 @@ from models.export import git_commit
 def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stages) -> None:
     """Everything from prices to the published run; continues what `run` already holds."""
     started = time.monotonic()
-    with stages.stage("forecaster") as progress:
-        test_from = first_test_minute(config.prices, bars)
-        forecasting = forecasting_of(run, config.forecaster, bars, test_from, progress)
-        paths = market_paths(forecasting.forecaster, bars)
+    with compiled_in_background() as compiled:
+        with stages.stage("forecaster") as progress:
+            test_from = first_test_minute(config.prices, bars)
+            forecasting = forecasting_of(run, config.forecaster, bars, test_from, progress)
+            paths = market_paths(forecasting.forecaster, bars)
+        with stages.stage("compilation"):
+            compiled()
 
     with stages.stage("market"):
         inputs = TrialInputs(

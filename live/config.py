@@ -71,8 +71,8 @@ class EngineConfig:
     """First tip of a plan, in wei per gas: far below users' tips, so that it lands after them."""
     fee_bump_percent: float = 12.5
     """Rise of both fees when a plan replaces one of the same nonce (nodes ask for 10 or 12.5)."""
-    gas_limit_margin: float = 1.3
-    """Gas limit over expected gas; unused gas is not charged."""
+    gas_limit_margin: float = 1.1
+    """Gas limit over expected gas (itself an upper bound): blocks are filled by limits."""
 
 
 @dataclass

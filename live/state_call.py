@@ -16,9 +16,8 @@ SHL, MSTORE, GAS, STATICCALL, POP, RETURN = 0x1B, 0x52, 0x5A, 0xFA, 0x50, 0xF3
 WORD = 32
 CALL_AREA = 2 * WORD  # memory [0, 64): calldata of the inner calls
 ROW = 2 * WORD  # reserve0, reserve1
-# The program has to fit in what EIP-3860 allows as creation code.
-MAX_CODE_BYTES = 49_152
-BYTES_PER_POOL = 35
+# What creation code returns would become a contract, whose size EIP-170 bounds: 383 pools.
+MAX_RETURNED_BYTES = 24_576
 
 
 def _push2(value: int) -> bytes:
@@ -45,7 +44,7 @@ def state_program(pools: Sequence[bytes], weth: bytes, executor: bytes) -> bytes
     code += bytes((PUSH1, WORD)) + _push2(end)
     code += bytes((PUSH1, 36, PUSH1, 0, PUSH20, *weth, GAS, STATICCALL, POP))
     code += _push2(ROW * len(pools) + WORD) + bytes((PUSH1, CALL_AREA, RETURN))
-    if len(code) > MAX_CODE_BYTES or end + WORD > 0xFFFF:
+    if ROW * len(pools) + WORD > MAX_RETURNED_BYTES:
         raise ValueError(f"{len(pools)} pools do not fit in one call: track fewer")
     return bytes(code)
 

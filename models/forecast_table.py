@@ -61,10 +61,12 @@ def _tables(report: dict[str, Any]) -> list[tuple[str, list[str], Rows]]:
     horizons = sorted({r["horizon_minutes"] for r in report["rows"]})
     tables = [_horizon_table(report, horizon) for horizon in horizons]
     header = ["minutes, symbol", "origins", "ratio", "95 %", "DM p", "of", "single networks"]
+    header += ["by refit"] if len(report["refits"]) > 1 else []
     body = []
     for r in report["rows"]:
         ratio, low, high = r["ratio"]
         singles = [q / r["qlike"][r["strongest_linear"]] for q in r["single_networks"]]
+        by_refit = " ".join(f"{stretch['ratio']:.3f}" for stretch in r["stretches"])
         body.append(
             [
                 f"{r['horizon_minutes']} {r['symbol']}",
@@ -74,6 +76,7 @@ def _tables(report: dict[str, Any]) -> list[tuple[str, list[str], Rows]]:
                 _p(r["dm_p"][r["strongest_linear"]]),
                 r["strongest_linear"],
                 f"{min(singles):.3f}-{max(singles):.3f}",
+                *([by_refit] if len(report["refits"]) > 1 else []),
             ]
         )
     title = "QLIKE of HAR-LSTM relative to the linear model that is best on this test"

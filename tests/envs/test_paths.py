@@ -87,6 +87,12 @@ def test_bars_are_joined_on_common_minutes() -> None:
     ],
 )
 def test_bad_paths_are_refused_by_name(change: dict[str, np.ndarray], named: str) -> None:
-    good = {"eth_close": np.ones(3), "btc_close": np.ones(3)}
+    good = {"eth_close": np.ones(3), "btc_close": np.ones(3), "segment": None, "forecast": None}
+    given = good | change
     with pytest.raises(ValueError, match=named):
-        price_paths(**(good | change))
+        price_paths(
+            given["eth_close"],  # pyright: ignore[reportArgumentType]
+            given["btc_close"],  # pyright: ignore[reportArgumentType]
+            given["segment"],
+            given["forecast"],
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyrevm
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -158,12 +159,49 @@ def test_a_malformed_sync_changes_nothing(data: bytes) -> None:
     assert chain.head.number == 10
 
 
-def test_the_state_program_reads_what_it_says() -> None:
+def returning(*words: int) -> bytes:
+    """Runtime code that returns `words` whatever it is asked."""
+    code = bytearray()
+    for at, word in enumerate(words):
+        code += b"\x7f" + word.to_bytes(32, "big") + bytes((0x60, 32 * at, 0x52))
+    return bytes(code) + bytes((0x60, 32 * len(words), 0x60, 0, 0xF3))
+
+
+def run(evm: pyrevm.EVM, caller: str, program: bytes) -> bytes:
+    """What creation code returns; the EVM keeps it as code, padded for its own use."""
+    code = bytes(evm.get_code(evm.deploy(caller, program)) or b"")
+    assert not any(code[64 * POOLS + 32 :])
+    return code[: 64 * POOLS + 32]
+
+
+def test_the_state_program_reads_reserves_and_balance_in_the_evm() -> None:
+    evm = pyrevm.EVM()
+    caller = "0x" + "99" * 20
+    evm.set_balance(caller, 10**18)
+    for pool, (reserve0, reserve1) in zip(DEPLOYMENT.pool_address, RESERVES, strict=True):
+        # the third word is the pair's timestamp
+        info = pyrevm.AccountInfo(code=returning(reserve0, reserve1, 1_700_000_000))
+        evm.insert_account_info("0x" + pool.hex(), info)
+    # WETH answers with the account it is asked about
+    asked = bytes((0x60, 4, 0x35, 0x60, 0, 0x52, 0x60, 32, 0x60, 0, 0xF3))
+    evm.insert_account_info("0x" + DEPLOYMENT.weth.hex(), pyrevm.AccountInfo(code=asked))
     program = state_program(DEPLOYMENT.pool_address, DEPLOYMENT.weth, DEPLOYMENT.executor)
-    for address in (*DEPLOYMENT.pool_address, DEPLOYMENT.weth, DEPLOYMENT.executor):
-        assert address in program
+    reserves, balance = read_state(run(evm, caller, program), POOLS)
+    assert reserves == RESERVES
+    assert balance == int.from_bytes(DEPLOYMENT.executor, "big")
+
+
+def test_a_call_that_fails_reads_as_zero() -> None:
+    evm = pyrevm.EVM()
+    caller = "0x" + "99" * 20
+    evm.set_balance(caller, 10**18)
+    program = state_program(DEPLOYMENT.pool_address, DEPLOYMENT.weth, DEPLOYMENT.executor)
+    assert read_state(run(evm, caller, program), POOLS) == ([(0, 0)] * POOLS, 0)
+
+
+def test_state_answers_of_another_size_are_refused() -> None:
     with pytest.raises(ValueError, match="do not fit"):
-        state_program([bytes(20)] * 1100, bytes(20), bytes(20))
+        state_program([bytes(20)] * 384, bytes(20), bytes(20))
     answer = b"".join(number.to_bytes(32, "big") for number in range(5))
     assert read_state(answer, 2) == ([(0, 1), (2, 3)], 4)
     with pytest.raises(ValueError, match="160 bytes"):

@@ -86,8 +86,9 @@ class Balancer:
 
         Pools answer the Vault only, and the EVM starts no call from an address with code.
         """
-        account = pyrevm.AccountInfo(nonce=1, balance=10**30, code=code)
+        account = pyrevm.AccountInfo(nonce=1, code=code)
         self.machine.insert_account_info(self.vault, account)
+        self.machine.set_balance(self.vault, 10**30)
 
     def deploy(self, code: bytes, types: Sequence[str], values: Sequence[Any]) -> str:
         """Run creation code with constructor arguments; the address."""

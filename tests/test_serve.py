@@ -1,0 +1,348 @@
+"""`serve.py` as a user runs it: on the local chain with real contracts, killed and started again,
+and with every wrong setting."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import devnet
+from devnet.artifacts import artifact
+from devnet.config import AnvilConfig, DevnetConfig
+from devnet.local import Running
+from tests.live.frozen_policy import write_fixed_fraction_policy
+
+with warnings.catch_warnings():
+    # web3 imports a module of websockets that is about to go
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from web3 import Web3
+
+ROOT = Path(__file__).resolve().parents[1]
+
+REPORT_KEYS = (
+    "chain_id seconds heads pending_seen opportunities decisions bundles_sent included failed "
+    "realised_profit_wei expected_profit_wei gas_spent_wei lost_by_reason latency_us "
+    "state_mismatches reorgs_handled reconnects"
+)
+HEAVY = ("torch", "ray", "stable_baselines3", "sb3_contrib", "envs", "agents", "devnet", "history")
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_fixed_fraction_policy(tmp_path_factory.mktemp("run") / "policy")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A local chain with blocks every second and its usual traffic."""
+    manifest = tmp_path_factory.mktemp("devnet") / "devnet.json"
+    anvil = AnvilConfig(slot_s=1.0, block_gas_limit=2_400_000)
+    with devnet.running(DevnetConfig(anvil=anvil, manifest=manifest, lifetime=400.0)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def arguments(
+    world: Running, policy: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., list[str]]:
+    """Command line of a server on `world`, its files in a folder of its own."""
+    folder = tmp_path_factory.mktemp("state")
+    manifest = folder / "deployment.json"
+    manifest.write_text(json.dumps(world.manifest))
+
+    def build(*more: str) -> list[str]:
+        return [
+            f"--node.url={world.ws_url}",
+            f"--deployment={manifest}",
+            f"--policy={policy}",
+            f"--state_dir={folder}",
+            *more,
+        ]
+
+    return build
+
+
+def start(arguments: list[str], world: Running, cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "serve.py"), *arguments],
+        cwd=cwd,
+        env=dict(os.environ, SEARCHER_KEY=world.searcher_key),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], timeout_s: float = 120.0) -> str:
+    try:
+        _, errors = process.communicate(timeout=timeout_s)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors
+    return errors
+
+
+def rows_of(journal: Path) -> list[dict[str, Any]]:
+    with sqlite3.connect(f"file:{journal}?mode=ro", uri=True) as connection:
+        connection.row_factory = sqlite3.Row
+        rows = connection.execute("SELECT * FROM decisions WHERE tx_hash IS NOT NULL").fetchall()
+    connection.close()
+    return [dict(row) for row in rows]
+
+
+class Reader:
+    """What an independent web3 client reads from the chain."""
+
+    def __init__(self, world: Running) -> None:
+        self.client = Web3(Web3.HTTPProvider(world.http_url))
+        self.weth = self.client.eth.contract(
+            address=Web3.to_checksum_address(world.manifest["weth"]), abi=artifact("WETH9").abi
+        )
+        self.executor = Web3.to_checksum_address(world.manifest["executor"]["address"])
+        self.account = Web3.to_checksum_address(world.manifest["executor"]["owner"])
+
+    def executor_weth(self) -> int:
+        return int(self.weth.functions.balanceOf(self.executor).call())
+
+    def account_nonce(self) -> int:
+        return self.client.eth.get_transaction_count(self.account)
+
+    def receipt(self, hash_: str) -> Any:
+        return self.client.eth.get_transaction_receipt(Web3.to_bytes(hexstr=hash_))  # type: ignore
+
+
+@pytest.mark.devnet
+def test_served_profit_is_on_the_chain_to_the_wei(
+    world: Running, arguments: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    reader = Reader(world)
+    before, nonce_before = reader.executor_weth(), reader.account_nonce()
+    path = tmp_path / "report.json"
+    process = start(arguments("--duration=16", f"--report={path}"), world, tmp_path)
+    errors = finish(process)
+    report = json.loads(path.read_text())
+    assert set(report) >= REPORT_KEYS
+    assert report["chain_id"] == 31337
+    assert report["included"] >= 1, errors
+    assert report["realised_profit_wei"] == reader.executor_weth() - before > 0
+    assert report["executor_balance_change_wei"] == report["realised_profit_wei"]
+    assert report["state_mismatches"] == report["unchallenged_violations"] == 0, errors
+    assert report["states_compared"] >= 10
+    assert report["pending_seen"] > 0
+    latency = report["latency_us"]["frame_to_signed"]
+    assert set(latency) == {"p50", "p99", "max", "n"}
+    assert 0 < latency["p50"] <= latency["p99"] <= latency["max"]
+    assert world.searcher_key[2:] not in errors + path.read_text()
+    assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
+    rows = rows_of(Path(report["journal"]))
+    mined = [row for row in rows if row["block_number"] is not None]
+    assert reader.account_nonce() - nonce_before == len(mined)
+    for row in mined:
+        receipt = reader.receipt(row["tx_hash"])
+        assert receipt["status"] == (row["status"] != "failed")
+        assert int(row["gas_cost_wei"]) == receipt["gasUsed"] * receipt["effectiveGasPrice"]
+        if row["unchallenged"]:
+            assert row["realised_wei"] == row["expected_wei"]
+
+
+@pytest.mark.devnet
+def test_killed_in_the_middle_and_started_again(
+    world: Running, arguments: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    reader = Reader(world)
+    # the account may have a past: only what this journal adds is compared
+    before, nonce_before = reader.executor_weth(), reader.account_nonce()
+    state = tmp_path / "state"
+    own = (f"--state_dir={state}", f"--report={tmp_path / 'report.json'}")
+    process = start(arguments(*own, "--duration=60"), world, tmp_path)
+    deadline = time.monotonic() + 90.0
+    while time.monotonic() < deadline:
+        journals = list(state.glob("*.sqlite"))
+        if journals and sum(row["status"] == "included" for row in rows_of(journals[0])) >= 2:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    [journal] = state.glob("*.sqlite")
+    sent_before = {row["tx_hash"] for row in rows_of(journal)}
+    assert sent_before
+    errors = finish(start(arguments(*own, "--duration=8"), world, tmp_path))
+    rows = rows_of(journal)
+    assert [row for row in rows if row["status"] == "open"] == [], errors
+    mined = [row for row in rows if row["block_number"] is not None]
+    # every nonce was used exactly once, and by a transaction that the journal knows
+    assert sorted(row["nonce"] for row in mined) == list(
+        range(nonce_before, reader.account_nonce())
+    )
+    assert sum(int(row["realised_wei"]) for row in mined) == reader.executor_weth() - before
+    assert len({row["raw"] for row in rows}) == len(rows)
+    for row in mined:
+        assert reader.receipt(row["tx_hash"])["blockNumber"] == row["block_number"]
+
+
+@pytest.fixture(scope="module")
+def serve() -> ModuleType:
+    """serve.py as a module: starting a process for every wrong setting would take a minute."""
+    spec = importlib.util.spec_from_file_location("serve", ROOT / "serve.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def outcome(
+    serve: ModuleType, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> tuple[int, str]:
+    try:
+        code = serve.main(arguments)
+    except SystemExit as exit_:
+        assert isinstance(exit_.code, int)
+        code = exit_.code
+    return code, capsys.readouterr().err
+
+
+DEPLOYMENT = {
+    "chain_id": 31337,
+    "slot_s": 1.0,
+    "weth": "0x" + "01" * 20,
+    "tokens": [
+        {"address": "0x" + "01" * 20, "symbol": "WETH", "decimals": 18},
+        {"address": "0x" + "02" * 20, "symbol": "DAI", "decimals": 18},
+    ],
+    "exchanges": [
+        {"factory": "0x" + f"{3 + i:02x}" * 20, "router": "0x" + f"{5 + i:02x}" * 20}
+        for i in range(2)
+    ],
+    "pools": [
+        {
+            "address": "0x" + f"{7 + i:02x}" * 20,
+            "factory": "0x" + f"{3 + i:02x}" * 20,
+            "token0": "0x" + "01" * 20,
+            "token1": "0x" + "02" * 20,
+            "fee_numerator": 997,
+            "fee_denominator": 1000,
+        }
+        for i in range(2)
+    ],
+    "executor": {
+        "address": "0x" + "09" * 20,
+        "owner": "0x" + "0a" * 20,
+        "gas_base": 1,
+        "gas_per_hop": 1,
+        "gas_bid": 1,
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--risk.max_profit_wei=1"], "risk.max_profit_wei"),
+        (["--risk.max_open=many"], "risk.max_open"),
+        (["--engine.fee_bump_percent=1"], "engine.fee_bump_percent is 1"),
+        (["--policy=nowhere"], "policy folder nowhere does not exist"),
+        (["--node.url=ws://127.0.0.1:9"], "does not answer"),
+        (["--node.url=http://127.0.0.1:9"], "node.url"),
+        (["--key=env:NOT_SET_ANYWHERE"], "NOT_SET_ANYWHERE is not set"),
+        (["--deployment=nowhere.json"], "deployment nowhere.json cannot be read"),
+        (["--bars=nowhere.parquet"], "nowhere.parquet"),
+    ],
+)
+def test_wrong_settings_end_with_a_message_and_leave_nothing(
+    wrong: list[str],
+    message: str,
+    serve: ModuleType,
+    policy: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEARCHER_KEY", "0x" + "11" * 32)
+    Path("deployment.json").write_text(json.dumps(DEPLOYMENT))
+    valid = [
+        f"--policy={policy}",
+        "--node.url=ws://127.0.0.1:9",
+        "--node.connect_timeout_s=1",
+        "--deployment=deployment.json",
+    ]
+    code, errors = outcome(serve, [*valid, *wrong], capsys)
+    assert code == 2
+    assert message in errors
+    assert [file.name for file in tmp_path.iterdir()] == ["deployment.json"]
+
+
+def test_unknown_key_in_a_file_is_named(
+    serve: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "serve.yaml"
+    path.write_text("dry_run: true\nnode:\n  adress: ws://127.0.0.1:1\n")
+    code, errors = outcome(serve, [f"--config={path}"], capsys)
+    assert code == 2
+    assert "adress" in errors
+
+
+def test_a_policy_with_other_fields_is_refused(
+    serve: ModuleType, policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = json.loads((policy / "manifest.json").read_text())
+    manifest["fields"][3][0] = "another"
+    folder = tmp_path / "policy"
+    folder.mkdir()
+    for file in policy.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    code, errors = outcome(serve, [f"--policy={folder}"], capsys)
+    assert code == 2
+    assert "fields[3]" in errors
+
+
+@pytest.mark.devnet
+def test_another_chain_is_refused(
+    serve: ModuleType,
+    world: Running,
+    arguments: Callable[..., list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("SEARCHER_KEY", world.searcher_key)
+    state = tmp_path / "state"
+    wrong = arguments("--node.chain_id=1", f"--state_dir={state}")
+    code, errors = outcome(serve, wrong, capsys)
+    assert code == 2
+    assert "node.chain_id is 1" in errors
+    assert "31337" in errors
+    monkeypatch.setenv("SEARCHER_KEY", "0x" + "11" * 32)
+    code, errors = outcome(serve, arguments(f"--state_dir={state}"), capsys)
+    assert code == 2
+    assert "use the owner's key" in errors
+    assert not state.exists()
+
+
+def test_the_mainnet_example_is_a_dry_run(serve: ModuleType) -> None:
+    config = serve.read_arguments([f"--config={ROOT / 'configs' / 'serve-mainnet.yaml'}"])
+    assert config.dry_run
+    assert config.node.chain_id == 1
+    assert config.key.startswith("env:")
+
+
+def test_serving_loads_neither_learners_nor_the_local_chain() -> None:
+    code = f"import sys, serve\nprint([name for name in {HEAVY!r} if name in sys.modules])\n"
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "[]"
