@@ -25,7 +25,7 @@ DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "serve-devnet.yam
 LOCAL_CHAIN_GRACE_S = 120.0
 SYMBOL = "ETHUSDT"
 # Two weeks: the daily profile looks back seven days, and borrowed bars lose up to a week.
-MAX_WARM_UP_MINUTES = 15 * 1440
+WARM_UP_DAYS = 15
 
 
 def read_arguments(arguments: list[str]) -> ServeConfig:
@@ -69,19 +69,21 @@ def local_chain(config: ServeConfig) -> Iterator[ServeConfig]:
 
 
 def warm_up_bars(config: ServeConfig, local: bool) -> WarmUpBars | None:
-    """Bars that warm up the forecast; None when the configuration names no file."""
-    if config.bars == Path(""):
-        return None
+    """Bars that warm up the forecast: the file of the configuration, or for the local chain, which
+    has no past of its own, the calibrated stand-in; None for a real chain without a file."""
     from history.prices import BarsError, load_bars
+    from history.stochastic_volatility import stochastic_volatility_bars
 
+    unnamed = config.bars == Path("")
+    if unnamed and not local:
+        return None
     try:
-        bars = load_bars(config.bars)
+        bars = stochastic_volatility_bars(0, WARM_UP_DAYS) if unnamed else load_bars(config.bars)
         series = bars.of(SYMBOL if SYMBOL in bars.symbols else next(iter(bars.symbols)))
         start, stop = bars.windows(series.symbol)[-1]
     except BarsError as error:
         raise StartError(f"bars: {error}") from error
-    start = max(start, stop - MAX_WARM_UP_MINUTES // bars.bar_minutes)
-    # the local chain has no past of its own: it borrows this one
+    start = max(start, stop - WARM_UP_DAYS * 1440 // bars.bar_minutes)
     return WarmUpBars(series.minute[start:stop], series.ohlcv[start:stop], bars.bar_minutes, local)
 
 

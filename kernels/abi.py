@@ -25,7 +25,6 @@ INVALID = -1
 # A deadline nobody set, or one too large for 64 bits: later than any block either way.
 NO_DEADLINE = (1 << 64) - 1
 
-_BYTE = np.uint64(8)
 _HALF = np.uint64(32)
 
 
@@ -33,6 +32,7 @@ def _big_endian_load(bits: int) -> Callable[..., Any]:
     """An intrinsic that loads `bits` bits at a byte offset: one load and one byte swap.
 
     Numba's own indexing takes `bits / 8` loads, which LLVM merges, but only after a long compile.
+    It does not know MEVRL_BOUNDSCHECK, so its two callers check for it.
     """
 
     def load(typing_context: Any, data: types.Array, at: types.Integer) -> Any:
@@ -58,22 +58,16 @@ _load32 = _big_endian_load(32)
 @inline
 def load64(data: np.ndarray, at: int) -> np.uint64:
     """The 8 bytes at `at` >= 0 of a contiguous buffer as a big-endian integer."""
-    if BOUNDSCHECK:
-        return np.uint64((load32(data, at) << _HALF) | load32(data, at + 4))
+    if BOUNDSCHECK and (at < 0 or at + 8 > data.shape[0]):
+        raise IndexError("load64 outside the buffer")
     return _load64(data, at)
 
 
 @inline
 def load32(data: np.ndarray, at: int) -> np.uint64:
     """The 4 bytes at `at` >= 0 of a contiguous buffer as a big-endian integer."""
-    if BOUNDSCHECK:
-        value = np.uint64(0)
-        for i in range(4):
-            # A negative index would wrap to the end and pass Numba's check.
-            if at < 0:
-                raise IndexError("load32: negative offset")
-            value = np.uint64((value << _BYTE) | np.uint64(data[at + i]))
-        return value
+    if BOUNDSCHECK and (at < 0 or at + 4 > data.shape[0]):
+        raise IndexError("load32 outside the buffer")
     return _load32(data, at)
 
 

@@ -59,7 +59,7 @@ from kernels.calldata_rows import (
     UNSUPPORTED,
     V2_ROUTER,
 )
-from kernels.compile import inline, kernel
+from kernels.compile import inline, lean_kernel
 
 # More inner calls than any wallet packs into one; a longer list is UNSUPPORTED.
 MAX_INNER_CALLS = 32
@@ -178,7 +178,7 @@ def decode_one(
     return UNKNOWN_SELECTOR
 
 
-@kernel
+@lean_kernel
 def decode_multicall(
     data: np.ndarray,
     head: int,
@@ -223,7 +223,7 @@ def decode_multicall(
     return row - first
 
 
-@kernel
+@lean_kernel
 def decode_execute(
     data: np.ndarray, head: int, end: int, lowest: int, swaps: np.ndarray, first: int
 ) -> int:
@@ -270,7 +270,7 @@ def decode_execute(
     return row - first
 
 
-@kernel
+@lean_kernel
 def decode_calldata(
     data: np.ndarray,
     calls: np.ndarray,
@@ -321,7 +321,7 @@ def decode_calldata(
     return count
 
 
-@kernel
+@lean_kernel
 def decode_call(
     data: np.ndarray,
     calls: np.ndarray,
@@ -344,7 +344,7 @@ def decode_call(
     return decode_calldata(data, calls, call, routers, router, swaps, first)
 
 
-@kernel
+@lean_kernel
 def decode_batch(
     data: np.ndarray,
     calls: np.ndarray,

@@ -46,7 +46,7 @@ from kernels.calldata_rows import (
     UNSUPPORTED,
     V2_ROUTER,
 )
-from kernels.compile import inline, kernel
+from kernels.compile import inline, lean_kernel
 
 # A form tells how to read the call of one selector: the flags above and these bits.
 _EXACT_OUT = 16
@@ -239,7 +239,7 @@ def read_packed_path(
     return hops
 
 
-@kernel
+@lean_kernel
 def decode_v2(data: np.ndarray, head: int, end: int, form: int, swaps: np.ndarray, row: int) -> int:
     """A V2 swap whose arguments fill data[head:end): (amount, limit, path, to, [deadline]).
 
@@ -273,7 +273,7 @@ def decode_v2(data: np.ndarray, head: int, end: int, form: int, swaps: np.ndarra
     return finish(swaps, row, UNISWAP_V2, hops, form)
 
 
-@kernel
+@lean_kernel
 def decode_v3_single(
     data: np.ndarray, head: int, end: int, form: int, swaps: np.ndarray, row: int
 ) -> int:
@@ -299,7 +299,7 @@ def decode_v3_single(
     return finish(swaps, row, UNISWAP_V3, 1, form)
 
 
-@kernel
+@lean_kernel
 def decode_v3_path(
     data: np.ndarray, head: int, end: int, form: int, swaps: np.ndarray, row: int
 ) -> int:
@@ -327,7 +327,7 @@ def decode_v3_path(
     return finish(swaps, row, UNISWAP_V3, hops, form)
 
 
-@kernel
+@lean_kernel
 def decode_command(
     data: np.ndarray, head: int, end: int, command: int, swaps: np.ndarray, row: int
 ) -> int:

@@ -133,7 +133,7 @@ def test_served_profit_is_on_the_chain_to_the_wei(
     process = start(arguments("--duration=16", f"--report={path}"), world, tmp_path)
     errors = finish(process)
     report = json.loads(path.read_text())
-    assert set(report) >= REPORT_KEYS
+    assert set(REPORT_KEYS.split()) <= set(report)
     assert report["chain_id"] == 31337
     assert report["included"] >= 1, errors
     assert report["realised_profit_wei"] == reader.executor_weth() - before > 0
@@ -209,8 +209,7 @@ def outcome(
     try:
         code = serve.main(arguments)
     except SystemExit as exit_:
-        assert isinstance(exit_.code, int)
-        code = exit_.code
+        code = int(exit_.code or 0)
     return code, capsys.readouterr().err
 
 
