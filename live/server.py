@@ -50,6 +50,7 @@ LOG = logging.getLogger(__name__)
 FIRST_STATE_TIMEOUT_S = 30.0
 # After the end nothing is decided any more, but what waits may still be included.
 DRAIN_SLOTS = 3.0
+MAX_DRAIN_S = 45.0
 
 
 class Policy(NamedTuple):
@@ -207,7 +208,7 @@ class Server:
         """Decide nothing more; wait for what may still be included, then note what is lost."""
         self.engine.deciding = False
         block = self.planner.block
-        deadline = time.monotonic() + DRAIN_SLOTS * self.deployment.slot_s
+        deadline = time.monotonic() + min(DRAIN_SLOTS * self.deployment.slot_s, MAX_DRAIN_S)
         while self.engine.book.plans_for(block) and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
         with contextlib.suppress(NodeError, *wire.Malformed):

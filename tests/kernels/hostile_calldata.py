@@ -16,7 +16,9 @@ from router_calls import ADDRESSES, ROUTERS, Call, Swap, random_call
 from strict_reading import UnreadableError, read
 
 from kernels import calldata_rows as rows
+from kernels.abi import load64
 from kernels.calldata import decode_call
+from kernels.compile import kernel
 from kernels.u256 import from_limbs
 
 MAX_SWAPS = 32
@@ -144,5 +146,24 @@ def run(seed: int, count: int, referee: bool) -> dict[str, Any]:
     return {"outcomes": dict(sorted(outcomes.items())), "digest": digest.hexdigest()}
 
 
+@kernel
+def load(data: np.ndarray, at: int) -> np.uint64:
+    """One load, wherever it goes."""
+    return load64(data, at)
+
+
+def assert_checks_are_on() -> None:
+    """Loads that leave the buffer by one byte raise: otherwise the run would prove nothing."""
+    data = np.zeros(16, np.uint8)
+    assert load(data, 8) == 0
+    for at in (-1, 9, 16):
+        try:
+            load(data, at)
+        except IndexError:
+            continue
+        raise AssertionError(f"load64 at {at} of 16 bytes went unnoticed")
+
+
 if __name__ == "__main__":
+    assert_checks_are_on()
     print(json.dumps(run(int(sys.argv[1]), int(sys.argv[2]), referee=False)))

@@ -24,7 +24,7 @@ from kernels.uniswap_v3.sqrt_price_math import (
     next_price_from_input,
     next_price_from_output,
 )
-from kernels.uniswap_v3.state import V3Pools
+from kernels.uniswap_v3.state import V3Pools, as_int
 from kernels.uniswap_v3.status import OK
 from kernels.uniswap_v3.swap_math import compute_swap_step
 from kernels.uniswap_v3.tick_math import get_sqrt_ratio_at_tick, get_tick_at_sqrt_ratio
@@ -57,7 +57,7 @@ def _evaluate(
         b = load256(arguments[row], 1)
         c = load256(arguments[row], 2)
         flag = low64(load256(arguments[row], 3)) != np.uint64(0)
-        signed = np.int64(low64(a))
+        signed = as_int(low64(a))
         answer = u256(0)
         code = OK
         if function == 0:

@@ -1,5 +1,5 @@
-"""Uniswap V3 in plain Python integers: the second oracle beside the deployed bytecode, and the
-yardstick of the benchmarks. Written from v3-core's libraries, one function per Solidity function."""
+"""Uniswap V3 in plain Python integers: the second oracle beside the deployed bytecode. Written from
+v3-core's libraries, one function per Solidity function."""
 
 from __future__ import annotations
 
