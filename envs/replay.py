@@ -34,7 +34,7 @@ from kernels.uniswap_v3.liquidity import (
     empty_liquidity_results,
     modify_liquidity_batch,
 )
-from kernels.uniswap_v3.pool import Trades, empty_results, swap_batch
+from kernels.uniswap_v3.pool import TradeResults, Trades, empty_results, swap_batch
 from kernels.uniswap_v3.state import PoolSnapshot, V3Pools, build_pools
 from kernels.uniswap_v3.state import read_pool as read_state
 from kernels.uniswap_v3.status import OK, REASONS
@@ -131,7 +131,7 @@ def _apply_swap(
         )
         results = empty_results(1)
         swap_batch(pools, trades, results, True)
-        computed = _swap_outcome(pools, from_limbs(results.amount_in)[0], zero_for_one, results)
+        computed = _swap_outcome(pools, results, zero_for_one)
         if results.status[0] == OK and computed == recorded:
             setattr(report, name, getattr(report, name) + 1)
             report.ticks_crossed += int(results.ticks_crossed[0])
@@ -143,7 +143,8 @@ def _apply_swap(
     return Mismatch(number, event.kind, event.block, recorded, closest, reason)
 
 
-def _swap_outcome(pools: V3Pools, paid: int, zero_for_one: bool, results) -> dict[str, int]:
+def _swap_outcome(pools: V3Pools, results: TradeResults, zero_for_one: bool) -> dict[str, int]:
+    paid = from_limbs(results.amount_in)[0]
     received = from_limbs(results.amount_out)[0]
     state = read_state(pools, 0)
     return {
@@ -206,8 +207,10 @@ def summary(report: ReplayReport) -> str:
     )
     lines = [
         f"{report.exact} of {report.events} events exact ({kinds})",
-        f"swaps by input {report.swaps_by_input}, by output {report.swaps_by_output}, "
-        f"by price limit {report.swaps_by_limit}; {report.ticks_crossed} ticks crossed",
+        (
+            f"swaps by input {report.swaps_by_input}, by output {report.swaps_by_output}, "
+            f"by price limit {report.swaps_by_limit}; {report.ticks_crossed} ticks crossed"
+        ),
     ]
     for mismatch in report.mismatches[:SHOWN_MISMATCHES]:
         lines.append(

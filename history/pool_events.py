@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def read_pool(path: Path) -> RecordedPool:
 
 
 def _protocol_fee(path: Path, slot0: dict[str, Any]) -> tuple[int, int]:
-    """V3 packs both denominators in a byte; 200 of some sources is that of 8 and 12."""
+    """V3 packs the denominators of both directions in one byte."""
     packed = _integer_field(path, slot0, "feeProtocol", "slot0") if "feeProtocol" in slot0 else 0
     if not 0 <= packed < 256:
         raise PoolEventsError(f"{path}: slot0.feeProtocol = {packed}: expected a uint8")
@@ -158,11 +159,11 @@ def _event(path: Path, number: int, row: Any) -> PoolEvent:
 def _load(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
-            magic = file.read(2)
-        opened = gzip.open(path) if magic == GZIP_MAGIC else path.open("rb")
-        with opened as file:
-            raw = file.read(MAX_FILE_BYTES + 1)
-    except (OSError, EOFError) as error:
+            packed = file.read(2) == GZIP_MAGIC
+            file.seek(0)
+            source = gzip.GzipFile(fileobj=file) if packed else file
+            raw = source.read(MAX_FILE_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
         raise PoolEventsError(f"{path}: cannot be read: {error}") from error
     if len(raw) > MAX_FILE_BYTES:
         raise PoolEventsError(f"{path}: larger than {MAX_FILE_BYTES} bytes unpacked: split it")

@@ -30,7 +30,9 @@ RIDGE = 1e-13
 MAX_PROXIMAL_STEPS = 40
 PROXIMAL_WEIGHT = 1e-2
 FILL_TOLERANCE = 1e-11
+# A token without a price of its own may fall this far below the scale before the scale follows it.
 SMALLEST_PRICE = 1.5e-8
+MAX_SCALINGS = 6
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,11 @@ def route(pools: Sequence[PoolSet], tokens: int, objective: Objective) -> Route:
     found by proximal steps, each of which is a smooth problem, and converge to the exact split.
     """
     problem = _Problem(pools, tokens, objective)
-    prices, iterations = problem.minimise(problem.start)
-    for _ in range(MAX_PROXIMAL_STEPS if problem.sum_pools else 0):
-        moved = problem.advance_fills(prices)
-        prices, more = problem.minimise(prices)
+    prices, iterations = problem.start, 0
+    for _ in range(MAX_SCALINGS):
+        prices, more = problem.solve(prices)
         iterations += more
-        if moved <= FILL_TOLERANCE:
+        if not problem.rescale(prices):
             break
     return problem.result(prices, iterations)
 
@@ -124,11 +125,43 @@ class _Problem:
         for index, pool_set in enumerate(self.pools):
             if pool_set.count and not 0 <= pool_set.tokens.min() <= pool_set.tokens.max() < tokens:
                 raise ValueError(f"pools[{index}].tokens: expected numbers from 0 to {tokens - 1}")
-        self.scale, lowest, self.linear = self._constraints()
-        self.lowest = lowest / self.scale
-        self.start = np.maximum(self.scale, lowest)
-        liquidity = sum(pool_set.liquidity(self.scale) for pool_set in self.pools)
-        self.value_scale = max(self._dual(self.start, smooth=False)[0], 1e-7 * liquidity, 1e-300)
+        self.scale, self.least, self.linear = self._constraints()
+        self._set_scale(self.scale)
+        self.start = np.maximum(self.scale, self.least)
+
+    def _set_scale(self, scale: Floats) -> None:
+        """Count prices in units of `scale`, and values in what the problem is worth there."""
+        self.scale = scale
+        self.lowest = np.maximum(self.least / scale, SMALLEST_PRICE)
+        liquidity = sum(pool_set.liquidity(scale) for pool_set in self.pools)
+        worth = self._dual(np.maximum(scale, self.least), smooth=False)[0]
+        self.value_scale = max(worth, 1e-7 * liquidity, 1e-300)
+
+    def rescale(self, prices: Floats) -> bool:
+        """Scale to the prices found when that was far off; False when it was near enough.
+
+        Pools that disagree by orders of magnitude give a first scale that hides the optimum: below
+        the floor that the scale sets, or in the last digits of a value that is far too large.
+        """
+        bound, flow = self._dual(prices, smooth=False)
+        at_floor = (prices <= self.scale * SMALLEST_PRICE * 1.001) & (self.least == 0)
+        wasted = float((prices * flow)[at_floor].sum())
+        if wasted <= 1e-13 * bound and bound >= 1e-3 * self.value_scale:
+            return False
+        before = self.value_scale
+        self._set_scale(np.maximum(prices, self.least))
+        return wasted > 1e-13 * bound or self.value_scale < 0.5 * before
+
+    def solve(self, prices: Floats) -> tuple[Floats, int]:
+        """Prices that minimise the dual at this scale, with the fills that belong to them."""
+        prices, iterations = self.minimise(prices)
+        for _ in range(MAX_PROXIMAL_STEPS if self.sum_pools else 0):
+            moved = self.advance_fills(prices)
+            prices, more = self.minimise(prices)
+            iterations += more
+            if moved <= FILL_TOLERANCE:
+                break
+        return prices, iterations
 
     def _constraints(self) -> tuple[Floats, Floats, Floats]:
         """Price scale, least prices, and the basket that the dual values linearly."""
@@ -140,7 +173,7 @@ class _Problem:
                 raise ValueError(f"prices: expected {tokens} numbers >= 0, not all 0; got {prices}")
             scale = _reference_prices(self.pools, prices)
             scale[scale == 0] = prices.max()
-            return scale, np.maximum(prices, SMALLEST_PRICE * scale), np.zeros(tokens)
+            return scale, prices, np.zeros(tokens)
         basket = np.asarray(objective.basket, np.float64)
         if basket.shape != (tokens,) or not np.all(basket >= 0):
             raise ValueError(f"basket: expected {tokens} numbers >= 0; got {basket}")
@@ -154,11 +187,9 @@ class _Problem:
                 f"basket[{stranded[0]}]: no pools lead from this token to token {objective.target}"
             )
         scale[scale == 0] = 1.0
-        lowest = SMALLEST_PRICE * scale
-        lowest[objective.target] = 1.0
         linear = basket.copy()
         linear[objective.target] = 0.0
-        return scale, lowest, linear
+        return scale, known, linear
 
     def _dual(self, prices: Floats, smooth: bool) -> tuple[float, Floats]:
         """The dual at prices nu and its gradient, the flow beyond what the objective asks for."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kernels.compile import filter_kernel, lean_kernel
 from kernels.uniswap_v3.state import V3Pools
+from kernels.uniswap_v3.swap_fee import swap_fee
 
 PER_PIP = 1e-6
 
@@ -43,7 +44,7 @@ def float_output(pools: V3Pools, pool: int, zero_for_one: bool, amount: float) -
     Where liquidity ends it is what the rest of the pool gives. Within 1e-10 of the exact output,
     and per range crossed within the units that `rank_outputs` names.
     """
-    rest = amount * (1.0 - PER_PIP * pools.fee_pips[pool])
+    rest = amount * (1.0 - PER_PIP * float(swap_fee(pools, pool, zero_for_one)))
     first = pools.first_tick[pool]
     last = first + pools.tick_count[pool]
     place = pools.cursor[pool]

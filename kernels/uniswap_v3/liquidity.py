@@ -178,6 +178,11 @@ def modify_liquidity(
     if mint and count > pools.first_tick[pool + 1] - pools.first_tick[pool]:
         return TICKS_FULL, zero, zero
     amount0, amount1, in_range = _amounts(pools, pool, lower, upper, mint, amount)
+    if pools.fork[pool] == UNISWAP_V4:
+        # Amounts are int128 there, and a mint is the negative side.
+        most = (u256(1) << 127) - np.uint64(not mint)
+        if amount0 > most or amount1 > most:
+            return MATH, zero, zero
     if in_range:
         liquidity = u256(load128(pools.liquidity, pool))
         after = liquidity + amount if mint else liquidity - amount

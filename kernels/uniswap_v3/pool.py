@@ -1,5 +1,5 @@
-"""UniswapV3Pool on flat arrays: quote and swap, exact input and output, with a price limit;
-equal to the deployed contract in every bit, reverts included as status codes.
+"""UniswapV3Pool, its forks and V4's pools on flat arrays: quote and swap, exact input and output,
+with a price limit; equal to the deployed contract in every bit, reverts included as status codes.
 
 A swap that fails leaves the arrays as they were. Fees are not credited to positions: who owns which
 liquidity is not part of the state, only what a trade can see.
@@ -23,9 +23,10 @@ from kernels.u256 import (
     u256,
     u512,
 )
-from kernels.uniswap_v3.forks import PANCAKE_V3, UNISWAP_V3
+from kernels.uniswap_v3.forks import PANCAKE_V3, UNISWAP_V3, UNISWAP_V4
 from kernels.uniswap_v3.state import X96, V3Pools, as_int
 from kernels.uniswap_v3.status import (
+    FULL_FEE,
     LIQUIDITY,
     MATH,
     OK,
@@ -34,7 +35,8 @@ from kernels.uniswap_v3.status import (
     UNKNOWN_POOL,
     ZERO_AMOUNT,
 )
-from kernels.uniswap_v3.swap_math import exact_in_step, exact_out_step, step_amount_in
+from kernels.uniswap_v3.swap_fee import fits_balance_delta, swap_fee
+from kernels.uniswap_v3.swap_math import PIPS, exact_in_step, exact_out_step, step_amount_in
 from kernels.uniswap_v3.tick_math import (
     MAX_TICK,
     MIN_SQRT_RATIO,
@@ -215,7 +217,9 @@ def swap(
     limit: Uint256,
     commit: bool,
 ) -> tuple[int, Uint256, Uint256, Uint256, int]:
-    """UniswapV3Pool.swap: (status, amount_in with fee, amount_out, price after, ticks crossed).
+    """The pool contract's swap: (status, amount_in with fee, amount_out, price after, crossed).
+
+    `crossed` counts initialised ticks, which is what costs gas.
 
     Without `commit` it is a quote, and writes nothing. Amounts are 0 unless the status is OK. Where
     liquidity ends less than `amount` is traded, as in the contract: compare. A `limit` of 0 means
@@ -226,10 +230,16 @@ def swap(
         return UNKNOWN_POOL, zero, zero, zero, 0
     price = load256(pools.sqrt_price_x96, pool)
     valid, limit = _checked_limit(price, limit, zero_for_one)
+    fork = as_int(pools.fork[pool])
+    fee_pips = swap_fee(pools, pool, zero_for_one)
+    # An int256 reaches 2^255 on its negative side only: V4's exact inputs, V3's exact outputs.
+    most = (u256(1) << 255) - np.uint64(exact_in != (fork == UNISWAP_V4))
     if amount == zero:
         valid = ZERO_AMOUNT
-    elif exact_in and (amount >> 255) != zero:
-        valid = MATH  # not an int256
+    elif amount > most:
+        valid = MATH
+    elif fee_pips >= PIPS and not exact_in:
+        valid = FULL_FEE
     if valid != OK:
         return valid, zero, zero, price, 0
     first = pools.first_tick[pool]
@@ -247,8 +257,8 @@ def swap(
         as_int(pools.tick[pool]),
         u256(load128(pools.liquidity, pool)),
         as_int(pools.tick_spacing[pool]),
-        np.uint64(pools.fee_pips[pool]),
-        as_int(pools.fork[pool]),
+        fee_pips,
+        fork,
         as_int(pools.protocol_fee[pool, side]),
         zero_for_one,
         exact_in,
@@ -256,6 +266,8 @@ def swap(
         limit,
         commit,
     )
+    if status == OK and fork == UNISWAP_V4 and not fits_balance_delta(paid, received):
+        status = MATH
     if status != OK:
         return status, zero, zero, price, 0
     if commit:

@@ -36,6 +36,7 @@ from kernels.uniswap_v3.tick_math import (
 
 MAX_TICK_SPACING = 32767  # V4's; V3's factory stops at 16383
 MAX_FEE_PIPS = 1_000_000  # V4's; V3's factory stops below it
+MAX_PROTOCOL_FEE = 10_000  # PancakeSwap's denominator; Uniswap's values are far below
 X96 = 2.0**-96
 ALIGNMENT = 64
 # Widens what is read from an int32 array: kernels would be compiled once more for each width.
@@ -234,6 +235,8 @@ def _check(pool: int, snapshot: PoolSnapshot) -> None:
     require(0 <= snapshot.liquidity < 2**128, "liquidity", snapshot.liquidity, "a uint128")
     require(0 <= snapshot.fee_pips <= MAX_FEE_PIPS, "fee_pips", snapshot.fee_pips, "0..1000000")
     require(1 <= spacing <= MAX_TICK_SPACING, "tick_spacing", spacing, f"1..{MAX_TICK_SPACING}")
+    for side in snapshot.protocol_fee:
+        require(0 <= side <= MAX_PROTOCOL_FEE, "protocol_fee", side, f"0..{MAX_PROTOCOL_FEE}")
     # A swap down to the lowest known tick ends one below it.
     require(
         MIN_TICK <= low <= snapshot.tick + 1 and snapshot.tick <= high <= MAX_TICK,

@@ -11,6 +11,7 @@ LIQUIDITY = 6  # "LA", "LS": active or gross liquidity would leave 0..2^128 - 1
 TICK_LIQUIDITY = 7  # "LO": more liquidity on a tick than its spacing allows
 TICK_ORDER = 8  # "TLU": lower tick not below upper tick
 TICK_SPACING = 9  # a tick that is no multiple of the spacing
+FULL_FEE = 13  # V4's InvalidFeeForExactOut: a fee of 100 % leaves nothing to buy with
 # Not the contract's: the arrays cannot represent the answer.
 TICKS_FULL = 10  # no room for another initialised tick in the pool's slice
 TICKS_UNKNOWN = 11  # the price would leave the range whose ticks were loaded
@@ -27,6 +28,7 @@ REASONS = {
     TICK_LIQUIDITY: "more liquidity on a tick than its spacing allows (LO)",
     TICK_ORDER: "lower tick not below upper tick (TLU)",
     TICK_SPACING: "tick is no multiple of the tick spacing",
+    FULL_FEE: "exact output with a fee of 100 % (InvalidFeeForExactOut)",
     TICKS_FULL: "no room for another tick: build the pools with more capacity",
     TICKS_UNKNOWN: "price would leave the loaded tick range: load more ticks",
     UNKNOWN_POOL: "no pool with this index",

@@ -36,8 +36,10 @@ def less_fee(amount: Uint256, fee_pips: np.uint64) -> Uint256:
 def plus_fee(amount_in: Uint256, fee_pips: np.uint64) -> Uint256:
     """amount_in + ceil(amount_in * fee / (10^6 - fee)) = ceil(amount_in * 10^6 / (10^6 - fee)).
 
-    amount_in < 2^224, so that nothing overflows.
+    amount_in < 2^224, so that nothing overflows. With a fee of 100 % only amount_in 0 gets here.
     """
+    if amount_in == u256(0):
+        return amount_in
     paid, exact = per_divisor(amount_in * u256(PIPS), PIPS - fee_pips)
     if not exact:
         paid = paid + 1

@@ -7,12 +7,12 @@ import pyrevm
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_market import RESERVES, deployment
 
 from live.chain import SYNC, Arrival, Chain
 from live.events import Head, PoolLog
 from live.signer import keccak256
 from live.state_call import read_state, state_program
+from tests.live.small_market import RESERVES, deployment
 
 DEPLOYMENT = deployment()
 POOLS = DEPLOYMENT.pools

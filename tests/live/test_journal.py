@@ -45,7 +45,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from live.journal import Journal
-from test_journal import entry
+from tests.live.test_journal import entry
 journal = Journal(Path(sys.argv[1]))
 for number in range(10**6):
     assert journal.record(entry(number))
@@ -55,7 +55,7 @@ for number in range(10**6):
 
 def test_a_killed_process_loses_nothing_it_sent(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
-    command = [sys.executable, "-c", WRITER, str(path), str(Path(__file__).parent)]
+    command = [sys.executable, "-c", WRITER, str(path), str(ROOT)]
     environment = dict(os.environ, PYTHONPATH=str(ROOT))
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as writer:
         assert writer.stdout is not None

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from frozen_policy import write_fixed_fraction_policy
-from small_market import deployment
 
 from live.volatility import FALLBACK, WARM, Volatility, WarmUpBars, dollar_pool, shifted_to
 from models.frozen import FrozenForecaster, load_forecaster
+from tests.live.frozen_policy import write_fixed_fraction_policy
+from tests.live.small_market import deployment
 
 DAY = 1440
 WEEK = 7 * DAY

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from small_market import deployment
 
 from live.book import Attempt, Book
 from live.bundle import Plan, PlanHop, plan_to_json
@@ -22,6 +21,7 @@ from live.metrics import Metrics
 from live.outcomes import DEPOSIT, TRANSFER, WITHDRAWAL, judge, realised_wei
 from live.risk import LossWindow
 from live.settlement import Settlement
+from tests.live.small_market import deployment
 
 DEPLOYMENT = deployment()
 EXECUTOR, WETH = DEPLOYMENT.executor, DEPLOYMENT.weth

@@ -9,21 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_market import (
-    DAI,
-    EXECUTOR,
-    PAIRS,
-    RESERVES,
-    ROUTERS,
-    SELECTORS,
-    USDC,
-    WBTC,
-    WETH,
-    deployment,
-    model_swap,
-    pending,
-    router_call,
-)
 
 from kernels.market import (
     PENDING,
@@ -40,6 +25,21 @@ from live.decode import NOTHING, Decoder
 from live.events import Head
 from live.mempool import Mempool
 from live.overlay import apply_swaps, fill_tile, pool_table, size_exactly
+from tests.live.small_market import (
+    DAI,
+    EXECUTOR,
+    PAIRS,
+    RESERVES,
+    ROUTERS,
+    SELECTORS,
+    USDC,
+    WBTC,
+    WETH,
+    deployment,
+    model_swap,
+    pending,
+    router_call,
+)
 
 DEPLOYMENT = deployment()
 DECODER = Decoder(DEPLOYMENT)

@@ -130,6 +130,7 @@ def run(*arguments: Any) -> Server:
 async def earn(server: Server, rpc: Rpc, included: int) -> None:
     """The plan that is on its way is mined, and realises what it expected."""
     await until(lambda: bool(server.engine.book.attempts), "a plan")
+    await until(lambda: not server.node._waiting, "the node's answer")
     await asyncio.to_thread(rpc.call, "evm_mine")
     await until(lambda: server.metrics.included == included, f"{included} included")
     assert server.metrics.unchallenged == included

@@ -63,7 +63,7 @@ def test_fee_tiers_are_those_of_the_factory(fork: Fork) -> None:
     evm, address = factory(fork)
     for fee_pips, spacing in fork.fee_tiers.items():
         if (fork.name, fee_pips) == ("uniswap_v3", 100):
-            # The only one that the constructor does not set: governance enabled it in November 2021.
+            # Not set by the constructor: governance enabled it in November 2021.
             evm.invoke(address, "enableFeeAmount(uint24,int24)", [], fee_pips, spacing)
         found = evm.invoke(address, "feeAmountTickSpacing(uint24)", ["int24"], fee_pips)
         assert found == (spacing,)
@@ -94,5 +94,7 @@ def test_unknown_forks_and_tiers_are_named() -> None:
     with pytest.raises(ValueError, match="fork 'sushi' is unknown"):
         fork_named("sushi")
     check_fee_tier(fork_named("pancake_v3"), 2500, 50)
-    with pytest.raises(ValueError, match="fee_pips 2500 with tick_spacing 50 is no tier of uniswap"):
+    with pytest.raises(
+        ValueError, match="fee_pips 2500 with tick_spacing 50 is no tier of uniswap"
+    ):
         check_fee_tier(fork_named("uniswap_v3"), 2500, 50)

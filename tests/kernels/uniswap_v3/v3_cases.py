@@ -7,12 +7,12 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 
-from kernels.uniswap_v3.forks import FORKS
+from kernels.uniswap_v3.forks import FORKS, UNISWAP_V4
 from kernels.uniswap_v3.state import PoolSnapshot, V3Pools, build_pools, read_pool
 from kernels.uniswap_v3.status import OK
 from tests.kernels.uniswap_v3 import v3_reference as reference
 from tests.kernels.uniswap_v3.v3_kernels import modify_one, swap_one
-from tests.kernels.uniswap_v3.v3_referee import After, DeployedPool
+from tests.kernels.uniswap_v3.v3_referee import After, DeployedPool, DeployedV4Pool
 from tests.referee import RevertError
 
 MAX_INT24 = 2**23 - 1
@@ -85,7 +85,7 @@ class PoolLife:
 
     rng: random.Random
     fork: str = "uniswap_v3"
-    deployed: DeployedPool = field(init=False)
+    deployed: DeployedPool | DeployedV4Pool = field(init=False)
     pools: V3Pools = field(init=False)
     model: reference.Pool = field(init=False)
     seen: Counter[str] = field(default_factory=Counter)
@@ -93,15 +93,23 @@ class PoolLife:
 
     def __post_init__(self) -> None:
         rng = self.rng
-        tiers = list(FORKS[self.fork].fee_tiers.items())
+        v4 = self.fork == "uniswap_v4"
+        tiers = list(FORKS["uniswap_v3" if v4 else self.fork].fee_tiers.items())
         odd = (rng.randint(0, 999999), rng.choice([1, 1, 2, 7, 30, 16383]))
+        if v4 and rng.random() < 0.1:
+            odd = (rng.choice([0, 999_999, 1_000_000]), rng.choice([1, 200, 32767]))
         fee, self.spacing = rng.choice([*tiers, odd])
         price = self._initial_price()
-        self.deployed = DeployedPool.create(fee, self.spacing, price, self.fork)
         self.model = reference.Pool.initialized(fee, self.spacing, price)
-        self.model.protocol_denominator = FORKS[self.fork].protocol_fee_denominator
-        if rng.random() < 0.5:
+        self.model.v4 = v4
+        if v4:
+            self.deployed = DeployedV4Pool.create(fee, self.spacing, price)
+            shares = (0, 1, 500, 1000)
+        else:
+            self.deployed = DeployedPool.create(fee, self.spacing, price, self.fork)
+            self.model.protocol_denominator = FORKS[self.fork].protocol_fee_denominator
             shares = (0, 4, 10) if self.fork == "uniswap_v3" else (0, 1000, 4000)
+        if rng.random() < 0.5:
             self.model.protocol_share = (rng.choice(shares), rng.choice(shares))
             self.deployed.set_protocol_fee(*self.model.protocol_share)
         snapshot = PoolSnapshot(
@@ -111,7 +119,7 @@ class PoolLife:
             fee_pips=fee,
             tick_spacing=self.spacing,
             protocol_fee=self.model.protocol_share,
-            fork=FORKS[self.fork].code,
+            fork=UNISWAP_V4 if v4 else FORKS[self.fork].code,
         )
         self.pools = build_pools([snapshot], spare_ticks=64)
         # Amounts of one pool are of one size: 6 to 24 decimals, and absurd ones.

@@ -209,3 +209,40 @@ class DeployedPool:
 
     def storage(self, slot: int) -> int:
         return self.evm.read(self.address, slot)
+
+
+@dataclass
+class DeployedV4Pool:
+    """A pool of the real V4 PoolManager with the face of DeployedPool. Raises RevertError."""
+
+    evm: Evm
+    trader: str
+
+    @classmethod
+    def create(cls, fee_pips: int, tick_spacing: int, sqrt_price: int) -> DeployedV4Pool:
+        evm = Evm()
+        trader = evm.deploy(compiled("RefereeV4.sol")["Trader"])
+        code = bytecode("@uniswap/v4-core/out/PoolManager.sol/PoolManager.json")
+        signature = "deploy(bytes,uint24,int24,uint160)"
+        evm.invoke(trader, signature, [], code, fee_pips, tick_spacing, sqrt_price)
+        return cls(evm, trader)
+
+    def _act(self, signature: str, *values: Any) -> After:
+        # The lock of the PoolManager is transient storage, which ends with a transaction.
+        self.evm.machine.reset_transient_storage()
+        types = ["int256", "int256", "uint160", "int24", "uint128"]
+        return After(*self.evm.invoke(self.trader, signature, types, *values))
+
+    def mint(self, lower: int, upper: int, amount: int) -> After:
+        return self._act("modify(int24,int24,int256)", lower, upper, amount)
+
+    def burn(self, lower: int, upper: int, amount: int) -> After:
+        return self._act("modify(int24,int24,int256)", lower, upper, -amount)
+
+    def swap(self, zero_for_one: bool, amount_specified: int, limit: int) -> After:
+        """`amount_specified` is signed as in V3; V4 has it the other way round."""
+        return self._act("swap(bool,int256,uint160)", zero_for_one, -amount_specified, limit)
+
+    def set_protocol_fee(self, zero_for_one: int, one_for_zero: int) -> None:
+        packed = one_for_zero << 12 | zero_for_one
+        self.evm.invoke(self.trader, "setProtocolFee(uint24)", [], packed)

@@ -186,12 +186,15 @@ def compute_swap_step(
         amount_out = min(amount_out, -remaining)
     if exact_in and not reached:
         return Step(price, amount_in, amount_out, remaining - amount_in)
+    if fee_pips == PIPS:  # V4 only; nothing but fee was paid
+        return Step(price, amount_in, amount_out, 0)
     fee = mul_div_rounding_up(amount_in, fee_pips, PIPS - fee_pips)
     return Step(price, amount_in, amount_out, fee)
 
 
-def max_liquidity_per_tick(tick_spacing: int) -> int:
-    return MAX_U128 // (2 * (MAX_TICK // tick_spacing) + 1)
+def max_liquidity_per_tick(tick_spacing: int, v4: bool = False) -> int:
+    lowest = MIN_TICK // tick_spacing if v4 else -(MAX_TICK // tick_spacing)
+    return MAX_U128 // (MAX_TICK // tick_spacing - lowest + 1)
 
 
 class Tick(NamedTuple):
@@ -219,6 +222,8 @@ class Pool:
     # By input token, 0 is off: 1/n of the fee, or n/denominator where there is one.
     protocol_share: tuple[int, int] = (0, 0)
     protocol_denominator: int | None = None
+    # V4: the share is pips on top of the LP fee, amounts are int128, the fee may be 100 %.
+    v4: bool = False
     ticks: dict[int, Tick] = field(default_factory=dict)
     bitmap: dict[int, int] = field(default_factory=dict)
 
@@ -236,7 +241,8 @@ class Pool:
         if delta:
             for tick, signed in ((lower, delta), (upper, -delta)):
                 gross, net = self.ticks.get(tick, Tick(0, 0))
-                require(0 <= gross + delta <= max_liquidity_per_tick(self.tick_spacing))
+                most = max_liquidity_per_tick(self.tick_spacing, self.v4)
+                require(0 <= gross + delta <= most)
                 require(-(2**127) <= net + signed < 2**127)
                 if (gross == 0) != (gross + delta == 0):
                     require(tick % self.tick_spacing == 0)
@@ -259,6 +265,8 @@ class Pool:
         amount0 = amount0_delta(current, price_b, abs(delta), up) if current < price_b else 0
         amount1 = amount1_delta(price_a, current, abs(delta), up)
         require(amount0 < 2**255 and amount1 < 2**255)
+        if self.v4:
+            require(max(amount0, amount1) <= 2**127 - (delta < 0))
         return sign * amount0, sign * amount1
 
     def next_initialized_tick(self, tick: int, lte: bool) -> tuple[int, bool]:
@@ -289,6 +297,10 @@ class Pool:
             require(self.sqrt_price < limit < MAX_SQRT_RATIO)
         exact_in = amount_specified > 0
         share = self.protocol_share[0 if zero_for_one else 1]
+        fee_pips = self.fee_pips
+        if self.v4:
+            fee_pips = share + fee_pips - share * fee_pips // PIPS
+            require(exact_in or fee_pips < PIPS)
         price, tick, liquidity = self.sqrt_price, self.tick, self.liquidity
         remaining, calculated, steps = amount_specified, 0, 0
         while remaining != 0 and price != limit:
@@ -299,7 +311,7 @@ class Pool:
             price_next = get_sqrt_ratio_at_tick(tick_next)
             target = max(price_next, limit) if zero_for_one else min(price_next, limit)
             price, amount_in, amount_out, fee = compute_swap_step(
-                price, target, liquidity, remaining, self.fee_pips
+                price, target, liquidity, remaining, fee_pips
             )
             require(amount_out < 2**255)
             require((amount_in + fee) & MAX_U256 < 2**255)
@@ -310,7 +322,9 @@ class Pool:
                 remaining += amount_out
                 calculated += amount_in + fee
             require(-(2**255) <= calculated < 2**255)
-            if liquidity > 0:  # the fee growth per unit of liquidity must fit 128.128
+            if (
+                liquidity > 0 and not self.v4
+            ):  # the fee growth per unit of liquidity must fit 128.128
                 mul_div(fee - self._protocol_fee(fee, share), 2**128, liquidity)
             if price == price_next:
                 if initialized:
@@ -320,8 +334,10 @@ class Pool:
                 tick = tick_next - 1 if zero_for_one else tick_next
             elif price != start:
                 tick = get_tick_at_sqrt_ratio(price)
-        self.sqrt_price, self.tick, self.liquidity = price, tick, liquidity
         specified = amount_specified - remaining
+        if self.v4:
+            require(max(specified, calculated) <= 2**127 and min(specified, calculated) > -(2**127))
+        self.sqrt_price, self.tick, self.liquidity = price, tick, liquidity
         if zero_for_one == exact_in:
             return Swap(specified, calculated, steps)
         return Swap(calculated, specified, steps)
