@@ -9,6 +9,7 @@ amounts, price, tick and liquidity. Exit status 1 when an event is not exact.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import sys
@@ -109,7 +110,7 @@ def _apply_swap(
         ("swaps_by_output", False, received, 0),
         ("swaps_by_limit", True, UNLIMITED, limit),
     )
-    before = V3Pools(*(array.copy() for array in pools))
+    before = copy.deepcopy(pools)
     recorded = {
         "amount0": event.amount0,
         "amount1": event.amount1,

@@ -47,7 +47,7 @@ def lived_pool(seed: int, actions: int) -> tuple[PoolSnapshot, list[PoolEvent]]:
         model.liquidity,
         3000,
         60,
-        {tick: tuple(entry) for tick, entry in model.ticks.items()},
+        {tick: (entry[0], entry[1]) for tick, entry in model.ticks.items()},
     )
     events = []
     held: list[tuple[int, int, int]] = []
