@@ -89,7 +89,7 @@ def throughput(results: list[TrialResult], stages: Stages) -> dict[str, Any]:
     """Learning speed per trial and seconds per stage."""
     return {
         "learning_steps_per_s": {
-            r.trial.name: statistics.median(point["steps_per_s"] for point in r.curve[1:])
+            r.trial.name: statistics.median(point["steps_per_s"] for point in r.curve)
             for r in results
         },
         "stage_seconds": dict(stages.seconds),

@@ -1,6 +1,6 @@
 """What a training run may be told: one dataclass per part, read from YAML and the command line.
 
-Figures without another source were measured on auctions whose rivals follow hidden regimes.
+Figures without another source were measured on hidden-competition auctions (docs/learning.md).
 """
 
 import dataclasses

@@ -64,7 +64,7 @@ def write_report(
     """
     figures = run / "figures"
     main = comparisons[0]
-    _save(learning_figure(results, max(main.static_scores_eth)), figures / "learning_curve.png")
+    _save(learning_figure(results), figures / "learning_curve.png")
     _save(arms_figure(report["policy"], main.scenario), figures / "profit_by_arm.png")
     _save(bid_figure(curve), figures / "bid_curve.png")
     _save(static_figure(main, report["policy"]), figures / "static_fractions.png")
@@ -72,15 +72,14 @@ def write_report(
     write_text(run / "report.md", _markdown(source, report, results, comparisons))
 
 
-def learning_figure(results: Sequence[TrialResult], best_static_eth: float) -> Figure:
+def learning_figure(results: Sequence[TrialResult]) -> Figure:
     """Validation profit against decisions learned from, one line per trial, the chosen one bold."""
-    figure, axes = _axes("decisions learned from (million)", "IQM profit per episode (ETH)")
-    for rank, result in reversed(list(enumerate(results))):
-        steps = [point["steps"] / 1e6 for point in result.curve]
-        profit = [point["validation_iqm_eth"] for point in result.curve]
+    figure, axes = _axes("decisions learned from", "validation IQM profit per episode (ETH)")
+    for rank, result in enumerate(results):
+        steps = [0.0, *(point["steps"] for point in result.curve)]
+        profit = [np.nan, *(point["validation_iqm_eth"] for point in result.curve)]
         style = {"color": COLOURS[POLICY], "lw": 2.2} if rank == 0 else {"color": OTHER_COLOUR}
         axes.plot(steps, profit, label=result.trial.name, **style)
-    axes.axhline(best_static_eth, color=COLOURS[STATIC], ls="--", label="best static fraction")
     axes.legend(frameon=False)
     axes.set_title("Learning curves on validation episodes", loc="left")
     return figure

@@ -107,24 +107,17 @@ class Training:
         return self.model.num_timesteps >= self.inputs.steps
 
     def advance(self) -> Point:
-        """Learn until the next report, then play the validation episodes; the new curve point.
-
-        The first report is preceded by a point for the policy that has learned nothing.
-        """
-        if not self.curve:
-            self._validate(steps_per_s=0.0)
+        """Learn until the next report, then play the validation episodes; the new curve point."""
         started = time.perf_counter()
         steps = self.inputs.steps_per_report
         self.model.learn(steps, callback=self.monitor, reset_num_timesteps=False)
-        return self._validate(steps / (time.perf_counter() - started))
-
-    def _validate(self, steps_per_s: float) -> Point:
+        seconds = time.perf_counter() - started
         tally = play(network_bidder(policy_layers(self.model)), self.validation, VALIDATION_SEED)
         point = {
             "steps": self.model.num_timesteps,
             "validation_iqm_eth": float(iqm(tally.profit_eth)),
             "validation_share": tally.ratios()["share_of_best_response"],
-            "steps_per_s": steps_per_s,
+            "steps_per_s": steps / seconds,
         }
         self.curve.append(point)
         self.monitor.record_validation(point)

@@ -93,7 +93,7 @@ def test_a_training_restored_from_a_checkpoint_continues_bit_for_bit(
     tmp_path: Path, inputs: TrialInputs
 ) -> None:
     whole = undisturbed(inputs)
-    assert [point["steps"] for point in whole] == [0, 256, 512, 768, 1024]
+    assert [point["steps"] for point in whole] == [256, 512, 768, 1024]
     first = Training(TRIAL, inputs)
     first.advance()
     first.advance()

@@ -1,0 +1,120 @@
+"""Configuration: YAML, then overrides; whatever is misspelt or of the wrong type is named."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from agents.config import (
+    DEFAULT_CONFIG,
+    ConfigError,
+    TrainConfig,
+    config_from_dict,
+    config_to_dict,
+    read_arguments,
+)
+from agents.runs import create_run, discard_unfinished, publish
+
+
+def test_yaml_is_read_first_and_arguments_override_it(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("ppo:\n  epochs: 7\n  hidden: [8, 8, 8]\nmarket:\n  user_rate: 2.5\n")
+    config, resumed = read_arguments(["--config", str(path), "--ppo.epochs", "9"])
+    assert resumed is None
+    assert config.ppo.epochs == 9
+    assert config.ppo.hidden == (8, 8, 8)
+    assert config.market.user_rate == 2.5
+    assert config.trials == TrainConfig().trials
+
+
+def test_the_default_configuration_is_the_file_in_configs() -> None:
+    written = yaml.safe_load(DEFAULT_CONFIG.read_text())
+    config, _ = read_arguments([])
+    assert config.forecaster.ensemble == written["forecaster"]["ensemble"]
+    assert read_arguments(["--config", str(DEFAULT_CONFIG)])[0] == config
+
+
+@pytest.mark.parametrize("name", ["train.yaml", "smoke.yaml"])
+def test_the_files_in_configs_are_valid(name: str) -> None:
+    read_arguments(["--config", str(DEFAULT_CONFIG.with_name(name))])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--ppo.gamm", "0.5"], "ppo.gamm"),
+        (["--ppo.epochs", "four"], "ppo.epochs"),
+        (["--ppo.hidden", "64"], "ppo.hidden"),
+        (["--market.user_rate", "-1"], "user_rate is -1.0"),
+        (["--market.tip_gwei", "[1, 2]"], "tip_gwei has 2 entries"),
+        (["--forecaster.burn_in", "500"], "burn_in: 500"),
+        (["--ppo.minibatch", "1000"], "ppo.minibatch: 1000"),
+        (["--ppo.gamma", "1.5"], "ppo.gamma: 1.5"),
+        (["--trials.keep_checkpoints", "2"], "trials.keep_checkpoints: 2"),
+        (["--trials.seeds", "0"], "trials.seeds: 0"),
+        (["--evaluation.scenarios", "[default, dull]"], "dull"),
+        (["--evaluation.scenarios", "[]"], "evaluation.scenarios"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["--resume", "runs/nowhere"], "runs/nowhere: no run there"),
+        (["--resume", "runs/nowhere", "--ppo.epochs", "2"], "keeps its configuration"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message.replace("[", r"\[")):
+        read_arguments(arguments)
+
+
+def test_bad_keys_in_a_file_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("trials:\n  sedes: 3\n")
+    with pytest.raises(ConfigError, match="sedes"):
+        read_arguments(["--config", str(path)])
+
+
+def test_every_field_has_a_meaning_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        read_arguments(["--help"])
+    assert stop.value.code == 0
+    # A field with a meaning shows it between its name and "(type: ..., default: ...)".
+    shown = " ".join(capsys.readouterr().out.split("\n\n", 1)[1].split())
+    for part in dataclasses.fields(TrainConfig):
+        for field in dataclasses.fields(config := getattr(TrainConfig(), part.name)):
+            after = shown.split(f"--{part.name}.{field.name} ", 1)[1]
+            meaning = after.split("(type:", 1)[0].split(" ", 1)[-1]
+            assert len(meaning.split()) >= 3, f"{type(config).__name__}.{field.name}"
+
+
+def test_a_run_keeps_its_configuration(tmp_path: Path) -> None:
+    config, _ = read_arguments(
+        ["--run.folder", str(tmp_path), "--run.name", "a", "--run.seed", "4"]
+    )
+    run = create_run(config)
+    again, resumed = read_arguments(["--resume", str(run)])
+    assert resumed == run
+    assert again == config
+    assert config_from_dict(json.loads(json.dumps(config_to_dict(config)))) == config
+    with pytest.raises(ConfigError, match=r"a exists; choose another name or use --resume"):
+        create_run(config)
+
+
+@pytest.mark.parametrize("name", ["latest", "a/b", "../a", ".hidden", "a b"])
+def test_run_names_stay_inside_their_folder(tmp_path: Path, name: str) -> None:
+    config = TrainConfig()
+    run = dataclasses.replace(config.run, folder=str(tmp_path / "runs"), name=name)
+    with pytest.raises(ConfigError, match=r"run\.name"):
+        create_run(dataclasses.replace(config, run=run))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_latest_moves_in_one_step_and_unfinished_runs_go(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        config, _ = read_arguments(["--run.folder", str(tmp_path), "--run.name", name])
+        publish(create_run(config))
+    assert (tmp_path / "latest").resolve() == tmp_path / "b"
+    (tmp_path / "b" / "checkpoints" / "volatility.onnx").write_bytes(b"x")
+    discard_unfinished(tmp_path / "a")
+    discard_unfinished(tmp_path / "b")
+    discard_unfinished(None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "latest"]
