@@ -2,7 +2,7 @@
 
 Value function prod B_i^w_i; amounts and balances are brought to 18 decimals as the pools do, every
 rounding favours the pool. Weighted pools of 2021 compute all powers by logarithms; later ones take
-exponents 1, 2 and 4 exactly (`exact_powers`).
+exponents 1, 2 and 4 exactly (`exact_powers`) and scale amounts by factors of 18 decimals.
 """
 
 import numpy as np
@@ -13,6 +13,8 @@ from kernels.log_exp import OUT_OF_BOUNDS, power
 from kernels.u256 import Uint256, u256
 
 ONE = 10**18
+# A product of literals is a signed integer to Numba, a global is a literal.
+TWO, FOUR = 2 * ONE, 4 * ONE
 MAX_POW_RELATIVE_ERROR = 10_000  # 1e-14
 # Of a balance, at most 30 % may come in or go out at once.
 MAX_IN_RATIO = 3 * 10**17
@@ -70,6 +72,16 @@ def div_up(a: Uint256, b: Uint256) -> tuple[Uint256, bool]:
     return _ceil(inflated, b), failed or b == u256(0)
 
 
+@inline
+def _upscale(amount: Uint256, scale: int, exact_powers: bool) -> tuple[Uint256, bool]:
+    """amount * scale; later pools write mulDown(amount, scale * 1e18), which overflows sooner."""
+    scaled, failed = mul(amount, u256(np.uint64(scale)))
+    if exact_powers:
+        _, over = mul(scaled, u256(ONE))
+        return scaled, failed or over
+    return scaled, failed
+
+
 @kernel
 def pow_up(x: Uint256, y: Uint256, exact_powers: bool) -> tuple[int, Uint256]:
     """`powUp`: (status, x^y), never below the true value."""
@@ -77,10 +89,10 @@ def pow_up(x: Uint256, y: Uint256, exact_powers: bool) -> tuple[int, Uint256]:
     if exact_powers:
         if y == u256(ONE):
             return OK, x
-        if y == u256(2 * ONE):
+        if y == u256(TWO):
             square, failed = mul_up(x, x)
             return (REVERTED if failed else OK), square
-        if y == u256(4 * ONE):
+        if y == u256(FOUR):
             square, failed = mul_up(x, x)
             fourth, over = mul_up(square, square)
             return (REVERTED if failed or over else OK), fourth
@@ -192,11 +204,11 @@ def swap_given_in(
     charged, failed = mul_up(amount_in, u256(np.uint64(fee)))
     amount, over = sub(amount_in, charged)
     failed |= over
-    amount, over = mul(amount, u256(np.uint64(scale_in)))
+    amount, over = _upscale(amount, scale_in, exact_powers)
     failed |= over
-    scaled_in, over = mul(balance_in, u256(np.uint64(scale_in)))
+    scaled_in, over = _upscale(balance_in, scale_in, exact_powers)
     failed |= over
-    scaled_out, over = mul(balance_out, u256(np.uint64(scale_out)))
+    scaled_out, over = _upscale(balance_out, scale_out, exact_powers)
     if failed or over:
         return REVERTED, nothing
     status, output = calc_out_given_in(
@@ -229,10 +241,10 @@ def swap_given_out(
     nothing = u256(0)
     if not is_valid_pool(weight_in, weight_out, fee, scale_in, scale_out):
         return INVALID_PARAMETER, nothing
-    amount, failed = mul(amount_out, u256(np.uint64(scale_out)))
-    scaled_in, over = mul(balance_in, u256(np.uint64(scale_in)))
+    amount, failed = _upscale(amount_out, scale_out, exact_powers)
+    scaled_in, over = _upscale(balance_in, scale_in, exact_powers)
     failed |= over
-    scaled_out, over = mul(balance_out, u256(np.uint64(scale_out)))
+    scaled_out, over = _upscale(balance_out, scale_out, exact_powers)
     if failed or over:
         return REVERTED, nothing
     status, needed = calc_in_given_out(

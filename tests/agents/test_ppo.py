@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from auctions import FRACTIONS, RIVALS, FirstPriceEnv
 
 from agents.config import PPOConfig
 from agents.ppo import ScheduledPPO, build, load_checkpoint, policy_layers, save_checkpoint
 from agents.vecenv import MarketVecEnv
+from tests.agents.auctions import FRACTIONS, RIVALS, FirstPriceEnv
 
 SMALL = PPOConfig(num_envs=64, rollout_slots=8, minibatch=256, epochs=2, hidden=(16, 16))
 ROLLOUT = 64 * 8

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from auctions import FirstPriceEnv
 from gymnasium.vector import AutoresetMode
 from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 
 from agents.vecenv import MarketVecEnv
+from tests.agents.auctions import FirstPriceEnv
 
 
 def allowed_actions(masks: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from executor_market import BLOCK, COINBASE, Market, build_market
+
+from tests.contracts.executor_market import BLOCK, COINBASE, Market, build_market
 
 
 @pytest.fixture(scope="module")

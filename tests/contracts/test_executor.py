@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
-from executor_market import (
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from vyper.compiler import compile_code
+
+from devnet.abi import call_data
+from tests.contracts.executor_market import (
     BLOCK,
     COINBASE,
     DEPLOYER,
@@ -18,11 +23,6 @@ from executor_market import (
     Market,
     RevertError,
 )
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from vyper.compiler import compile_code
-
-from devnet.abi import call_data
 
 TWO, THREE = ["dear", "cheap"], ["dear", "stable", "usdc"]
 BID = 10**15 + 7

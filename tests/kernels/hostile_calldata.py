@@ -12,14 +12,14 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from router_calls import ADDRESSES, ROUTERS, Call, Swap, random_call
-from strict_reading import UnreadableError, read
 
 from kernels import calldata_rows as rows
 from kernels.abi import load64
 from kernels.calldata import decode_call
 from kernels.compile import kernel
 from kernels.u256 import from_limbs
+from tests.kernels.router_calls import ADDRESSES, ROUTERS, Call, Swap, random_call
+from tests.kernels.strict_reading import UnreadableError, read
 
 MAX_SWAPS = 32
 # Words that move a length or an offset to where it hurts.

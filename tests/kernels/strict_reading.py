@@ -8,7 +8,10 @@ from itertools import pairwise
 
 from eth_abi.abi import decode
 from eth_abi.exceptions import DecodingError
-from router_calls import (
+
+from kernels import calldata_rows as rows
+from kernels.abi import NO_DEADLINE
+from tests.kernels.router_calls import (
     COMMAND_TYPES,
     NEUTRAL,
     PATH,
@@ -21,9 +24,6 @@ from router_calls import (
     saturated,
     selector,
 )
-
-from kernels import calldata_rows as rows
-from kernels.abi import NO_DEADLINE
 
 
 class UnreadableError(Exception):

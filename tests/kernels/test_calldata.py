@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from eth_abi.abi import encode
-from hostile_calldata import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernels import calldata, calldata_forms
+from kernels import calldata_rows as rows
+from tests.kernels.hostile_calldata import (
     as_swap,
     check,
     decode,
@@ -19,9 +24,7 @@ from hostile_calldata import (
     hostile_calls,
     run,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from router_calls import (
+from tests.kernels.router_calls import (
     ADDRESSES,
     NEUTRAL,
     ROUTERS,
@@ -32,10 +35,7 @@ from router_calls import (
     selector,
     text,
 )
-from strict_reading import read
-
-from kernels import calldata, calldata_forms
-from kernels import calldata_rows as rows
+from tests.kernels.strict_reading import read
 
 ROOT = Path(__file__).resolve().parents[2]
 # Numba compiles on the first example, which no deadline survives.
