@@ -119,6 +119,13 @@ class Reader:
     def account_nonce(self) -> int:
         return self.client.eth.get_transaction_count(self.account)
 
+    def wait_until_idle(self) -> None:
+        """A server that has stopped may have left a transaction to be mined."""
+        deadline = time.monotonic() + 30.0
+        while self.client.eth.get_transaction_count(self.account, "pending") > self.account_nonce():
+            assert time.monotonic() < deadline, "the account's transactions are not mined"
+            time.sleep(0.1)
+
     def receipt(self, hash_: str) -> Any:
         return self.client.eth.get_transaction_receipt(Web3.to_bytes(hexstr=hash_))  # type: ignore
 
@@ -163,6 +170,7 @@ def test_killed_in_the_middle_and_started_again(
 ) -> None:
     reader = Reader(world)
     # the account may have a past: only what this journal adds is compared
+    reader.wait_until_idle()
     before, nonce_before = reader.executor_weth(), reader.account_nonce()
     state = tmp_path / "state"
     own = (f"--state_dir={state}", f"--report={tmp_path / 'report.json'}")
