@@ -43,13 +43,18 @@ def no_op(observations: Observations, masks: Masks) -> Actions:
     return np.full(len(observations), PASS, np.int64)
 
 
+def bid_on_best(bids: NDArray[np.int64] | int, masks: Masks) -> Actions:
+    """Actions that bid grid entries `bids` on the most profitable opportunity, or pass."""
+    return np.where(masks[:, _FIRST_BID], _FIRST_BID + bids, PASS).astype(np.int64)
+
+
 def static(bid: int) -> Bidder:
     """Always bids entry `bid` of the grid on the most profitable opportunity."""
     if not 0 <= bid < BIDS:
         raise ValueError(f"bid {bid} is outside 0 .. {BIDS - 1}: it is an index into BID_PPM")
 
     def decide(observations: Observations, masks: Masks) -> Actions:
-        return np.where(masks[:, _FIRST_BID], _FIRST_BID + bid, PASS).astype(np.int64)
+        return bid_on_best(bid, masks)
 
     return decide
 
@@ -78,7 +83,7 @@ def gross_rule(market: MarketConfig) -> Bidder:
         age_slots = seen[:, _AGE] * AGE_SCALE
         fee_gwei = gross_eth / (GROSS_DIVISOR * (1.0 + AGE_DECAY * age_slots)) / gas_gwei
         bids = nearest_bid(np.clip(fee_gwei, low, high) * gas_gwei / net_eth)
-        return np.where(masks[:, _FIRST_BID], _FIRST_BID + bids, PASS).astype(np.int64)
+        return bid_on_best(bids, masks)
 
     return decide
 

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from agents.baselines import FRACTIONS, Bidder, greedy, gross_rule, no_op, static
+from agents.arms import ARMS, POLICY, STATIC, Watch, play, scripted_arms
+from agents.baselines import Bidder
 from agents.config import EvaluationConfig, TrainConfig, config_from_dict
 from agents.intervals import (
     Interval,
@@ -33,17 +34,13 @@ from agents.intervals import (
 )
 from agents.prices import bars_to_learn_from, data_folder, market_paths
 from agents.scenarios import market_of
-from agents.tally import Tally, best_net_eth
+from agents.tally import Tally
 from envs.market import MarketConfig, PricePaths
 from envs.vector import MarketVectorEnv
-from kernels.action import BIDS
 from models import frozen
 from models.forecaster_onnx import load_forecaster
 
-POLICY, STATIC = "policy", "best static"
-STAGES = 7  # of a comparison: the choice of the static fraction, then six arms
-VALIDATION_SEED = 7001  # trials choose checkpoints on another one
-Watch = Callable[[dict[str, Any]], None]
+STAGES = 1 + ARMS  # of a comparison: tuning the scripted arms, then each arm
 
 
 @dataclass(frozen=True)
@@ -55,6 +52,8 @@ class Comparison:
     rates: dict[str, dict[str, float]]
     static_fraction: float
     static_scores_eth: list[float]  # validation IQM of every fraction of the grid
+    settings: dict[str, str]  # what validation chose for each tuned arm
+    tried: dict[str, int]  # from how many settings
 
     def summary(self, config: EvaluationConfig) -> dict[str, dict[str, Any]]:
         """Per arm: IQM with its interval, mean, tail, rates, and the paired gap of the policy."""
@@ -74,29 +73,9 @@ class Comparison:
                 table[arm]["policy_minus_arm_iqm_eth"] = gap._asdict()
                 table[arm]["probability_policy_better"] = probability_of_improvement(ours, scores)
         table[STATIC]["fraction"] = self.static_fraction
+        for arm, setting in self.settings.items():
+            table[arm] |= {"setting": setting, "settings_tried": self.tried[arm]}
         return table
-
-
-def play(bidder: Bidder, env: MarketVectorEnv, seed: int, watch: Watch | None = None) -> Tally:
-    """One whole episode per market from `seed`; `watch` sees the infos of every slot."""
-    observations, _ = env.reset(seed=seed)
-    tally = Tally(env.num_envs)
-    while True:
-        masks = env.action_masks()
-        available = best_net_eth(observations, masks)
-        actions = bidder(observations, masks)
-        observations, rewards, _, ended, infos = env.step(actions)
-        tally.add(available, rewards, infos)
-        if watch is not None:
-            watch(infos)
-        if ended.all():
-            return tally
-
-
-def best_static(env: MarketVectorEnv, seed: int = VALIDATION_SEED) -> tuple[int, list[float]]:
-    """The grid bid with the highest IQM profit when always bid, and the IQM of each, ETH."""
-    scores = [float(iqm(play(static(bid), env, seed).profit_eth)) for bid in range(BIDS)]
-    return int(np.argmax(scores)), scores
 
 
 def compare(
@@ -110,21 +89,13 @@ def compare(
 ) -> Comparison:
     """Let every arm play the test episodes of a scenario.
 
-    The best static fraction is chosen on validation episodes of the scenario itself, an advantage
-    that the policy does not have. `progress` is called after each arm.
+    `progress` is called when the scripted arms are tuned and after each arm.
     """
     market = market_of(scenario, market)
     validation = MarketVectorEnv(config.episodes, market, paths, split="validation")
-    bid, static_scores = best_static(validation)
+    scripted = scripted_arms(market, validation)
     progress()
-    arms: dict[str, Bidder] = {
-        POLICY: policy,
-        STATIC: static(bid),
-        "greedy 80 %": greedy(0.8),
-        "greedy 90 %": greedy(0.9),
-        "gross / 1.25": gross_rule(market),
-        "no-op": no_op,
-    }
+    arms: dict[str, Bidder] = {POLICY: policy} | scripted.bidders
     test = MarketVectorEnv(config.episodes, market, paths, split="test")
     scores, rates = {}, {}
     for arm, bidder in arms.items():
@@ -133,7 +104,15 @@ def compare(
         scores[arm] = np.stack([tally.profit_eth for tally in tallies])
         rates[arm] = merged_rates(tallies)
         progress()
-    return Comparison(scenario, scores, rates, float(FRACTIONS[bid]), static_scores)
+    return Comparison(
+        scenario,
+        scores,
+        rates,
+        scripted.static_fraction,
+        scripted.static_scores_eth,
+        scripted.settings,
+        scripted.tried,
+    )
 
 
 def compare_all(

@@ -11,8 +11,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from agents.arms import AIMD, EMA, POLICY, STATIC
 from agents.baselines import FRACTIONS
-from agents.evaluate import POLICY, STATIC, Comparison, verdict
+from agents.evaluate import Comparison, verdict
 from agents.runs import write_text
 from agents.workers import TrialResult
 from kernels.observation import VALUE_CENTRE, VALUE_SCALE
@@ -40,7 +41,9 @@ class BidCurve:
         shape = (self.regimes, VALUE_EDGES_ETH.size - 1)
         self.bids, self.fraction, self.won = np.zeros(shape), np.zeros(shape), np.zeros(shape)
 
-    def watch(self, infos: dict[str, Any]) -> None:
+    def watch(
+        self, available: NDArray[np.float64], rewards: NDArray[np.float64], infos: dict[str, Any]
+    ) -> None:
         """Add the auctions of one slot."""
         value = np.searchsorted(VALUE_EDGES_ETH, infos["net"]) - 1
         known = (infos["opportunity"] >= 0) & (value >= 0) & (value < self.bids.shape[1])
@@ -195,8 +198,9 @@ def _method(episodes: int) -> str:
         f"All arms play the same {episodes} held-out episodes of the test split. IQM: "
         "interquartile mean per episode, ETH; interval: 95 % stratified bootstrap over episodes "
         "within seeds. Share: profit over what the best bid of the grid would have earned after "
-        "the fact, weighted by value. CVaR: mean of the worst 5 % of episodes. Best static: the "
-        "fraction with the highest IQM on validation episodes of the same scenario. The policy "
+        "the fact, weighted by value. CVaR: mean of the worst 5 % of episodes. Best static (one "
+        "fraction, or one per tenth of the values), EMA and up-and-down rules: the setting with "
+        "the highest IQM on validation episodes of the same scenario. The policy "
         "decides by argmax. Rivals, their regimes and their efficiency are assumed, not measured: "
         "the gap to the fixed rules is a property of those assumptions."
     )
@@ -214,7 +218,7 @@ def _arm_lines(arms: dict[str, dict[str, Any]], comparison: Comparison) -> list[
     for arm in sorted(arms, key=lambda a: -arms[a][name]["iqm_eth"]):
         v = arms[arm][name]
         low, high = v["iqm_95_eth"]
-        label = f"best static ({v['fraction']:.1%})" if arm == STATIC else arm
+        label = f"{arm} ({v['setting']})" if arm in (STATIC, EMA, AIMD) else arm
         cells = [f"**{label}**" if arm == POLICY else label, f"{v['iqm_eth']:.4f}"]
         cells += [f"{low:.4f} to {high:.4f}", f"{v['mean_eth']:.4f}"]
         cells += [f"{v[k]:.3f}" for k in ("share_of_best_response", "win_rate", "bid_share")]

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from agents.arms import play
 from agents.baselines import greedy, network_bidder
 from agents.config import PPOConfig, TrialsConfig
-from agents.evaluate import play
 from agents.intervals import iqm
 from agents.monitor import MarketMonitor
 from agents.ppo import build, load_checkpoint, policy_layers, save_checkpoint

@@ -19,7 +19,18 @@ ppo: {num_envs: 64, rollout_slots: 8, minibatch: 256, epochs: 1, hidden: [16, 16
 trials: {seeds: 2, steps: 2048, reports: 2, validation_envs: 16}
 evaluation: {seeds: 2, episodes: 16, resamples: 100, scenarios: [default, high-base-fee]}
 """
-ARMS = {"policy", "best static", "greedy 80 %", "greedy 90 %", "gross / 1.25", "no-op"}
+ARMS = {
+    "policy",
+    "best static",
+    "best static by value",
+    "EMA of clearing",
+    "up on loss, down on win",
+    "greedy 80 %",
+    "greedy 90 %",
+    "gross / 1.25",
+    "true value (99 %)",
+    "no-op",
+}
 
 
 @pytest.fixture(autouse=True)

@@ -5,18 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agents.arms import POLICY, STATIC, play, sweep_static
 from agents.baselines import greedy, no_op, static
 from agents.config import EvaluationConfig
-from agents.evaluate import (
-    POLICY,
-    STAGES,
-    STATIC,
-    best_static,
-    compare,
-    merged_rates,
-    play,
-    verdict,
-)
+from agents.evaluate import STAGES, compare, merged_rates, verdict
 from agents.scenarios import SCENARIOS, market_of
 from agents.tally import Tally, best_net_eth
 from envs.market import MarketConfig, PricePaths
@@ -87,15 +79,22 @@ def test_merged_rates_weigh_episodes_not_tallies() -> None:
 
 
 def test_arms_are_compared_on_the_same_episodes(market: MarketConfig, paths: PricePaths) -> None:
-    seen: list[dict[str, Any]] = []
+    seen: list[float] = []
     calls: list[None] = []
     policy = greedy(0.8)
     result = compare(
-        policy, "default", market, paths, QUICK, seen.append, lambda: calls.append(None)
+        policy,
+        "default",
+        market,
+        paths,
+        QUICK,
+        lambda available, rewards, infos: seen.append(float(rewards.sum())),
+        lambda: calls.append(None),
     )
     assert len(calls) == STAGES
     assert len(seen) == QUICK.seeds * market.episode_slots
     assert len(result.static_scores_eth) == BIDS
+    assert sum(seen) == pytest.approx(result.scores[POLICY].sum())
     # The policy under test is the 80 % rule itself: paired, it can differ from it nowhere.
     assert np.array_equal(result.scores[POLICY], result.scores["greedy 80 %"])
     summary = result.summary(QUICK)
@@ -111,9 +110,9 @@ def test_arms_are_compared_on_the_same_episodes(market: MarketConfig, paths: Pri
 
 def test_best_static_is_the_best_of_the_grid(market: MarketConfig, paths: PricePaths) -> None:
     env = MarketVectorEnv(48, market, paths, split="validation")
-    bid, scores = best_static(env)
-    assert scores[bid] == max(scores)
-    assert bid not in (0, BIDS - 1)  # neither a free ride nor the whole profit
+    sweep = sweep_static(env)
+    assert sweep.scores_eth[sweep.best] == max(sweep.scores_eth)
+    assert sweep.best not in (0, BIDS - 1)  # neither a free ride nor the whole profit
 
 
 def arms_of(ours: tuple[float, float, float], theirs: tuple[float, float, float]) -> dict[str, Any]:

@@ -1,0 +1,131 @@
+"""The arms of a comparison: the policy, today's fixed rules, and the best rules without learning.
+
+Everything that is chosen is chosen on validation episodes of the scenario itself, an advantage over
+the policy, which was trained in the default market.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.adaptive import (
+    BUCKETS,
+    Tuned,
+    aimd_candidates,
+    by_value,
+    ema_candidates,
+    tune,
+)
+from agents.baselines import FRACTIONS, Bidder, greedy, gross_rule, no_op, static
+from agents.intervals import iqm
+from agents.tally import Tally, best_net_eth
+from envs.market import MarketConfig
+from envs.vector import MarketVectorEnv
+from kernels.action import BIDS
+from kernels.observation import VALUE_CENTRE, VALUE_SCALE
+
+POLICY, STATIC = "policy", "best static"
+STATIC_BY_VALUE, EMA, AIMD = "best static by value", "EMA of clearing", "up on loss, down on win"
+ARMS = 10  # the policy, four tuned rules, five fixed ones
+VALIDATION_SEED = 7001  # trials choose checkpoints on another one
+Watch = Callable[[NDArray[np.float64], NDArray[np.float64], dict[str, Any]], None]
+
+
+def play(bidder: Bidder, env: MarketVectorEnv, seed: int, watch: Watch | None = None) -> Tally:
+    """One whole episode per market from `seed`.
+
+    `watch` sees every slot: best net profit on offer [N], rewards [N] (both ETH) and the infos.
+    """
+    observations, _ = env.reset(seed=seed)
+    tally = Tally(env.num_envs)
+    while True:
+        masks = env.action_masks()
+        available = best_net_eth(observations, masks)
+        actions = bidder(observations, masks)
+        observations, rewards, _, ended, infos = env.step(actions)
+        tally.add(available, rewards, infos)
+        if watch is not None:
+            watch(available, rewards, infos)
+        if ended.all():
+            return tally
+
+
+class Sweep(NamedTuple):
+    """Validation results of always bidding each fraction of the grid."""
+
+    scores_eth: list[float]
+    """IQM profit per episode of every fraction."""
+    by_value: Tuned
+    """The best fraction of each value bucket."""
+
+    @property
+    def best(self) -> int:
+        """Grid entry with the highest IQM profit."""
+        return int(np.argmax(self.scores_eth))
+
+
+def sweep_static(env: MarketVectorEnv, seed: int = VALIDATION_SEED) -> Sweep:
+    """Play every fraction of the grid, keeping what each earned in each tenth of the values."""
+    seen: list[NDArray[np.float64]] = []
+    play(static(BIDS // 2), env, seed, lambda available, *_: seen.append(available[available > 0]))
+    values = np.concatenate([np.ones(1), *seen])
+    edges_eth = np.quantile(values, np.arange(1, BUCKETS) / BUCKETS)
+    earned = np.zeros((BIDS, BUCKETS))
+    scores = []
+    for bid in range(BIDS):
+
+        def watch(
+            available: NDArray[np.float64],
+            rewards: NDArray[np.float64],
+            _: dict[str, Any],
+            row: NDArray[np.float64] = earned[bid],
+        ) -> None:
+            row += np.bincount(np.searchsorted(edges_eth, available), rewards, BUCKETS)
+
+        scores.append(float(iqm(play(static(bid), env, seed, watch).profit_eth)))
+    bids = earned.argmax(axis=0)
+    edges = (np.log(edges_eth) - VALUE_CENTRE) / VALUE_SCALE
+    setting = ", ".join(f"{FRACTIONS[bid]:.0%}" for bid in bids)
+    return Sweep(scores, Tuned(by_value(edges, bids), setting, BIDS * BUCKETS))
+
+
+class Arms(NamedTuple):
+    """Bidders by name, and what was chosen for the tuned ones."""
+
+    bidders: dict[str, Bidder]
+    settings: dict[str, str]
+    tried: dict[str, int]
+    static_fraction: float
+    static_scores_eth: list[float]
+
+
+def scripted_arms(market: MarketConfig, validation: MarketVectorEnv) -> Arms:
+    """Every arm but the policy, tuned on `validation` where it has anything to tune."""
+    sweep = sweep_static(validation)
+    fallback = sweep.best
+
+    def score(bidder: Bidder) -> float:
+        return float(iqm(play(bidder, validation, VALIDATION_SEED).profit_eth))
+
+    tuned = {
+        STATIC: Tuned(static(fallback), f"{FRACTIONS[fallback]:.1%}", BIDS),
+        STATIC_BY_VALUE: sweep.by_value,
+        EMA: tune(score, ema_candidates(fallback)),
+        AIMD: tune(score, aimd_candidates(fallback)),
+    }
+    fixed = {
+        "greedy 80 %": greedy(0.8),
+        "greedy 90 %": greedy(0.9),
+        "gross / 1.25": gross_rule(market),
+        "true value (99 %)": static(BIDS - 1),
+        "no-op": no_op,
+    }
+    return Arms(
+        {name: choice.bidder for name, choice in tuned.items()} | fixed,
+        {name: choice.setting for name, choice in tuned.items()},
+        {name: choice.tried for name, choice in tuned.items()},
+        float(FRACTIONS[fallback]),
+        sweep.scores_eth,
+    )
