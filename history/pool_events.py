@@ -3,7 +3,8 @@
 Both are JSON, plain or gzipped, in the layout of Uniswap-Simulator (chris-aubin): the state is
 `{"poolAddress", "block", "data": {fee, tickSpacing, liquidity, slot0, ticks, ...}}`, the events are
 `{"poolAddress", "data": [{"method": "SWAP" | "MINT" | "BURN", "blockNo", "amount0", ...}]}`.
-Integers may be decimal strings; a float would have lost digits and is refused.
+Integers may be decimal strings; a float would have lost digits and is refused. That tool writes the
+liquidity of a burn where its amount0 belongs: such a file is noticed, and the field left out.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class PoolEvent:
 
     kind: str  # SWAP, MINT or BURN
     block: int
-    amount0: int
+    amount0: int | None  # None for a burn of a file that does not record it
     amount1: int
     sqrt_price_x96: int | None = None
     liquidity: int | None = None
@@ -117,7 +118,21 @@ def read_events(path: Path) -> tuple[str, list[PoolEvent]]:
                 f"{path}: event {number} of block {events[number].block} follows block "
                 f"{events[number - 1].block}: sort the events by block and log index"
             )
-    return _field(path, content, "poolAddress", str).lower(), events
+    return _field(path, content, "poolAddress", str).lower(), _without_false_amounts(events)
+
+
+def _without_false_amounts(events: list[PoolEvent]) -> list[PoolEvent]:
+    """Leave amount0 of burns out where every one of them repeats the liquidity there.
+
+    Equal by chance, in one event of a sound file, is possible; in all of them it is the file.
+    """
+    burns = [event for event in events if event.kind == BURN and event.amount]
+    if not burns or any(event.amount0 != -(event.amount or 0) for event in burns):
+        return events
+    return [
+        replace(event, amount0=None) if event.kind == BURN and event.amount else event
+        for event in events
+    ]
 
 
 def _event(path: Path, number: int, row: Any) -> PoolEvent:
@@ -126,30 +141,36 @@ def _event(path: Path, number: int, row: Any) -> PoolEvent:
         raise PoolEventsError(f"{path}: {where} is {type(row).__name__}, not an object")
     kind = _field(path, row, "method", str)
 
-    def value(name: str) -> int:
-        return _integer_field(path, row, name, where)
+    def value(name: str, low: int, high: int) -> int:
+        found = _integer_field(path, row, name, where)
+        if not low <= found <= high:
+            raise PoolEventsError(
+                f"{path}: {where}.{name} = {found}: expected {low}..{high}, as in the contract's "
+                "event"
+            )
+        return found
 
-    common = {"block": value("blockNo")}
+    common = {"block": value("blockNo", 0, 2**63 - 1)}
     if kind == SWAP:
         return PoolEvent(
             kind=kind,
             **common,
-            amount0=value("amount0"),
-            amount1=value("amount1"),
-            sqrt_price_x96=value("sqrtPriceX96"),
-            liquidity=value("liquidity"),
-            tick=value("tick"),
+            amount0=value("amount0", -(2**255), 2**255 - 1),
+            amount1=value("amount1", -(2**255), 2**255 - 1),
+            sqrt_price_x96=value("sqrtPriceX96", 0, 2**160 - 1),
+            liquidity=value("liquidity", 0, 2**128 - 1),
+            tick=value("tick", -(2**23), 2**23 - 1),
         )
     if kind in (MINT, BURN):
         sign = 1 if kind == MINT else -1
         return PoolEvent(
             kind=kind,
             **common,
-            amount0=sign * value("amount0"),
-            amount1=sign * value("amount1"),
-            tick_lower=value("tickLower"),
-            tick_upper=value("tickUpper"),
-            amount=value("amount"),
+            amount0=sign * value("amount0", 0, 2**256 - 1),
+            amount1=sign * value("amount1", 0, 2**256 - 1),
+            tick_lower=value("tickLower", -(2**23), 2**23 - 1),
+            tick_upper=value("tickUpper", -(2**23), 2**23 - 1),
+            amount=value("amount", 0, 2**128 - 1),
         )
     raise PoolEventsError(
         f"{path}: {where} has method {kind!r}: expected SWAP, MINT or BURN; drop other events"
