@@ -54,11 +54,13 @@ from kernels.calldata_rows import (
     ROUTER_WETH,
     SWAP_ROUTER_02,
     UNIVERSAL_ROUTER,
+    UNIVERSAL_ROUTER_V4,
     UNKNOWN_ROUTER,
     UNKNOWN_SELECTOR,
     UNSUPPORTED,
     V2_ROUTER,
 )
+from kernels.calldata_v4 import decode_v4_actions
 from kernels.compile import inline, lean_kernel
 
 # More inner calls than any wallet packs into one; a longer list is UNSUPPORTED.
@@ -87,7 +89,9 @@ SELF_PERMIT_IF_NECESSARY = 0xC2E3140A
 SELF_PERMIT_ALLOWED = 0x4659A494
 SELF_PERMIT_ALLOWED_IF_NECESSARY = 0xA4A78F0C
 
-# Universal Router commands 0x02 to 0x06 and 0x0a to 0x0e: permits, transfers, wraps, balance check.
+# The Universal Router command that holds actions on V4 pools.
+V4_SWAP = 0x10
+# Without the bit that lets a command fail alone.
 _COMMAND_MASK = 0x7F
 
 
@@ -223,9 +227,21 @@ def decode_multicall(
     return row - first
 
 
+@inline
+def is_neutral_command(command: int) -> bool:
+    """True for the commands that touch no pool: permits, transfers, wraps, balance checks."""
+    return 0x02 <= command <= 0x06 or 0x0A <= command <= 0x0E
+
+
 @lean_kernel
 def decode_execute(
-    data: np.ndarray, head: int, end: int, lowest: int, swaps: np.ndarray, first: int
+    data: np.ndarray,
+    head: int,
+    end: int,
+    lowest: int,
+    family: int,
+    swaps: np.ndarray,
+    first: int,
 ) -> int:
     """Every swap of Universal Router's execute(commands, inputs), whose head ends at `lowest`."""
     if lowest > end:
@@ -264,8 +280,13 @@ def decode_execute(
             if outcome < 0:
                 return outcome
             row += 1
-        elif not (0x02 <= command <= 0x06 or 0x0A <= command <= 0x0E):
-            # V4 swaps, position managers, sub-plans and whatever comes next.
+        elif command == V4_SWAP and family == UNIVERSAL_ROUTER_V4:
+            outcome = decode_v4_actions(data, start, start + length, swaps, row)
+            if outcome < 0:
+                return outcome
+            row += outcome
+        elif not is_neutral_command(command):
+            # Position managers, sub-plans and whatever comes next.
             return UNSUPPORTED
     return row - first
 
@@ -293,11 +314,11 @@ def decode_calldata(
     selector = load_selector(data, start)
     family = int(np.int64(routers[router, ROUTER_FAMILY]))
     deadline_at = INVALID
-    if family == UNIVERSAL_ROUTER:
+    if family >= UNIVERSAL_ROUTER:
         if selector == EXECUTE:
-            count = decode_execute(data, head, end, head + 2 * WORD, swaps, first)
+            count = decode_execute(data, head, end, head + 2 * WORD, family, swaps, first)
         elif selector == EXECUTE_DEADLINE:
-            count = decode_execute(data, head, end, head + 3 * WORD, swaps, first)
+            count = decode_execute(data, head, end, head + 3 * WORD, family, swaps, first)
             deadline_at = head + 2 * WORD
         else:
             count = UNKNOWN_SELECTOR
@@ -336,7 +357,7 @@ def decode_call(
     decoded; routers: uint64[r, ROUTER_WORDS]; swaps: uint64[m, SWAP_WORDS], filled from row `first`
     on, rows beyond the count meaning nothing. 0 is a well-formed call that swaps nothing. Below
     zero: UNKNOWN_ROUTER, UNKNOWN_SELECTOR, MALFORMED (it would revert, or no encoder writes this),
-    UNSUPPORTED (understood, but it does more than V2 and V3 swaps), FULL (no row is left).
+    UNSUPPORTED (understood, but it does more than plain swaps), FULL (no row is left).
     """
     router = find_router(routers, calls, call)
     if router == UNKNOWN_ROUTER:

@@ -1,7 +1,8 @@
 """One swap call of one router: the forms of Router02, SwapRouter, SwapRouter02, Universal Router.
 
 Layouts: v2-periphery UniswapV2Router02, v3-periphery ISwapRouter, swap-router-contracts 1.3.1,
-universal-router 2.1.0 (Dispatcher). `kernels.calldata` finds the router and unwraps nested calls.
+universal-router 2.1.0 (Dispatcher). `kernels.calldata` finds the router and unwraps nested calls,
+`kernels.calldata_v4` reads the swaps of a V4 command.
 """
 
 import numpy as np
@@ -41,17 +42,19 @@ from kernels.calldata_rows import (
     SQRT_PRICE_LIMIT_X96,
     SWAP_ROUTER,
     SWAP_ROUTER_02,
+    TICK_SPACING,
     UNISWAP_V2,
     UNISWAP_V3,
+    UNISWAP_V4,
     UNSUPPORTED,
     V2_ROUTER,
 )
 from kernels.compile import inline, lean_kernel
 
 # A form tells how to read the call of one selector: the flags above and these bits.
-_EXACT_OUT = 16
+FORM_EXACT_OUT = 16
 _DEADLINE = 32
-_ZERO_IS_BALANCE = 64
+FORM_ZERO_IS_BALANCE = 64
 
 SWAP_EXACT_TOKENS_FOR_TOKENS = 0x38ED1739
 SWAP_TOKENS_FOR_EXACT_TOKENS = 0x8803DBEE
@@ -90,15 +93,15 @@ def v2_form(family: int, selector: int) -> int:
         if selector == SWAP_EXACT_TOKENS_FOR_TOKENS:
             form = _DEADLINE
         elif selector == SWAP_TOKENS_FOR_EXACT_TOKENS:
-            form = _DEADLINE | _EXACT_OUT
+            form = _DEADLINE | FORM_EXACT_OUT
         elif selector == SWAP_EXACT_ETH_FOR_TOKENS:
             form = _DEADLINE | NATIVE_IN
         elif selector == SWAP_TOKENS_FOR_EXACT_ETH:
-            form = _DEADLINE | _EXACT_OUT | NATIVE_OUT
+            form = _DEADLINE | FORM_EXACT_OUT | NATIVE_OUT
         elif selector == SWAP_EXACT_TOKENS_FOR_ETH:
             form = _DEADLINE | NATIVE_OUT
         elif selector == SWAP_ETH_FOR_EXACT_TOKENS:
-            form = _DEADLINE | _EXACT_OUT | NATIVE_IN
+            form = _DEADLINE | FORM_EXACT_OUT | NATIVE_IN
         elif selector == SWAP_EXACT_TOKENS_FOR_TOKENS_FEE:
             form = _DEADLINE | FEE_ON_TRANSFER
         elif selector == SWAP_EXACT_ETH_FOR_TOKENS_FEE:
@@ -107,9 +110,9 @@ def v2_form(family: int, selector: int) -> int:
             form = _DEADLINE | NATIVE_OUT | FEE_ON_TRANSFER
     elif family == SWAP_ROUTER_02:
         if selector == SWAP_EXACT_TOKENS_FOR_TOKENS_02:
-            form = _ZERO_IS_BALANCE
+            form = FORM_ZERO_IS_BALANCE
         elif selector == SWAP_TOKENS_FOR_EXACT_TOKENS_02:
-            form = _EXACT_OUT
+            form = FORM_EXACT_OUT
     return form
 
 
@@ -121,12 +124,12 @@ def v3_single_form(family: int, selector: int) -> int:
         if selector == EXACT_INPUT_SINGLE:
             form = _DEADLINE
         elif selector == EXACT_OUTPUT_SINGLE:
-            form = _DEADLINE | _EXACT_OUT
+            form = _DEADLINE | FORM_EXACT_OUT
     elif family == SWAP_ROUTER_02:
         if selector == EXACT_INPUT_SINGLE_02:
-            form = _ZERO_IS_BALANCE
+            form = FORM_ZERO_IS_BALANCE
         elif selector == EXACT_OUTPUT_SINGLE_02:
-            form = _EXACT_OUT
+            form = FORM_EXACT_OUT
     return form
 
 
@@ -138,12 +141,12 @@ def v3_path_form(family: int, selector: int) -> int:
         if selector == EXACT_INPUT:
             form = _DEADLINE
         elif selector == EXACT_OUTPUT:
-            form = _DEADLINE | _EXACT_OUT
+            form = _DEADLINE | FORM_EXACT_OUT
     elif family == SWAP_ROUTER_02:
         if selector == EXACT_INPUT_02:
-            form = _ZERO_IS_BALANCE
+            form = FORM_ZERO_IS_BALANCE
         elif selector == EXACT_OUTPUT_02:
-            form = _EXACT_OUT
+            form = FORM_EXACT_OUT
     return form
 
 
@@ -170,24 +173,27 @@ def finish(swaps: np.ndarray, row: int, protocol: int, hops: int, form: int) -> 
     """Fill the small fields and clear unused ones; MALFORMED for a path that no pool can serve."""
     for i in range(hops + 1):
         at = PATH + 3 * i
-        if is_zero_address(swaps, row, at):
+        if protocol != UNISWAP_V4 and is_zero_address(swaps, row, at):
             return MALFORMED
         if i > 0 and same_address(swaps, row, at - 3, swaps, row, at):
             return MALFORMED
     for column in range(PATH + 3 * (hops + 1), FEE_PIPS):
         swaps[row, column] = 0
-    first_unused = FEE_PIPS + hops if protocol == UNISWAP_V3 else FEE_PIPS
+    first_unused = FEE_PIPS if protocol == UNISWAP_V2 else FEE_PIPS + hops
+    for column in range(first_unused, TICK_SPACING):
+        swaps[row, column] = 0
+    first_unused = TICK_SPACING + hops if protocol == UNISWAP_V4 else TICK_SPACING
     for column in range(first_unused, RECIPIENT):
         swaps[row, column] = 0
     flags = form & (NATIVE_IN | NATIVE_OUT | FEE_ON_TRANSFER | CONTRACT_BALANCE)
-    if form & _ZERO_IS_BALANCE:
+    if form & FORM_ZERO_IS_BALANCE:
         rest = swaps[row, AMOUNT] | swaps[row, AMOUNT + 1]
         rest |= swaps[row, AMOUNT + 2] | swaps[row, AMOUNT + 3]
         if rest == np.uint64(0):
             flags |= CONTRACT_BALANCE
     swaps[row, HOPS] = hops
     swaps[row, PROTOCOL] = protocol
-    swaps[row, EXACT_OUT] = 1 if form & _EXACT_OUT else 0
+    swaps[row, EXACT_OUT] = 1 if form & FORM_EXACT_OUT else 0
     swaps[row, FLAGS] = flags
     return DECODED
 
@@ -256,7 +262,7 @@ def decode_v2(data: np.ndarray, head: int, end: int, form: int, swaps: np.ndarra
         read_uint256(data, head, swaps, row, AMOUNT)
         read_uint256(data, at, swaps, row, LIMIT)
         at += WORD
-    elif form & _EXACT_OUT:
+    elif form & FORM_EXACT_OUT:
         read_uint256(data, head, swaps, row, AMOUNT)
     else:
         read_uint256(data, head, swaps, row, LIMIT)
@@ -320,7 +326,7 @@ def decode_v3_path(
         at += WORD
     read_uint256(data, at, swaps, row, AMOUNT)
     read_uint256(data, at + WORD, swaps, row, LIMIT)
-    hops = read_packed_path(data, path_at, end, bool(form & _EXACT_OUT), swaps, row)
+    hops = read_packed_path(data, path_at, end, bool(form & FORM_EXACT_OUT), swaps, row)
     if hops < 0:
         return hops
     clear_price_limit(swaps, row)
@@ -347,17 +353,17 @@ def decode_command(
     v2 = command >= V2_SWAP_EXACT_IN
     form = 0
     if command in (V3_SWAP_EXACT_OUT, V2_SWAP_EXACT_OUT):
-        form = _EXACT_OUT
+        form = FORM_EXACT_OUT
     else:
         rest = swaps[row, AMOUNT] | swaps[row, AMOUNT + 1] | swaps[row, AMOUNT + 2]
         if rest == np.uint64(0) and swaps[row, AMOUNT + 3] == np.uint64(_BALANCE_LIMB):
             form = CONTRACT_BALANCE
         if v2:
-            form |= _ZERO_IS_BALANCE
+            form |= FORM_ZERO_IS_BALANCE
     if v2:
         hops = read_address_path(data, path_at, end, swaps, row)
     else:
-        hops = read_packed_path(data, path_at, end, bool(form & _EXACT_OUT), swaps, row)
+        hops = read_packed_path(data, path_at, end, bool(form & FORM_EXACT_OUT), swaps, row)
     if hops < 0:
         return hops
     swaps[row, DEADLINE] = NO_DEADLINE

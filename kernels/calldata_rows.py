@@ -18,11 +18,13 @@ V2_ROUTER = 1
 SWAP_ROUTER = 2
 SWAP_ROUTER_02 = 3
 UNIVERSAL_ROUTER = 4
-FAMILIES = (V2_ROUTER, SWAP_ROUTER, SWAP_ROUTER_02, UNIVERSAL_ROUTER)
+UNIVERSAL_ROUTER_V4 = 5  # from 2.0 on: it also trades on V4 pools
+FAMILIES = (V2_ROUTER, SWAP_ROUTER, SWAP_ROUTER_02, UNIVERSAL_ROUTER, UNIVERSAL_ROUTER_V4)
 
 # What a swap trades on.
 UNISWAP_V2 = 1
 UNISWAP_V3 = 2
+UNISWAP_V4 = 3  # a pool without hooks and with a static fee; the zero address is ether
 
 # Outcome of decoding one swap; below zero the reason why there is none.
 DECODED = 1
@@ -36,14 +38,16 @@ FULL = -5
 NATIVE_IN = 1  # pays with ether: the amount or the limit is the transaction's value
 NATIVE_OUT = 2  # is paid in ether
 FEE_ON_TRANSFER = 4  # a SupportingFeeOnTransferTokens form
-CONTRACT_BALANCE = 8  # the amount is what the router holds by then: calldata cannot tell it
+CONTRACT_BALANCE = 8  # what the router holds, or V4 owes it, by then: calldata cannot tell it
 
 # Columns of a swap: one, or the first of several.
 AMOUNT = 0  # the exact side, in base units of its token
 LIMIT = 4  # least out of an exact input, most into an exact output
 PATH = 8  # token addresses of three limbs, the one paid in first, zero after the last
-FEE_PIPS = PATH + 3 * (MAX_HOPS + 1)  # per V3 hop, 0 for V2
-RECIPIENT = FEE_PIPS + MAX_HOPS  # as written: routers read 0, 1, 2 as the sender or themselves
+FEE_PIPS = PATH + 3 * (MAX_HOPS + 1)  # per V3 or V4 hop, 0 for V2
+TICK_SPACING = FEE_PIPS + MAX_HOPS  # per V4 hop, else 0: in V3 the fee implies it
+# As written: routers read 0, 1, 2 as the sender or themselves. 0 in V4, which pays later actions.
+RECIPIENT = TICK_SPACING + MAX_HOPS
 SQRT_PRICE_LIMIT_X96 = RECIPIENT + 3  # 0 for none
 DEADLINE = SQRT_PRICE_LIMIT_X96 + 3  # Unix time in seconds, NO_DEADLINE for none
 CALL_INDEX = DEADLINE + 1  # the call it came from
@@ -61,6 +65,7 @@ SWAP = np.dtype(
         ("limit", np.uint64, 4),
         ("path", np.uint64, (MAX_HOPS + 1, 3)),
         ("fee_pips", np.uint64, MAX_HOPS),
+        ("tick_spacing", np.uint64, MAX_HOPS),
         ("recipient", np.uint64, 3),
         ("sqrt_price_limit_x96", np.uint64, 3),
         ("deadline", np.uint64),

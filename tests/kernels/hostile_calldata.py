@@ -48,8 +48,9 @@ def mutate(rng: Random, data: bytes) -> bytes:
     for _ in range(rng.randint(1, 3)):
         if not changed:
             return bytes(rng.randbytes(rng.randint(0, 8)))
-        words = max((len(changed) - 4) // 32, 1)
-        word = 4 + 32 * rng.randrange(words)
+        words = max((len(changed) - 8) // 32, 1)
+        first = rng.choice([4, 4, 8])  # a call inside a multicall has a selector of its own
+        word = first + 32 * rng.randrange(words)
         kind = rng.randrange(7)
         if kind == 0:
             changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
@@ -65,7 +66,7 @@ def mutate(rng: Random, data: bytes) -> bytes:
         elif kind == 4:
             changed += rng.randbytes(rng.choice([1, 4, 31, 32, 64]))
         elif kind == 5:
-            other = 4 + 32 * rng.randrange(words)
+            other = first + 32 * rng.randrange(words)
             changed[word : word + 32] = changed[other : other + 32]
         else:
             del changed[word : word + 32]
@@ -102,22 +103,27 @@ def empty_swaps(count: int = MAX_SWAPS) -> np.ndarray:
 def as_swap(row: np.ndarray) -> Swap:
     """The Python values of one decoded row."""
     hops = int(row[rows.HOPS])
-    fees = row[rows.FEE_PIPS : rows.RECIPIENT].tolist()
-    v3 = row[rows.PROTOCOL] == rows.UNISWAP_V3
-    assert fees[hops if v3 else 0 :] == [0] * (rows.MAX_HOPS - (hops if v3 else 0))
+    protocol = int(row[rows.PROTOCOL])
+    fees = row[rows.FEE_PIPS : rows.TICK_SPACING].tolist()
+    spacings = row[rows.TICK_SPACING : rows.RECIPIENT].tolist()
+    with_fee = 0 if protocol == rows.UNISWAP_V2 else hops
+    with_spacing = hops if protocol == rows.UNISWAP_V4 else 0
+    assert not any(fees[with_fee:])
+    assert not any(spacings[with_spacing:])
     path = from_limbs(row[rows.PATH : rows.FEE_PIPS].reshape(-1, 3))
     assert path[hops + 1 :] == [0] * (rows.MAX_HOPS - hops)
     return Swap(
-        int(row[rows.PROTOCOL]),
+        protocol,
         bool(row[rows.EXACT_OUT]),
         from_limbs(row[rows.AMOUNT : rows.LIMIT].reshape(1, 4))[0],
         from_limbs(row[rows.LIMIT : rows.PATH].reshape(1, 4))[0],
         tuple(path[: hops + 1]),
-        tuple(fees[:hops]) if v3 else (),
+        tuple(fees[:with_fee]),
         from_limbs(row[rows.RECIPIENT : rows.SQRT_PRICE_LIMIT_X96].reshape(1, 3))[0],
         from_limbs(row[rows.SQRT_PRICE_LIMIT_X96 : rows.DEADLINE].reshape(1, 3))[0],
         int(row[rows.DEADLINE]),
         int(row[rows.FLAGS]),
+        tuple(spacings[:with_spacing]),
     )
 
 

@@ -46,6 +46,16 @@ NEUTRAL = {
         rows.SWAP_ROUTER
     ),
 }
+V4_KEY = "(address,address,uint24,int24,address)"
+V4_SINGLE = f"({V4_KEY},bool,uint128,uint128,bytes)"
+V4_ROUTE = "(address,(address,uint24,int24,address,bytes)[],uint128,uint128)"
+V4_NEUTRAL = {  # action: (Currency, ...) as CalldataDecoder reads it
+    0x0B: ["address", UINT, "bool"],
+    0x0C: ["address", UINT],
+    0x0E: ["address", "address", UINT],
+    0x0F: ["address", UINT],
+    0x10: ["address", "address", UINT],
+}
 COMMAND_TYPES = ["address", UINT, UINT, "", "bool"]
 NEUTRAL_COMMANDS = (0x02, 0x03, 0x04, 0x05, 0x06, 0x0A, 0x0B, 0x0C, 0x0D, 0x0E)
 
@@ -63,6 +73,7 @@ class Swap(NamedTuple):
     sqrt_price_limit: int
     deadline: int
     flags: int
+    tick_spacings: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -223,10 +234,76 @@ def random_multicall(rng: Random, family: int) -> tuple[Call, list[Swap]]:
     return Call(family, rng.choice([0, 7]), data), swaps
 
 
-def random_execute(rng: Random) -> tuple[Call, list[Swap]]:
+def random_v4_swap(rng: Random) -> tuple[int, bytes, Swap]:
+    """An action that swaps on V4 pools, its parameters and what it means."""
+    exact_out, single = rng.random() < 0.5, rng.random() < 0.5
+    hops = 1 if single else rng.randint(1, rows.MAX_HOPS)
+    path = random_path(rng, hops)
+    if rng.random() < 0.3:
+        path[rng.randrange(hops + 1)] = 0  # ether
+    fees = [rng.choice([0, 100, 3000, 1_000_000]) for _ in range(hops)]
+    spacings = [rng.choice([1, 10, 60, 32_767]) for _ in range(hops)]
+    amount = rng.choice([0, 1, rng.getrandbits(128), (1 << 128) - 1])
+    limit = rng.choice([0, rng.getrandbits(90), (1 << 128) - 1])
+    flags = 0 if amount else rows.CONTRACT_BALANCE
+    swap = Swap(
+        rows.UNISWAP_V4,
+        exact_out,
+        amount,
+        limit,
+        tuple(path),
+        tuple(fees),
+        0,
+        0,
+        NO_DEADLINE,
+        flags,
+        tuple(spacings),
+    )
+    hook_data = rng.randbytes(rng.choice([0, 0, 5, 32]))
+    if single:
+        low, high = sorted(path)
+        key = (text(low), text(high), fees[0], spacings[0], text(0))
+        types, values = V4_SINGLE, (key, path[0] == low, amount, limit, hook_data)
+    else:
+        inner = path[:-1] if exact_out else path[1:]
+        keys = [
+            (text(token), fee, spacing, text(0), hook_data)
+            for token, fee, spacing in zip(inner, fees, spacings, strict=True)
+        ]
+        types, values = V4_ROUTE, (text(path[-1] if exact_out else path[0]), keys, amount, limit)
+    action = (8 if exact_out else 6) + (not single)
+    return action, encode([types], [values]), swap
+
+
+def random_v4_input(rng: Random) -> tuple[bytes, list[Swap]]:
+    """The input of a V4_SWAP command: swaps, settlements and payments."""
+    actions, parameters, swaps = bytearray(), [], []
+    for _ in range(rng.randint(0, 3)):
+        action, data, swap = random_v4_swap(rng)
+        actions.append(action)
+        parameters.append(data)
+        swaps.append(swap)
+    for _ in range(rng.randint(0, 2)):
+        action, types = rng.choice(list(V4_NEUTRAL.items()))
+        values = [
+            text(rng.getrandbits(160)) if kind == "address" else kind == "bool" or 7
+            for kind in types
+        ]
+        actions.append(action)
+        parameters.append(encode(types, values))
+    return encode(["bytes", "bytes[]"], [bytes(actions), parameters]), swaps
+
+
+def random_execute(rng: Random, family: int) -> tuple[Call, list[Swap]]:
     """A Universal Router call of swaps and neutral commands."""
     commands, inputs, swaps = bytearray(), [], []
     for _ in range(rng.randint(0, 4)):
+        if family == rows.UNIVERSAL_ROUTER_V4 and rng.random() < 0.5:
+            data, decoded = random_v4_input(rng)
+            commands.append(0x10)
+            inputs.append(data)
+            swaps += decoded
+            continue
         if rng.random() < 0.3:
             commands.append(rng.choice(NEUTRAL_COMMANDS) | rng.choice([0, 0x80]))
             inputs.append(rng.randbytes(rng.randint(0, 100)))
@@ -256,12 +333,12 @@ def random_execute(rng: Random) -> tuple[Call, list[Swap]]:
         data = selector("execute(bytes,bytes[],uint256)")
         data += encode(["bytes", "bytes[]", UINT], [bytes(commands), inputs, deadline])
         swaps = [swap._replace(deadline=saturated(deadline)) for swap in swaps]
-    return Call(rows.UNIVERSAL_ROUTER, rng.choice([0, 9]), data), swaps
+    return Call(family, rng.choice([0, 9]), data), swaps
 
 
 def random_call(rng: Random) -> tuple[Call, list[Swap]]:
     """A well-formed call of any kind and the swaps it means."""
-    kind = rng.randint(0, 6)
+    kind = rng.randint(0, 7)
     if kind == 0:
         return random_v2(rng)
     if kind in (1, 2):
@@ -270,4 +347,4 @@ def random_call(rng: Random) -> tuple[Call, list[Swap]]:
         return random_v2_of_02(rng)
     if kind in (4, 5):
         return random_multicall(rng, rows.SWAP_ROUTER if kind == 4 else rows.SWAP_ROUTER_02)
-    return random_execute(rng)
+    return random_execute(rng, rows.UNIVERSAL_ROUTER if kind == 6 else rows.UNIVERSAL_ROUTER_V4)

@@ -4,7 +4,9 @@ It takes more than the kernel does (offsets out of order, long paths), but nothi
 no value other than its own, may come out of the kernel.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 from eth_abi.abi import decode
 from eth_abi.exceptions import DecodingError
@@ -17,6 +19,9 @@ from tests.kernels.router_calls import (
     PATH,
     UINT,
     V2_CALLS,
+    V4_NEUTRAL,
+    V4_ROUTE,
+    V4_SINGLE,
     WETH,
     Call,
     Swap,
@@ -27,7 +32,7 @@ from tests.kernels.router_calls import (
 
 
 class UnreadableError(Exception):
-    """The calldata is not a call that swaps on V2 and V3 pools only."""
+    """The calldata is not a call that swaps on plain pools only."""
 
 
 def read(call: Call) -> list[Swap]:
@@ -40,8 +45,8 @@ def read(call: Call) -> list[Swap]:
 
 def _read(call: Call) -> list[Swap]:
     name, payload = call.data[:4], call.data[4:]
-    if call.family == rows.UNIVERSAL_ROUTER:
-        return _read_execute(name, payload)
+    if call.family in (rows.UNIVERSAL_ROUTER, rows.UNIVERSAL_ROUTER_V4):
+        return _read_execute(call.family, name, payload)
     if call.family != rows.V2_ROUTER and name == selector("multicall(bytes[])"):
         (inner,) = decode(["bytes[]"], payload)
         return _read_inner(call, inner)
@@ -125,7 +130,7 @@ def _read_v3(call: Call) -> Swap:
     raise UnreadableError("unknown selector")
 
 
-def _read_execute(name: bytes, payload: bytes) -> list[Swap]:
+def _read_execute(family: int, name: bytes, payload: bytes) -> list[Swap]:
     deadline = NO_DEADLINE
     if name == selector("execute(bytes,bytes[])"):
         commands, inputs = decode(["bytes", "bytes[]"], payload)
@@ -138,6 +143,9 @@ def _read_execute(name: bytes, payload: bytes) -> list[Swap]:
     swaps = []
     for byte, data in zip(commands, inputs, strict=True):
         command = byte & 0x7F
+        if command == 0x10 and family == rows.UNIVERSAL_ROUTER_V4:
+            swaps += [swap._replace(deadline=saturated(deadline)) for swap in _read_actions(data)]
+            continue
         if command not in (0, 1, 8, 9):
             if not (2 <= command <= 6 or 10 <= command <= 14):
                 raise UnreadableError(f"command {command:#x}")
@@ -153,6 +161,60 @@ def _read_execute(name: bytes, payload: bytes) -> list[Swap]:
             swap = swap._replace(flags=rows.CONTRACT_BALANCE)
         swaps.append(swap._replace(deadline=saturated(deadline)))
     return swaps
+
+
+def _read_actions(data: bytes) -> list[Swap]:
+    """The swaps of a V4_SWAP command."""
+    actions, parameters = decode(["bytes", "bytes[]"], data)
+    if len(actions) != len(parameters):
+        raise UnreadableError("as many actions as parameters")
+    swaps = []
+    for action, values in zip(actions, parameters, strict=True):
+        exact_out = action >= 8
+        if action in (6, 8):
+            (((low, high, *pool), down, amount, limit, _),) = decode([V4_SINGLE], values)
+            if int(low, 16) >= int(high, 16):
+                raise UnreadableError("currencies of a pool are sorted")
+            path, pools = ([low, high] if down else [high, low]), [pool]
+        elif action in (7, 9):
+            ((currency, keys, amount, limit),) = decode([V4_ROUTE], values)
+            path = [key[0] for key in keys]
+            path = [*path, currency] if exact_out else [currency, *path]
+            pools = [key[1:4] for key in keys]
+        elif action in V4_NEUTRAL:
+            continue
+        else:
+            raise UnreadableError(f"action {action:#x}")
+        swaps.append(_v4_swap(exact_out, amount, limit, path, pools))
+    return swaps
+
+
+def _v4_swap(
+    exact_out: bool, amount: int, limit: int, path: list[str], pools: Sequence[Sequence[Any]]
+) -> Swap:
+    """Hops of (fee, tick spacing, hooks) along `path`."""
+    fees, spacings = tuple(pool[0] for pool in pools), tuple(pool[1] for pool in pools)
+    if any(int(pool[2], 16) for pool in pools):
+        raise UnreadableError("a pool with hooks may do anything")
+    if any(fee > 1_000_000 for fee in fees) or any(not 0 < s < 1 << 15 for s in spacings):
+        raise UnreadableError("no such pool can be initialized")
+    tokens = tuple(int(token, 16) for token in path)
+    if len(tokens) < 2 or any(a == b for a, b in pairwise(tokens)):
+        raise UnreadableError("no pool serves this path")
+    flags = 0 if amount else rows.CONTRACT_BALANCE
+    return Swap(
+        rows.UNISWAP_V4,
+        exact_out,
+        amount,
+        limit,
+        tokens,
+        fees,
+        0,
+        0,
+        NO_DEADLINE,
+        flags,
+        spacings,
+    )
 
 
 def _unpack(route: bytes, exact_out: bool) -> tuple[list[str], list[int]]:

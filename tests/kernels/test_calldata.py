@@ -41,6 +41,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Numba compiles on the first example, which no deadline survives.
 property_test = settings(deadline=None)
 
+MULTICALL = selector("multicall(bytes[])")
 V3_WORDS = {"": "uint256,uint256,uint256", "_02": "uint256,uint256"}
 SIGNATURES = {
     "MULTICALL": "multicall(bytes[])",
@@ -106,7 +107,8 @@ def test_selectors_of_another_family_are_unknown(family: int) -> None:
     rng = Random(1)
     for _ in range(100):
         call, _ = random_call(rng)
-        if call.family == family or call.data[:4] == selector("multicall(bytes[])"):
+        both_universal = min(family, call.family) >= rows.UNIVERSAL_ROUTER
+        if family == call.family or both_universal or call.data[:4] == MULTICALL:
             continue
         assert decode(Call(family, 0, call.data), empty_swaps()) == rows.UNKNOWN_SELECTOR
 
@@ -304,6 +306,7 @@ MAINNET = {
     0x68B3465833FB72A70ECDF485E0E4C7BD8665FC45: rows.SWAP_ROUTER_02,
     0xEF1C6E67703C7BD7107EED8303FBE6EC2554BF6B: rows.UNIVERSAL_ROUTER,
     0x3FC91A3AFD70395CD496C647D5A6CC9D4B2B7FAD: rows.UNIVERSAL_ROUTER,
+    0x66A9893CC07D91D95644AEDD05D03F95E1DBA8AF: rows.UNIVERSAL_ROUTER_V4,
 }
 LIQUIDITY = {
     selector(signature)
