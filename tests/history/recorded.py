@@ -1,0 +1,17 @@
+"""Where the recorded data is; tests that need it skip with the reason when it is not there."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def data_file(name: str) -> Path:
+    """The file `name` of the data folder, or skip."""
+    folder = os.environ.get("MEVRL_DATA", "")
+    if not folder:
+        pytest.skip("MEVRL_DATA is not set: recorded data is needed")
+    path = Path(folder) / name
+    if not path.exists():
+        pytest.skip(f"{path} is not there: recorded data is needed")
+    return path
