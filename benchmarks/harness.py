@@ -16,13 +16,29 @@ class CheckFailedError(AssertionError):
 
 @dataclass(frozen=True)
 class Measurement:
-    """One row of a benchmark's table."""
+    """One row of a benchmark's table, with the target it is held against where there is one.
+
+    A missed target is printed as such and fails nothing: the note says what bounds the figure.
+    """
 
     name: str
     value: float
     unit: str
     note: str = ""
     extra: dict[str, float] = field(default_factory=dict)
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def target(self) -> str:
+        """The target and whether it was met, empty when there is none."""
+        if self.at_least is not None:
+            met = self.value >= self.at_least
+            return f">= {self.at_least:,.4g} {'met' if met else 'missed'}"
+        if self.at_most is not None:
+            met = self.value <= self.at_most
+            return f"<= {self.at_most:,.4g} {'met' if met else 'missed'}"
+        return ""
 
 
 def check(condition: bool, message: str) -> None:
