@@ -154,7 +154,13 @@ def clean_padding(data: np.ndarray, at: int, used: int) -> bool:
     return bool(rest == np.uint64(0))
 
 
-@kernel
+@inline
+def padded(length: int) -> int:
+    """`length` >= 0 bytes rounded up to whole words, without the sign fixes of a division."""
+    return (length + (WORD - 1)) & -WORD
+
+
+@inline
 def byte_string(data: np.ndarray, at: int, end: int) -> int:
     """Length of the byte string at `at` (its length word is in bounds); INVALID when it lies.
 
@@ -163,7 +169,7 @@ def byte_string(data: np.ndarray, at: int, end: int) -> int:
     length = read_size(data, at)
     if length == INVALID:
         return INVALID
-    used = length % WORD
+    used = length & (WORD - 1)
     last = at + WORD + length - used
     if used == 0:
         return length if last <= end else INVALID

@@ -12,6 +12,7 @@ from kernels.abi import (
     WORD,
     byte_string,
     load_selector,
+    padded,
     read_deadline,
     read_size,
     tail,
@@ -214,7 +215,7 @@ def decode_multicall(
         if length == INVALID:
             return MALFORMED
         start = at + WORD
-        lowest = start + (length + WORD - 1) // WORD * WORD
+        lowest = start + padded(length)
         if row >= swaps.shape[0]:
             return FULL
         outcome = decode_one(data, start, start + length, family, swaps, row)
@@ -252,7 +253,7 @@ def decode_execute(
     count = byte_string(data, commands_at, end)
     if count == INVALID:
         return MALFORMED
-    lowest = commands_at + WORD + (count + WORD - 1) // WORD * WORD
+    lowest = commands_at + WORD + padded(count)
     array_at = tail(data, head + WORD, head, lowest, end)
     if array_at == INVALID or read_size(data, array_at) != count:
         return MALFORMED
@@ -271,7 +272,7 @@ def decode_execute(
         if length == INVALID:
             return MALFORMED
         start = at + WORD
-        lowest = start + (length + WORD - 1) // WORD * WORD
+        lowest = start + padded(length)
         command = int(np.int64(data[commands_at + WORD + i])) & _COMMAND_MASK
         if command in (V3_SWAP_EXACT_IN, V3_SWAP_EXACT_OUT, V2_SWAP_EXACT_IN, V2_SWAP_EXACT_OUT):
             if row >= swaps.shape[0]:

@@ -9,23 +9,22 @@ import numpy as np
 
 from kernels.abi import (
     INVALID,
-    NO_DEADLINE,
     WORD,
     byte_string,
     load64,
+    padded,
     read_size,
     read_uint160,
 )
 from kernels.calldata_forms import (
     FORM_EXACT_OUT,
     FORM_ZERO_IS_BALANCE,
-    clear_price_limit,
+    clear,
     finish,
     is_zero_address,
 )
 from kernels.calldata_rows import (
     AMOUNT,
-    DEADLINE,
     DECODED,
     FEE_PIPS,
     FULL,
@@ -114,8 +113,6 @@ def _finish_v4(swaps: np.ndarray, row: int, hops: int, exact_out: bool) -> int:
     """Fill what all four actions share. An amount of 0 is what is owed or due by then."""
     for i in range(3):
         swaps[row, RECIPIENT + i] = 0
-    clear_price_limit(swaps, row)
-    swaps[row, DEADLINE] = NO_DEADLINE
     form = FORM_ZERO_IS_BALANCE | FORM_EXACT_OUT if exact_out else FORM_ZERO_IS_BALANCE
     return finish(swaps, row, UNISWAP_V4, hops, form)
 
@@ -131,6 +128,7 @@ def decode_v4_single(
         return MALFORMED
     if not _is_hook_data(data, tail_at - WORD, tail_at, WORD * _SINGLE_WORDS, end):
         return MALFORMED
+    clear(swaps, row)
     direction = read_size(data, start + 5 * WORD)
     if direction < 0 or direction > 1:
         return MALFORMED
@@ -170,6 +168,7 @@ def decode_v4_path(
         return MALFORMED
     if hops > MAX_HOPS:
         return UNSUPPORTED
+    clear(swaps, row)
     outside = PATH + 3 * hops if exact_out else PATH
     first_key = PATH if exact_out else PATH + 3
     clean = read_uint160(data, start, swaps, row, outside)
@@ -190,7 +189,7 @@ def decode_v4_path(
         if pool != DECODED:
             return pool
         length = read_size(data, tail_at)
-        at = tail_at + WORD + (length + WORD - 1) // WORD * WORD
+        at = tail_at + WORD + padded(length)
     return _finish_v4(swaps, row, hops, exact_out)
 
 
@@ -203,7 +202,7 @@ def decode_v4_actions(data: np.ndarray, head: int, end: int, swaps: np.ndarray, 
     count = byte_string(data, actions_at, end)
     if count == INVALID:
         return MALFORMED
-    array_at = actions_at + WORD + (count + WORD - 1) // WORD * WORD
+    array_at = actions_at + WORD + padded(count)
     base = array_at + WORD
     if read_size(data, head + WORD) != array_at - head or base > end:
         return MALFORMED
@@ -220,7 +219,7 @@ def decode_v4_actions(data: np.ndarray, head: int, end: int, swaps: np.ndarray, 
         if length == INVALID:
             return MALFORMED
         start = at + WORD
-        at = start + (length + WORD - 1) // WORD * WORD
+        at = start + padded(length)
         action = int(np.int64(data[actions_at + WORD + i]))
         if SWAP_EXACT_IN_SINGLE <= action <= SWAP_EXACT_OUT:
             if row >= swaps.shape[0]:
