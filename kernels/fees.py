@@ -6,7 +6,7 @@ int64 without wider products; the quantile rule is geth's `eth_feeHistory` (eth/
 
 import numpy as np
 
-from kernels.compile import kernel
+from kernels.compile import inline, kernel, lean_kernel
 
 ELASTICITY_MULTIPLIER = 2
 BASE_FEE_MAX_CHANGE_DENOMINATOR = 8
@@ -27,6 +27,16 @@ MAX_INT64 = (1 << 63) - 1
 # a plan that pays a bid, and what each constant-product hop adds.
 DEFAULT_BASE_GAS = 51_200
 DEFAULT_HOP_GAS = 50_300
+# What one more hop adds, in the order of pool kinds: Uniswap V2, Uniswap V3, Pancake V3, Uniswap
+# V4, StableSwap, weighted. V2 is the executor's. V3 and V4 are the third hop of their routers in
+# the gas snapshots of universal-router and v4-periphery 1.0.3. The last two are assumed.
+HOP_GAS = (DEFAULT_HOP_GAS, 83_900, 83_900, 57_400, 130_000, 110_000)
+# An initialised tick: three counters rewritten at 5,000 each, two cold slots read at 2,100, and the
+# arithmetic of one more step of the swap.
+TICK_GAS = 23_400
+MAX_TICKS_CROSSED = 1 << 21  # more than there are
+
+MAX_TOTAL_GAS = 1 << 62
 
 
 @kernel
@@ -117,43 +127,114 @@ def effective_priority_fee(max_fee_wei: int, max_priority_fee_wei: int, base_fee
     return min(int(np.int64(max_priority_fee_wei)), headroom)
 
 
-def priority_fee_quantiles(
-    priority_fee_wei: np.ndarray, gas_used: np.ndarray, quantiles: np.ndarray
-) -> np.ndarray:
-    """Gas-weighted quantiles of the tips paid in one or more blocks, pooled: int64[q] in wei.
+@inline
+def _sift_down(priority_fee: np.ndarray, order: np.ndarray, at: int, end: int) -> None:
+    """Restore the heap order[:end], largest tip first, of which only `at` may be out of place."""
+    while True:
+        child = 2 * at + 1
+        if child >= end:
+            return
+        if child + 1 < end and priority_fee[order[child]] < priority_fee[order[child + 1]]:
+            child += 1
+        if not priority_fee[order[at]] < priority_fee[order[child]]:
+            return
+        order[at], order[child] = order[child], order[at]
+        at = child
 
-    `priority_fee_wei` and `gas_used` are int64[n], one entry per transaction in any order;
-    `quantiles` is float64[q] within [0, 1]. The rule is geth's: sort by tip, then take the first
-    tip at which the gas so far reaches floor(total gas * quantile). Without transactions every
-    quantile is 0, as for an empty block. Called once per head, so it is numpy and not compiled.
+
+@lean_kernel
+def _sort_by_tip(priority_fee: np.ndarray, order: np.ndarray) -> None:
+    """Indices of the tips into `order`, least tip first: a heap sort, which allocates nothing."""
+    count = priority_fee.shape[0]
+    for i in range(count):
+        order[i] = i
+    for i in range(count // 2):
+        _sift_down(priority_fee, order, count // 2 - 1 - i, count)
+    for i in range(count - 1):
+        end = count - 1 - i
+        order[0], order[end] = order[end], order[0]
+        _sift_down(priority_fee, order, 0, end)
+
+
+@lean_kernel
+def priority_fee_quantiles(
+    priority_fee: np.ndarray,
+    gas_used: np.ndarray,
+    percentiles: np.ndarray,
+    order: np.ndarray,
+    out: np.ndarray,
+) -> int:
+    """Gas-weighted quantiles of the tips paid in one or more blocks, pooled: 0, or INVALID (-1).
+
+    `priority_fee` [n] in any unit and `gas_used` int64[n], one entry per transaction in any order;
+    `percentiles` float64[q] from 0 to 100 that do not fall; `order` int64[n] is scratch; `out` [q]
+    gets the quantiles in the unit of the tips. The rule is geth's for `eth_feeHistory`: by tip, the
+    first at which the gas so far reaches floor(total gas * percentile / 100), so that one block
+    gives what its node reports. Without transactions every quantile is 0, as for an empty block.
+    INVALID, and `out` untouched, when arrays differ in length, gas is below 0 or beyond 2^62 in
+    total, or a percentile is out of range or order.
     """
-    if priority_fee_wei.shape != gas_used.shape:
-        raise ValueError(
-            f"gas_used has shape {gas_used.shape}, priority_fee_wei {priority_fee_wei.shape}: "
-            "pass one gas amount per tip"
-        )
-    if not np.all((quantiles >= 0.0) & (quantiles <= 1.0)):
-        raise ValueError(f"quantiles {quantiles}: pass numbers from 0 to 1")
-    if priority_fee_wei.size == 0:
-        return np.zeros(quantiles.size, np.int64)
-    if gas_used.min() < 0:
-        raise ValueError(f"gas_used holds {gas_used.min()}: gas is never negative")
-    order = np.argsort(priority_fee_wei, kind="stable")
-    gas_so_far = np.cumsum(gas_used[order])
-    threshold = np.floor(float(gas_so_far[-1]) * quantiles).astype(np.int64)
-    position = np.minimum(np.searchsorted(gas_so_far, threshold), order.size - 1)
-    return priority_fee_wei[order[position]]
+    count = priority_fee.shape[0]
+    if gas_used.shape[0] != count or order.shape[0] < count:
+        return INVALID
+    if out.shape[0] != percentiles.shape[0]:
+        return INVALID
+    last = 0.0
+    for q in range(percentiles.shape[0]):
+        # Written so that NaN is refused, too.
+        if not last <= percentiles[q] <= 100.0:
+            return INVALID
+        last = percentiles[q]
+    total = 0
+    for i in range(count):
+        if gas_used[i] < 0 or gas_used[i] > MAX_TOTAL_GAS - total:
+            return INVALID
+        total += gas_used[i]
+    if count == 0:
+        out[:] = 0
+        return 0
+    _sort_by_tip(priority_fee, order)
+    place = 0
+    gas_so_far = gas_used[order[0]]
+    for q in range(percentiles.shape[0]):
+        threshold = np.int64(float(total) * percentiles[q] / 100.0)
+        while gas_so_far < threshold and place < count - 1:
+            place += 1
+            gas_so_far += gas_used[order[place]]
+        out[q] = priority_fee[order[place]]
+    return 0
 
 
 @kernel
 def plan_gas(
     hops: int, base_gas: int = DEFAULT_BASE_GAS, gas_per_hop: int = DEFAULT_HOP_GAS
 ) -> int:
-    """Gas a plan of `hops` pool swaps is expected to use: an estimate that ranks, not a limit.
+    """Gas a plan of `hops` constant-product swaps is expected to use: it ranks, it is no limit.
 
     The defaults are our executor's; a server takes those of the executor it is given.
     """
     return int(np.int64(base_gas)) + int(np.int64(hops)) * int(np.int64(gas_per_hop))
+
+
+@kernel
+def plan_gas_of_kinds(
+    kinds: np.ndarray, ticks_crossed: np.ndarray, base_gas: int = DEFAULT_BASE_GAS
+) -> int:
+    """Gas a plan through pools of any kinds is expected to use: it ranks, it is no limit.
+
+    `kinds` int[h] are rows of HOP_GAS, `ticks_crossed` int[h] the initialised ticks that each hop
+    crosses, 0 where a pool has none. base + sum of HOP_GAS[kind] + TICK_GAS * crossed; INVALID for
+    an unknown kind, a negative count, or arrays that differ in length.
+    """
+    if kinds.shape[0] != ticks_crossed.shape[0] or base_gas < 0:
+        return INVALID
+    gas = int(np.int64(base_gas))
+    for hop in range(kinds.shape[0]):
+        kind, crossed = int(np.int64(kinds[hop])), int(np.int64(ticks_crossed[hop]))
+        if kind < 0 or kind >= len(HOP_GAS) or crossed < 0 or crossed > MAX_TICKS_CROSSED:
+            return INVALID
+        gas += HOP_GAS[kind] + TICK_GAS * crossed
+    return gas
 
 
 @kernel

@@ -1,7 +1,10 @@
 """Fee kernels against the EIP-1559 rule on Python integers, published vectors and real blocks."""
 
+import importlib
+import importlib.util
 import itertools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -132,50 +135,122 @@ def test_effective_priority_fee(base_fee: int, max_fee: int, max_priority: int) 
         assert tip == min(max_priority, max_fee - base_fee)
 
 
-def geth_quantile(transactions: list[tuple[int, int]], quantile: float) -> int:
-    """eth_feeHistory's reward for one percentile, transactions as (tip, gas used)."""
+def geth_rewards(transactions: list[tuple[int, int]], percentiles: list[float]) -> list[int]:
+    """eth_feeHistory's rewards of one block, transactions as (tip, gas used) (eth/gasprice)."""
     ordered = sorted(transactions)
-    threshold = int(float(sum(gas for _, gas in ordered)) * quantile)
-    gas_so_far = 0
-    for tip, gas in ordered:
-        gas_so_far += gas
-        if gas_so_far >= threshold:
-            return tip
-    return ordered[-1][0]
+    total = float(sum(gas for _, gas in ordered))
+    place, gas_so_far, rewards = 0, ordered[0][1], []
+    for percentile in percentiles:
+        threshold = int(total * percentile / 100)
+        while gas_so_far < threshold and place < len(ordered) - 1:
+            place += 1
+            gas_so_far += ordered[place][1]
+        rewards.append(ordered[place][0])
+    return rewards
+
+
+def quantiles(
+    tips: Sequence[float] | np.ndarray,
+    gas: Sequence[int] | np.ndarray,
+    percentiles: Sequence[float],
+    kind: type = np.int64,
+) -> list[float] | None:
+    """The kernel's answer, None when it refuses."""
+    out = np.full(len(percentiles), -7, kind)
+    order = np.empty(len(tips), np.int64)
+    status = fees.priority_fee_quantiles(
+        np.array(tips, kind), np.array(gas, np.int64), np.array(percentiles, float), order, out
+    )
+    if status == fees.INVALID:
+        assert (out == -7).all()
+        return None
+    return out.tolist()
+
+
+TRANSACTIONS = st.lists(
+    st.tuples(st.integers(0, 10**12) | st.integers(0, 3), st.integers(21_000, 2**24) | st.just(0)),
+    min_size=1,
+    max_size=60,
+)
 
 
 @property_test
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 10**12), st.integers(21_000, 2**24)), min_size=1, max_size=50
-    ),
-    st.lists(st.floats(0, 1), min_size=1, max_size=5),
-)
-def test_quantiles_follow_geth(transactions: list[tuple[int, int]], quantiles: list[float]) -> None:
-    tips, gas = (np.array(column, np.int64) for column in zip(*transactions, strict=True))
-    out = fees.priority_fee_quantiles(tips, gas, np.array(quantiles))
-    assert out.tolist() == [geth_quantile(transactions, q) for q in quantiles]
+@given(TRANSACTIONS, st.lists(st.floats(0, 100) | st.integers(0, 100), max_size=5))
+def test_quantiles_follow_geth(
+    transactions: list[tuple[int, int]], percentiles: list[float]
+) -> None:
+    tips, gas = zip(*transactions, strict=True)
+    ascending = sorted(percentiles)
+    expected = geth_rewards(transactions, ascending)
+    assert quantiles(tips, gas, ascending) == expected
+    # The simulator's tips are in gwei.
+    gwei = [tip / 1e9 for tip in tips]
+    assert quantiles(gwei, gas, ascending, np.float64) == [tip / 1e9 for tip in expected]
 
 
 def test_quantiles_of_nothing_are_zero() -> None:
-    none = np.zeros(0, np.int64)
-    assert fees.priority_fee_quantiles(none, none, np.array([0.1, 0.9])).tolist() == [0, 0]
+    assert quantiles([], [], [10, 90]) == [0, 0]
 
 
-def test_quantiles_name_what_is_wrong() -> None:
-    one = np.ones(1, np.int64)
-    for bad in (-0.1, 1.1, float("nan")):
-        with pytest.raises(ValueError, match="quantiles"):
-            fees.priority_fee_quantiles(one, one, np.array([bad]))
-    with pytest.raises(ValueError, match="gas_used"):
-        fees.priority_fee_quantiles(one, -one, np.array([0.5]))
-    with pytest.raises(ValueError, match="gas_used"):
-        fees.priority_fee_quantiles(one, np.ones(2, np.int64), np.array([0.5]))
+@pytest.mark.parametrize(
+    ("gas", "percentiles"),
+    [
+        ([1, 1], [-0.1]),
+        ([1, 1], [100.1]),
+        ([1, 1], [float("nan")]),
+        ([1, 1], [50, 10]),
+        ([1, -1], [50]),
+        ([1], [50]),
+        ([2**62, 2**62], [50]),
+    ],
+)
+def test_quantiles_refuse_what_they_cannot_answer(gas: list[int], percentiles: list[float]) -> None:
+    assert quantiles([1, 1], gas, percentiles) is None
+
+
+def test_quantiles_of_recorded_blocks() -> None:
+    """Blocks as they were: the pooled tips of twenty, their gas limits standing for gas used."""
+    import polars as pl
+
+    names = ["block_number", "gas_price_gwei", "gas_limit"]
+    blocks = pl.read_parquet(data_file("mempool/mainnet_blocks_pevm.parquet"))
+    base = blocks.select("block_number", "base_fee_gwei").drop_nulls()
+    frame = pl.read_parquet(data_file("mempool/mainnet_block_txs_pevm.parquet"), columns=names)
+    joined = frame.join(base, on="block_number").with_columns(
+        tip=(pl.col("gas_price_gwei") - pl.col("base_fee_gwei")).clip(0.0)
+    )
+    recent = joined["block_number"].unique().sort().tail(20)
+    pooled = joined.filter(pl.col("block_number").is_in(recent.implode()))
+    tips = [round(tip * 1e9) for tip in pooled["tip"].to_list()]
+    gas = pooled["gas_limit"].to_list()
+    percentiles = [0.0, 10.0, 50.0, 90.0, 99.0, 100.0]
+    assert quantiles(tips, gas, percentiles) == geth_rewards(list(zip(tips, gas)), percentiles)
+    assert len(tips) > 1_000
 
 
 def test_plan_gas_takes_measured_numbers() -> None:
     assert fees.plan_gas(3, 50_000, 60_000) == 230_000
     assert fees.plan_gas(2) == fees.DEFAULT_BASE_GAS + 2 * fees.DEFAULT_HOP_GAS
+
+
+def test_gas_of_a_plan_depends_on_its_pools() -> None:
+    of_kinds = lambda kinds, ticks: fees.plan_gas_of_kinds(np.array(kinds), np.array(ticks))  # noqa: E731
+    assert of_kinds([0, 0], [0, 0]) == fees.plan_gas(2)
+    base = fees.DEFAULT_BASE_GAS
+    assert of_kinds([0, 1], [0, 3]) == base + sum(fees.HOP_GAS[:2]) + 3 * fees.TICK_GAS
+    assert of_kinds([5, 4, 3], [0] * 3) == base + sum(fees.HOP_GAS[3:])
+    assert fees.plan_gas_of_kinds(np.array([0]), np.array([0]), 7) == 7 + fees.HOP_GAS[0]
+    for kinds, ticks in (([6], [0]), ([-1], [0]), ([0], [-1]), ([0], [2**40]), ([0], [0, 0])):
+        assert of_kinds(kinds, ticks) == fees.INVALID
+
+
+def test_kinds_of_gas_are_the_kinds_of_pools() -> None:
+    """HOP_GAS has a row for every kind that kernels.pools knows, in its order."""
+    if importlib.util.find_spec("kernels.pools") is None:
+        pytest.skip("kernels.pools is not there yet")
+    pools = importlib.import_module("kernels.pools")
+    names = ("UNISWAP_V2", "UNISWAP_V3", "PANCAKE_V3", "UNISWAP_V4", "STABLESWAP", "WEIGHTED")
+    assert [getattr(pools, name) for name in names] == list(range(len(fees.HOP_GAS)))
 
 
 @property_test

@@ -33,7 +33,7 @@ def amount_out(output: Any, amount: Any, reserve_in: Any, reserve_out: Any, fee:
 
 
 def within_amount_out(output: Any, amount: Any, reserve_in: Any, reserve_out: Any) -> Any:
-    """`output` is at most what Uniswap's getAmountOut gives: half of a floor, proved much faster."""
+    """`output` is at most Uniswap's getAmountOut: half of a floor, which is proved much faster."""
     charged = amount * UNISWAP[0]
     return output * (reserve_in * UNISWAP[1] + charged) <= charged * reserve_out
 
