@@ -1,5 +1,6 @@
 """Wide integers against Python's own, on random and edge values; no input may kill the process."""
 
+import itertools
 import math
 import os
 import subprocess
@@ -250,6 +251,26 @@ def _seeded_divisions(count: int) -> list[tuple[int, ...]]:
     return cases
 
 
+def _edge_divisions() -> list[tuple[int, ...]]:
+    """Every mix of awkward limbs: overflowing quotients, zero divisors, divisors of 1 to 4 limbs."""
+    shapes = [(1, 1), (2, 3), (4, 2), (4, 4)]  # limbs of the dividend's halves, of the divisor
+    return [
+        (
+            high << 64 * (dividend_limbs - 1) | edge,
+            edge << 192 | low,
+            divisor << 64 * (divisor_limbs - 1),
+        )
+        for dividend_limbs, divisor_limbs in shapes
+        for high, low, divisor, edge in itertools.product(
+            EDGE_LIMBS, EDGE_LIMBS, EDGE_LIMBS, (0, 2**64 - 1)
+        )
+    ]
+
+
+def test_no_edge_kills_the_process() -> None:
+    _check_divisions(_edge_divisions())
+
+
 def test_division_around_exact_multiples() -> None:
     _check_divisions(_seeded_divisions(10_000))
 
@@ -361,6 +382,7 @@ def test_the_other_divider_on_a_generic_cpu() -> None:
         "import tests.kernels.test_u256 as t; from kernels.u256 import DIVIDER\n"
         f"assert DIVIDER == {other!r}\n"
         "t._check_divisions(t._seeded_divisions(3000))\n"
+        "t.test_no_edge_kills_the_process()\n"
     )
     finished = _run_with(other, program)
     if other == "asm" and "needs x86-64" in finished.stderr:
