@@ -144,6 +144,7 @@ def test_bars_arrive_checked_and_readable(publisher: Publisher, tmp_path: Path, 
     assert main(arguments) == 0
     found = find_bars(tmp_path)
     assert found == tmp_path / "price" / "binance_1m.parquet"
+    assert found is not None
     bars = load_bars(found)
     assert bars.symbols == ("BTCUSDT", "ETHUSDT")
     assert bars.of("ETHUSDT").minute[0] == minute_of("2025-03-01")
