@@ -278,7 +278,7 @@ def main(arguments: list[str] | None = None) -> int:
             console.print(f"bars: {bars_of_klines(folder, options.interval)}")
     except DownloadError as error:
         console.print(f"error: {error}", style="red", soft_wrap=True, markup=False)
-        return 1
+        return 2
     console.print(f"{fetched} downloaded, {len(archives) - fetched} were there: {folder}")
     return 0
 

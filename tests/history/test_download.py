@@ -235,11 +235,11 @@ def test_what_is_not_published_or_not_reachable_is_named(
 ) -> None:
     monkeypatch.setattr(download, "ATTEMPTS", 1)
     arguments = ["relayscan", "--first", "2025-03-01", "--to", str(tmp_path), "--base"]
-    assert main([*arguments, publisher.base]) == 1
+    assert main([*arguments, publisher.base]) == 2
     assert "2025-03-01_top.csv.zip: not published" in capsys.readouterr().err
     publisher.shutdown()
     publisher.server_close()
-    assert main([*arguments, publisher.base]) == 1
+    assert main([*arguments, publisher.base]) == 2
     assert "not reachable" in capsys.readouterr().err
 
 
@@ -256,5 +256,5 @@ def test_what_is_not_published_or_not_reachable_is_named(
 def test_wrong_arguments_are_named(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(arguments) == 1
+    assert main(arguments) == 2
     assert message in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""Simulated against recorded markets: samples of both, their distance, figures and a table."""

@@ -1,0 +1,123 @@
+"""The comparison with recorded markets: its distances are right and its report is complete."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envs.calibration.__main__ import compare, main, markdown
+from envs.calibration.distance import autocorrelation, distance, ranges
+from envs.calibration.quantities import QUANTITIES
+from envs.calibration.recorded import BIDS, SAMPLES
+from envs.calibration.simulated import UNSEEN, simulated_samples
+from envs.market import MarketConfig
+from tests.envs.worlds import paths
+from tests.history.recorded import data_file
+
+SAMPLE = st.lists(st.sampled_from([0.5, 1.0, 2.0, 3.0, 7.5]), min_size=1, max_size=40)
+
+
+@given(SAMPLE, SAMPLE)
+def test_kolmogorov_smirnov_is_the_largest_gap(one: list[float], other: list[float]) -> None:
+    def below(sample: list[float], x: float) -> float:
+        return sum(value <= x for value in sample) / len(sample)
+
+    largest = max(abs(below(one, x) - below(other, x)) for x in [*one, *other])
+    found = distance(np.array(one), np.array(other)).kolmogorov_smirnov
+    assert found == pytest.approx(largest)
+
+
+def test_a_factor_is_its_ln() -> None:
+    sample = np.random.default_rng(1).lognormal(0.0, 1.5, 5000)
+    assert distance(sample, 2.0 * sample).ln_quantiles == pytest.approx(np.log(2.0))
+    assert distance(sample, sample).kolmogorov_smirnov == 0.0
+    with_zeros = np.concatenate([np.zeros(500), sample])
+    assert np.isnan(distance(with_zeros, with_zeros).ln_quantiles)
+    floored = distance(with_zeros, np.concatenate([np.full(500, 1e-9), sample]), floor=1e-3)
+    assert floored.ln_quantiles == 0.0
+
+
+def test_autocorrelation_stays_within_segments() -> None:
+    rng = np.random.default_rng(2)
+    values = np.zeros(40_000)
+    for k, noise in enumerate(rng.normal(size=values.size)):
+        values[k] = 0.6 * values[k - 1] + noise
+    whole = np.zeros(values.size, np.int64)
+    np.testing.assert_allclose(autocorrelation(values, whole, (1, 2)), [0.6, 0.36], atol=0.02)
+    # Every second step belongs to another segment: no pair at lag 1 is left in one.
+    pairs = np.repeat(np.arange(values.size // 2), 2)
+    mixed = values.reshape(-1, 2).copy()
+    mixed[:, 1] = mixed[:, 0]
+    assert autocorrelation(mixed.ravel(), pairs, (1,))[0] == pytest.approx(1.0, abs=0.02)
+
+
+def test_ranges_leave_out_what_is_not_whole() -> None:
+    levels = np.array([1.0, 4.0, 2.0, 2.5, 9.0, 0.0, 5.0, 5.5])
+    segment = np.array([0, 0, 0, 0, 0, 1, 1, 1])
+    assert ranges(levels, segment, 2).tolist() == [3.0, 0.5, 5.0]
+
+
+def test_every_quantity_has_both_sides_or_a_reason() -> None:
+    config = MarketConfig(episode_slots=320)
+    simulated = simulated_samples(config, paths(), lanes=16, slots=400)
+    assert all(np.all(np.isfinite(values)) and values.size for values in simulated.values())
+    for quantity in QUANTITIES:
+        assert quantity.name in SAMPLES or quantity.name == "informed_share"
+        assert (quantity.name in simulated) != (quantity.name in UNSEEN)
+    assert set(SAMPLES) <= {quantity.name for quantity in QUANTITIES}
+    # The same markets give the same samples, however they are batched with others.
+    again = simulated_samples(config, paths(), lanes=16, slots=400)
+    for name, values in simulated.items():
+        np.testing.assert_array_equal(values, again[name])
+
+
+def test_missing_data_is_said_in_the_rows(tmp_path: Path) -> None:
+    (tmp_path / "mev").mkdir()
+    times = [-6500, -4000, 0, 900]
+    pl.DataFrame(
+        {
+            "slot": [5] * 4,
+            "slot_t_ms": times,
+            "value_eth": [0.1, 0.2, 0.3, 0.4],
+            "block_hash": ["a", "b", "c", "d"],
+            "builder_pubkey": ["x"] * 4,
+        }
+    ).write_parquet(tmp_path / BIDS)
+    rows = {row.quantity.name: row for row in compare(tmp_path, {"best_bids": np.ones(15)})}
+    bids = rows["best_bids"]
+    assert bids.note == ""
+    assert bids.recorded is not None
+    assert bids.recorded[0] == pytest.approx(0.25)
+    assert bids.as_json()["largest_gap"] == pytest.approx(0.75)
+    assert "no such file" in rows["priority_fees"].note
+    assert "simulated: " in rows["priority_fees"].note
+    text = markdown(list(rows.values()), "command", "setting.", "figures")
+    assert text.count("![") == 2  # what nobody knows has no figure: bids and the published share
+    assert len([line for line in text.splitlines() if line.startswith("| ")]) == len(rows) + 1
+
+
+def test_the_command_needs_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MEVRL_DATA", raising=False)
+    assert main([]) == 2
+    assert "give --data or set MEVRL_DATA" in capsys.readouterr().err
+
+
+def test_the_command_writes_what_was_asked_for(tmp_path: Path) -> None:
+    data = data_file("price").parent
+    arguments = ["--data", str(data), "--markets", "16", "--slots", "260"]
+    arguments += ["--json", str(tmp_path / "x.json"), "--figures", str(tmp_path / "figures")]
+    assert main([*arguments, "--report", str(tmp_path / "x.md")]) == 0
+    report = json.loads((tmp_path / "x.json").read_text())["quantities"]
+    assert set(report) == {quantity.name for quantity in QUANTITIES}
+    assert report["gas_used_ratio"]["kolmogorov_smirnov"] < 0.1
+    assert report["bundle_payments"]["recorded"]["quantiles"]["50"] == pytest.approx(
+        0.037, abs=1e-3
+    )
+    assert len(list((tmp_path / "figures").glob("*.png"))) == len(QUANTITIES)
+    assert "![Gas used / target](figures/gas_used_ratio.png)" in (tmp_path / "x.md").read_text()
