@@ -27,6 +27,7 @@ from envs.paths import paths_of_bars
 from history.prices import find_bars, load_bars
 from history.tables import TableError
 
+READING = "\n## Reading\n"  # written by hand at the end of a report, and kept
 PUBLISHED = {"informed_share": 0.25}  # known from papers alone
 
 
@@ -143,6 +144,12 @@ def _cell(quantity: Quantity, entry: dict[str, Any] | None) -> str:
     return " / ".join(f"{value:.3g}" for value in values)
 
 
+def _kept(report: Path) -> str:
+    """What people wrote under the last report's table and figures."""
+    old = report.read_text() if report.is_file() else ""
+    return READING + old.split(READING, 1)[1] if READING in old else ""
+
+
 def _write(path: str, text: str) -> None:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -192,7 +199,8 @@ def main(arguments: list[str] | None = None) -> int:
         _write(options.json, json.dumps(report, indent=1))
     if options.report:
         beside = os.path.relpath(options.figures or ".", Path(options.report).parent)
-        _write(options.report, markdown(rows, "python -m envs.calibration", setting, beside))
+        text = markdown(rows, "python -m envs.calibration", setting, beside)
+        _write(options.report, text + _kept(Path(options.report)))
     for row in rows:
         entry = row.as_json()
         gap = entry.get("largest_gap", entry["kolmogorov_smirnov"])

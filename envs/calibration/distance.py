@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.signal import lfilter
 
 PROBABILITIES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 # The quantile distance is a mean over this grid: tails beyond it are a matter of sample size.
@@ -55,3 +56,25 @@ def ranges(levels: np.ndarray, segment: np.ndarray, blocks: int) -> np.ndarray:
         whole = part[: part.size // blocks * blocks].reshape(-1, blocks)
         found.append(whole.max(axis=1) - whole.min(axis=1))
     return np.concatenate(found)
+
+
+def response(
+    levels: np.ndarray, answers: np.ndarray, segment: np.ndarray, horizons: tuple[int, ...]
+) -> np.ndarray:
+    """Slope of `answers` float64[n] on `levels` float64[n] above their own recent mean.
+
+    The mean decays by 1/e in each of `horizons` (steps), restarts in every segment and is used
+    from two horizons after its start.
+    """
+    slopes = []
+    for horizon in horizons:
+        keep = float(np.exp(-1.0 / horizon))
+        above, answered = [], []
+        for run in np.unique(segment):
+            level, answer = levels[segment == run], answers[segment == run]
+            mean, _ = lfilter([0.0, 1.0 - keep], [1.0, -keep], level - level[0], zi=[0.0])
+            above.append((level - level[0] - mean)[2 * horizon :])
+            answered.append(answer[2 * horizon :])
+        x, y = np.concatenate(above), np.concatenate(answered)
+        slopes.append(float(np.mean((x - x.mean()) * (y - y.mean())) / np.var(x)))
+    return np.array(slopes)

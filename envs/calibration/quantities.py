@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from envs.calibration.recorded import BID_TIMES_MS, LAGS
+from envs.calibration.recorded import BID_TIMES_MS, HORIZONS, LAGS
 
 SAMPLE = "sample"  # a distribution
 SHARE = "share"  # zeros and ones; the mean is compared
@@ -87,6 +87,14 @@ QUANTITIES = (
         CURVE,
         "14,650 blocks of May 2023 (taiko-fee-analysis)",
         places=tuple(float(lag) for lag in LAGS),
+    ),
+    Quantity(
+        "demand_response",
+        "Gas used / target, by ln base fee above its mean of the last n blocks",
+        "slope",
+        CURVE,
+        "14,650 blocks of May 2023 (taiko-fee-analysis)",
+        places=tuple(float(blocks) for blocks in HORIZONS),
     ),
     Quantity(
         "backrun_distance",

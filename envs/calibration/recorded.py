@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from envs.calibration.distance import autocorrelation, ranges
+from envs.calibration.distance import autocorrelation, ranges, response
 from history.blocks import Blocks, load_blocks
 from history.mev import (
     load_backruns,
@@ -22,6 +22,7 @@ from history.transactions import load_transactions
 MERGE_BLOCK = 15_537_394
 RANGE_BLOCKS = 256
 LAGS = (1, 2, 5, 10, 25)
+HORIZONS = (5, 10, 25, 50)
 BID_TIMES_MS = np.arange(-6000, 1001, 500)
 
 PAYMENTS = "blocks/eip1559_block_rewards_12710000_13510000.parquet"
@@ -96,6 +97,13 @@ def base_fee_autocorrelation(data: Path) -> np.ndarray:
     return autocorrelation(changes, blocks.segment[1:], LAGS)
 
 
+def demand_response(data: Path) -> np.ndarray:
+    """Change of gas used / target per ln of the base fee above its mean of `HORIZONS` blocks."""
+    blocks = _calm_blocks(data)
+    ratio = 2.0 * blocks.gas_used / blocks.gas_limit
+    return response(np.log(blocks.base_fee_wei), ratio, blocks.segment, HORIZONS)
+
+
 def backrun_distance(data: Path) -> np.ndarray:
     """Blocks from a swap to the arbitrage that followed it."""
     return load_backruns(data / BACKRUNS)["distance"].to_numpy().astype(np.float64)
@@ -156,6 +164,7 @@ SAMPLES: dict[str, Callable[[Path], np.ndarray]] = {
     "base_fee_changes": base_fee_changes,
     "base_fee_ranges": base_fee_ranges,
     "base_fee_autocorrelation": base_fee_autocorrelation,
+    "demand_response": demand_response,
     "backrun_distance": backrun_distance,
     "backrun_gap": backrun_gap,
     "cexdex_payment": cexdex_payment,

@@ -6,8 +6,8 @@ tile rows are documented in kernels.market. What it does not tell is `UNSEEN`, w
 
 import numpy as np
 
-from envs.calibration.distance import autocorrelation, ranges
-from envs.calibration.recorded import LAGS, RANGE_BLOCKS
+from envs.calibration.distance import autocorrelation, ranges, response
+from envs.calibration.recorded import HORIZONS, LAGS, RANGE_BLOCKS
 from envs.market import MarketConfig, PricePaths
 from envs.vector import MarketVectorEnv
 from kernels.action import PASS
@@ -68,6 +68,7 @@ def simulated_samples(
         _add(seen, "gas_used_ratio", rows[GAS_USED_RATIO, stays])
         segment = segment + truncated
         _add(seen, "fee", rows[BASE_FEE])
+        _add(seen, "ratio", rows[GAS_USED_RATIO])
         _add(seen, "episode", segment.astype(np.float64))
     return _with_base_fees({name: np.concatenate(parts) for name, parts in seen.items()}, lanes)
 
@@ -90,9 +91,9 @@ def _add(seen: dict[str, list[np.ndarray]], name: str, values: np.ndarray) -> No
 
 
 def _with_base_fees(samples: dict[str, np.ndarray], lanes: int) -> dict[str, np.ndarray]:
-    """Replace the raw base fees by their changes, ranges and autocorrelation, lane by lane."""
-    levels = np.log(samples.pop("fee").reshape(-1, lanes).T.ravel())
-    episode = samples.pop("episode").reshape(-1, lanes).T
+    """Replace the raw base fees by what is compared of them, lane by lane."""
+    fee, ratio, episode = (samples.pop(n).reshape(-1, lanes).T for n in ("fee", "ratio", "episode"))
+    levels = np.log(fee.ravel())
     episodes = int(episode.max()) + 1
     segment = (episode + episodes * np.arange(lanes)[:, None]).ravel().astype(np.int64)
     within = segment[1:] == segment[:-1]
@@ -101,5 +102,9 @@ def _with_base_fees(samples: dict[str, np.ndarray], lanes: int) -> dict[str, np.
     samples["base_fee_ranges"] = ranges(levels, segment, RANGE_BLOCKS)
     samples["base_fee_autocorrelation"] = autocorrelation(
         np.where(within, changes, 0.0), segment[1:], LAGS
+    )
+    # The state shows the fee of the next block beside the fullness of the last one.
+    samples["demand_response"] = response(
+        levels[:-1][within], ratio.ravel()[1:][within], segment[1:][within], HORIZONS
     )
     return samples

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs.calibration.__main__ import compare, main, markdown
-from envs.calibration.distance import autocorrelation, distance, ranges
+from envs.calibration.distance import autocorrelation, distance, ranges, response
 from envs.calibration.quantities import QUANTITIES
 from envs.calibration.recorded import BIDS, SAMPLES
 from envs.calibration.simulated import UNSEEN, simulated_samples
@@ -59,6 +59,18 @@ def test_ranges_leave_out_what_is_not_whole() -> None:
     levels = np.array([1.0, 4.0, 2.0, 2.5, 9.0, 0.0, 5.0, 5.5])
     segment = np.array([0, 0, 0, 0, 0, 1, 1, 1])
     assert ranges(levels, segment, 2).tolist() == [3.0, 0.5, 5.0]
+
+
+def test_the_response_to_a_recent_mean_is_found() -> None:
+    rng = np.random.default_rng(3)
+    levels = rng.normal(0.0, 0.1, 20_000).cumsum()
+    mean, answers = 0.0, np.empty(levels.size)
+    for k, level in enumerate(levels):
+        answers[k] = 1.0 - 0.7 * (level - mean) + rng.normal(0.0, 0.05)
+        mean += (1.0 - np.exp(-1.0 / 10)) * (level - mean)
+    halves = np.repeat([0, 1], levels.size // 2)
+    # The second half starts a mean of its own, which is used once it has forgotten its start.
+    np.testing.assert_allclose(response(levels, answers, halves, (10,)), [-0.7], atol=0.01)
 
 
 def test_every_quantity_has_both_sides_or_a_reason() -> None:
@@ -112,6 +124,7 @@ def test_the_command_writes_what_was_asked_for(tmp_path: Path) -> None:
     data = data_file("price").parent
     arguments = ["--data", str(data), "--markets", "16", "--slots", "260"]
     arguments += ["--json", str(tmp_path / "x.json"), "--figures", str(tmp_path / "figures")]
+    (tmp_path / "x.md").write_text("old table\n\n## Reading\nWhat it means.\n")
     assert main([*arguments, "--report", str(tmp_path / "x.md")]) == 0
     report = json.loads((tmp_path / "x.json").read_text())["quantities"]
     assert set(report) == {quantity.name for quantity in QUANTITIES}
@@ -120,4 +133,7 @@ def test_the_command_writes_what_was_asked_for(tmp_path: Path) -> None:
         0.037, abs=1e-3
     )
     assert len(list((tmp_path / "figures").glob("*.png"))) == len(QUANTITIES)
-    assert "![Gas used / target](figures/gas_used_ratio.png)" in (tmp_path / "x.md").read_text()
+    text = (tmp_path / "x.md").read_text()
+    assert "![Gas used / target](figures/gas_used_ratio.png)" in text
+    assert "old table" not in text
+    assert text.endswith("## Reading\nWhat it means.\n")
