@@ -51,6 +51,8 @@ MAX_HOPS = 16
 RELATIVE_MARGIN = 2.0**-94
 ROUND_UP = 1.0 + 2.0**-52
 MAX_SEARCH_WIDTH = 1 << 20
+# A second pass is rarely shorter, a third was never seen to be.
+TIGHTENINGS = 2
 
 
 def moebius(
@@ -141,7 +143,7 @@ def _forward(
     for hop in range(first, hops):
         reserve = load128(reserve_in, hop)
         # A pair cannot hold 2^112 of a token.
-        if ((reserve + amount) >> 112) != u128(0):
+        if ((reserve | amount | (reserve + amount)) >> 112) != u128(0):
             return u128(0)
         status, amount = get_amount_out(
             amount, reserve, load128(reserve_out, hop), fee_numerator[hop], fee_denominator[hop]
@@ -222,7 +224,7 @@ def cycle_amounts(
         reserve = load128(reserve_in, hop)
         output = u128(0)
         if status == OK:
-            if (amount >> 112) != u128(0) or ((reserve + amount) >> 112) != u128(0):
+            if ((reserve | amount | (reserve + amount)) >> 112) != u128(0):
                 status = OVERFLOW
             else:
                 status, output = get_amount_out(
@@ -311,21 +313,23 @@ def _tighten(
     fee_denominator: Any,
     hops: int,
     amount_in: Uint128,
-) -> tuple[Uint128, Uint128]:
-    """(input, profit): no more input than the output of `amount_in` needs, zeros if none pays."""
+    amounts: Limbs,
+) -> Uint128:
+    """Write the amounts of no more input than the output of `amount_in` needs; their profit or 0."""
     never_inline()
-    leaving = u128(0)
-    for _ in range(2):
-        leaving = _forward(
-            reserve_in, reserve_out, fee_numerator, fee_denominator, 0, hops, amount_in
-        )
-        needed = _backward(reserve_in, reserve_out, fee_numerator, fee_denominator, hops, leaving)
+    for again in range(TIGHTENINGS + 1):
+        store128(amounts, 0, amount_in)
+        cycle_amounts(reserve_in, reserve_out, fee_numerator, fee_denominator, hops, amounts)
+        leaving = load128(amounts, hops)
+        needed = u128(0)
+        if again < TIGHTENINGS:
+            needed = _backward(
+                reserve_in, reserve_out, fee_numerator, fee_denominator, hops, leaving
+            )
         if needed == u128(0) or needed >= amount_in:
-            break
+            return leaving - amount_in if leaving > amount_in else u128(0)
         amount_in = needed
-    if leaving > amount_in:
-        return amount_in, leaving - amount_in
-    return u128(0), u128(0)
+    return u128(0)
 
 
 @lean_kernel
@@ -367,14 +371,14 @@ def refine_cycle(
     amount_in = _search(
         reserve_in, reserve_out, fee_numerator, fee_denominator, hops, start, search_width
     )
-    amount_in, profit = _tighten(
-        reserve_in, reserve_out, fee_numerator, fee_denominator, hops, amount_in
+    profit = _tighten(
+        reserve_in, reserve_out, fee_numerator, fee_denominator, hops, amount_in, amounts
     )
     if profit == nothing:
+        for row in range(hops + 1):
+            store128(amounts, row, nothing)
         return UNPROFITABLE, nothing, _gap(bound, nothing)
-    store128(amounts, 0, amount_in)
-    status = cycle_amounts(reserve_in, reserve_out, fee_numerator, fee_denominator, hops, amounts)
-    return status, profit, _gap(bound, profit)
+    return OK, profit, _gap(bound, profit)
 
 
 @lean_kernel

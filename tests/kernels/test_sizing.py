@@ -310,6 +310,11 @@ def test_amounts_behind_a_revert_are_zero() -> None:
         amounts[0] = to_limbs([start], 2)[0]
         assert cycle_amounts(*arrays, 2, amounts) == OVERFLOW
         assert from_limbs(amounts) == [start, 0, 0]
+    # A reserve that no pair can hold, with which the sum of 128 bits wraps.
+    amounts[0] = to_limbs([10], 2)[0]
+    arrays[0][0] = to_limbs([2**128 - 5], 2)[0]
+    assert cycle_amounts(*arrays, 2, amounts) == OVERFLOW
+    assert from_limbs(amounts) == [10, 0, 0]
 
 
 def test_batch_equals_single_cycles() -> None:
