@@ -315,7 +315,7 @@ def _tighten(
     amount_in: Uint128,
     amounts: Limbs,
 ) -> Uint128:
-    """Write the amounts of no more input than the output of `amount_in` needs; their profit or 0."""
+    """Write amounts with no more input than the output of `amount_in` needs; profit or 0."""
     never_inline()
     for again in range(TIGHTENINGS + 1):
         store128(amounts, 0, amount_in)
