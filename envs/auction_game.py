@@ -1,0 +1,345 @@
+"""The bare auctions as a compiled vector environment and as a PettingZoo parallel environment.
+
+What the market's auction is without a market: self-play, and learners whose optimum is known in
+closed form (envs/bid_equilibrium.py).
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+from pettingzoo import ParallelEnv
+
+from envs.auction_rules import (
+    EPISODE,
+    FEATURES,
+    GAME_COLUMNS,
+    FirstPriceTable,
+    Rules,
+    play,
+    rules_of_common_value,
+    rules_of_first_price,
+    rules_of_stationary,
+    start,
+)
+from envs.bid_equilibrium import CommonValue, LogNormalLaw, PowerLaw, Rivals, StationaryRivals
+from envs.randomness import lane_keys
+
+OUTCOMES = ("won", "bid", "value", "top_other")
+OBSERVATION_LIMIT = 8.0
+
+
+def linear_fractions(bins: int = 64) -> tuple[float, ...]:
+    """Bids as shares of the value, equally spaced on [0, 1]."""
+    return tuple(np.linspace(0.0, 1.0, bins).tolist())
+
+
+def log_gap_fractions(bins: int = 64, smallest: float = 0.005) -> tuple[float, ...]:
+    """Bids as shares of the value, 0 first and then log-spaced in 1 - f down to `smallest`."""
+    return tuple((1.0 - np.geomspace(1.0, smallest, bins)).tolist())
+
+
+@dataclass(frozen=True)
+class AuctionGame:
+    """Which auction is played, by how many learners, against which scripted rivals.
+
+    | prize | scripted rivals | a learner's bid |
+    |---|---|---|
+    | PowerLaw, LogNormalLaw: iid values | `rivals`, bidding the equilibrium | fraction * value |
+    | CommonValue: losers pay | its players beyond the learners, mixing | fraction * (value - gas) |
+    | StationaryRivals: value 1 | its own: Beta shares, each joins or not | fraction |
+
+    Learners that do not join an auction may only abstain. Raises ValueError for combinations whose
+    scripted rivals would have no equilibrium to bid.
+    """
+
+    prize: PowerLaw | LogNormalLaw | CommonValue | StationaryRivals
+    learners: int = 1
+    rivals: Rivals = Rivals()  # noqa: RUF009 - frozen
+    join: float = 1.0
+    """Chance that a learner is in an auction at all: the others then face a random number."""
+    rival_abstain: float | None = None
+    """CommonValue: how often scripted rivals stay out, if not the equilibrium's q."""
+    flat_z: tuple[float, float] | None = None
+    """LogNormalLaw: learners' (ln v - mean) / sd is uniform here; rivals keep the true law.
+
+    Each value's best bid stays the same, and rare large values are met often enough to be learnt.
+    """
+    fractions: tuple[float, ...] = linear_fractions()
+
+    def __post_init__(self) -> None:
+        """Name the field that makes the game impossible."""
+        grid = np.asarray(self.fractions, np.float64)
+        if grid.size < 2 or np.any(np.diff(grid) <= 0.0) or grid[0] < 0.0 or grid[-1] > 1.0:
+            raise ValueError("fractions: at least two, increasing, within [0, 1]")
+        if not 1 <= self.learners <= 64 or not 0.0 < self.join <= 1.0:
+            raise ValueError(
+                f"learners {self.learners}, join {self.join}: 1 to 64, and a probability above 0"
+            )
+        private = isinstance(self.prize, (PowerLaw, LogNormalLaw))
+        scripted = self.rivals != Rivals()
+        if scripted and not private:
+            raise ValueError(f"rivals {self.rivals}: {self.prize} brings its own")
+        if private and scripted and (self.join < 1.0 or (self.learners > 1 and self.rivals.rate)):
+            raise ValueError(
+                f"rivals {self.rivals} beside {self.learners} learners that join with {self.join}: "
+                "scripted rivals bid the equilibrium of a fixed number of bidders, or of a Poisson "
+                "number beside one learner; let learners join always, or leave rivals out"
+            )
+        if private and not scripted and self.learners < 2:
+            raise ValueError("one learner without rivals: give rivals, or more learners")
+        if isinstance(self.prize, StationaryRivals) and self.learners > 1:
+            raise ValueError(f"learners {self.learners}: stationary rivals face one learner")
+        if isinstance(self.prize, CommonValue) and self.learners > self.prize.players:
+            raise ValueError(f"learners {self.learners}: the game has {self.prize.players} players")
+        if self.flat_z and not (
+            isinstance(self.prize, LogNormalLaw) and -8.0 < self.flat_z[0] < self.flat_z[1] < 8.0
+        ):
+            raise ValueError(f"flat_z {self.flat_z}: an interval within (-8, 8), lognormal only")
+        if self.rival_abstain is not None and not (
+            isinstance(self.prize, CommonValue) and 0.0 <= self.rival_abstain < 1.0
+        ):
+            raise ValueError(f"rival_abstain {self.rival_abstain}: 0 to 1, common value only")
+
+    @property
+    def may_abstain(self) -> bool:
+        """Action 0 stays out: where bidding costs, and where learners may be absent."""
+        return isinstance(self.prize, CommonValue) or self.join < 1.0
+
+    @property
+    def actions(self) -> int:
+        """Number of actions: abstaining first where it exists, then `fractions`."""
+        return len(self.fractions) + self.may_abstain
+
+    def rules(self) -> Rules:
+        """The game as numbers for the kernels."""
+        if isinstance(self.prize, CommonValue):
+            return rules_of_common_value(self.prize, self.learners, self.join, self.rival_abstain)
+        if isinstance(self.prize, StationaryRivals):
+            return rules_of_stationary(self.prize)
+        others = Rivals(self.rivals.fixed + self.learners - 1, self.rivals.join)
+        table = FirstPriceTable(self.prize, self.rivals if self.rivals.rate else others)
+        return rules_of_first_price(table, self.learners, self.join, self.rivals, self.flat_z)
+
+
+class AuctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64]]):
+    """Games of `game.learners` lanes each: lane g * learners + p is learner p of game g.
+
+    | action (Discrete) | `game.actions`: abstain first if `game.may_abstain`, then the fractions |
+    |---|---|
+    | observation (Box float32[4]) | y, tanh(y - 1), tanh(y), tanh(y + 1); y = 2 v - 1 or the |
+    |  | standardised ln v; a constant where the value is one |
+    | reward (float64) | winner: value - bid (- gas); loser: 0, or what its failed transaction |
+    |  | costs; abstaining: 0 |
+    | end | truncated after `rounds` auctions; autoreset in the same step |
+    | infos | arrays [N]: won, bid (-1 abstained), value, top_other (highest other bid, -1 none) |
+
+    The highest bid wins, ties by lot. One lane per learner makes self-play with a shared policy an
+    ordinary vector environment. Auctions depend on (split, seed, game, episode, round) only.
+    """
+
+    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
+
+    def __init__(
+        self,
+        num_envs: int,
+        game: AuctionGame,
+        rounds: int = 128,
+        split: str = "train",
+        seed: int = 0,
+    ) -> None:
+        if num_envs < 1 or num_envs % game.learners or rounds < 1:
+            raise ValueError(
+                f"num_envs {num_envs}, rounds {rounds}: whole games of {game.learners} learners, "
+                "and at least one round"
+            )
+        self.num_envs, self.game, self.rounds, self.split = int(num_envs), game, rounds, split
+        self.single_observation_space = spaces.Box(
+            -OBSERVATION_LIMIT, OBSERVATION_LIMIT, (FEATURES,), np.float32
+        )
+        self.single_action_space = spaces.Discrete(game.actions)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self._rules = game.rules()
+        self._fractions = np.array(game.fractions, np.float64)
+        games = self.num_envs // game.learners
+        self._games = np.zeros((games, GAME_COLUMNS))
+        self._values = np.zeros((games, game.learners))
+        self._bids = np.zeros((games, game.learners))
+        self._seen = np.zeros((self.num_envs, FEATURES), np.float32)
+        self._final = np.zeros_like(self._seen)
+        self._ended = np.zeros(games, np.bool_)
+        self._outcome = np.zeros((len(OUTCOMES), self.num_envs))
+        self._started = False
+        self._seed_games(seed)
+
+    def _seed_games(self, seed: int) -> None:
+        self._seed = int(seed)
+        self._keys = lane_keys(self.split, self._seed, len(self._games))
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Start an episode in every game; with a seed episode 0, without one the next."""
+        if isinstance(seed, list):
+            raise ValueError("seed is a list: games are keyed by one seed and their index")
+        if seed is not None:
+            self._seed_games(seed)
+            self._games[:, EPISODE] = 0.0
+        elif self._started:
+            self._games[:, EPISODE] += 1.0
+        self._started = True
+        start(self._rules, self._keys, self._games, self._values, self._seen)
+        return self._seen.copy(), {}
+
+    def step(
+        self, actions: NDArray[np.int64]
+    ) -> tuple[
+        NDArray[np.float32],
+        NDArray[np.float64],
+        NDArray[np.bool_],
+        NDArray[np.bool_],
+        dict[str, Any],
+    ]:
+        """Play one auction in every game; see the class docstring."""
+        actions = np.asarray(actions)
+        abstained = np.zeros(self.num_envs, np.bool_)
+        if self.game.may_abstain:
+            abstained = actions == 0
+            actions = np.maximum(actions - 1, 0)
+        return self.step_fractions(np.where(abstained, -1.0, self._fractions[actions]))
+
+    def step_fractions(
+        self, fractions: NDArray[np.float64]
+    ) -> tuple[
+        NDArray[np.float32],
+        NDArray[np.float64],
+        NDArray[np.bool_],
+        NDArray[np.bool_],
+        dict[str, Any],
+    ]:
+        """`step` with any shares float64[N] in [0, 1], below 0 to abstain: for referees."""
+        if not self._started:
+            raise RuntimeError("step before reset: call reset first")
+        rewards = np.empty(self.num_envs)
+        play(
+            self._rules, self._keys, np.ascontiguousarray(fractions, np.float64), self.rounds,
+            self._games, self._values, self._bids, self._seen, self._final, self._ended,
+            self._outcome, rewards,
+        )  # fmt: skip
+        infos: dict[str, Any] = dict(zip(OUTCOMES, self._outcome.copy()))
+        ended = np.repeat(self._ended, self.game.learners)
+        if ended.any():
+            infos["final_obs"], infos["_final_obs"] = self._final.copy(), ended
+        return self._seen.copy(), rewards, np.zeros(self.num_envs, np.bool_), ended, infos
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Allowed actions bool[N, actions]: all, or only abstaining for who did not join."""
+        masks = np.ones((self.num_envs, self.game.actions), np.bool_)
+        masks[self._values.ravel() < 0.0, 1:] = False
+        return masks
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything that the next steps depend on, besides the arguments."""
+        return {
+            "games": self._games.copy(),
+            "values": self._values.copy(),
+            "seen": self._seen.copy(),
+            "seed": np.array(self._seed, np.int64),
+        }
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Continue exactly where `state` was taken, in an environment of the same arguments."""
+        arrays = {"games": self._games, "values": self._values, "seen": self._seen}
+        for name, mine in arrays.items():
+            if mine.shape != state[name].shape:
+                raise ValueError(
+                    f"state {name} has shape {state[name].shape}, here {mine.shape}: restore with "
+                    "the same num_envs and game"
+                )
+            mine[:] = state[name]
+        self._seed_games(int(state["seed"]))
+        self._started = True
+
+
+class AuctionParallelEnv(ParallelEnv[str, NDArray[np.float32], int]):
+    """One `AuctionGame` under PettingZoo's parallel interface: agents bidder_0, bidder_1, ...
+
+    Spaces, rewards and rounds are those of `AuctionVectorEnv`; infos hold its entries and
+    `action_mask`, int8[actions].
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {
+        "render_modes": [],
+        "name": "mevrl_auction_v0",
+        "is_parallelizable": True,
+    }
+
+    def __init__(self, game: AuctionGame, rounds: int = 128, split: str = "train") -> None:
+        self._lanes = AuctionVectorEnv(game.learners, game, rounds, split)
+        self.possible_agents = [f"bidder_{index}" for index in range(game.learners)]
+        self.agents: list[str] = []
+        self._observation_space = self._lanes.single_observation_space
+        self._action_spaces = {
+            agent: spaces.Discrete(game.actions) for agent in self.possible_agents
+        }
+
+    def observation_space(self, agent: str) -> Any:
+        """The same Box for every agent."""
+        return self._observation_space
+
+    def action_space(self, agent: str) -> Any:
+        """Abstain first where the game allows it, then the bid fractions."""
+        return self._action_spaces[agent]
+
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, NDArray[np.float32]], dict[str, dict[str, Any]]]:
+        """First observations; with a seed episode 0, without one the next."""
+        seen, _ = self._lanes.reset(seed=seed)
+        self.agents = list(self.possible_agents)
+        return dict(zip(self.agents, seen)), self._infos({})
+
+    def _infos(self, outcome: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        masks = self._lanes.action_masks().astype(np.int8)
+        return {
+            agent: {name: float(outcome[name][lane]) for name in OUTCOMES if outcome}
+            | {"action_mask": masks[lane]}
+            for lane, agent in enumerate(self.possible_agents)
+        }
+
+    def step(
+        self, actions: dict[str, int]
+    ) -> tuple[
+        dict[str, NDArray[np.float32]],
+        dict[str, float],
+        dict[str, bool],
+        dict[str, bool],
+        dict[str, dict[str, Any]],
+    ]:
+        """Play one auction; afterwards all agents live on, or the last round ends them all."""
+        if not self.agents:
+            raise RuntimeError("step without agents: call reset first")
+        missing = [agent for agent in self.agents if agent not in actions]
+        if missing:
+            raise ValueError(f"no action for {', '.join(missing)}: every agent bids or abstains")
+        chosen = np.array([actions[agent] for agent in self.agents], np.int64)
+        if chosen.min() < 0 or chosen.max() >= self._lanes.game.actions:
+            raise ValueError(f"actions {actions}: expected 0 .. {self._lanes.game.actions - 1}")
+        seen, rewards, _, truncated, outcome = self._lanes.step(chosen)
+        if truncated.any():
+            seen = outcome["final_obs"]
+        agents, infos = self.agents, self._infos(outcome)
+        if truncated.any():
+            self.agents = []
+        return (
+            dict(zip(agents, seen)),
+            dict(zip(agents, rewards.tolist())),
+            dict.fromkeys(agents, False),
+            dict(zip(agents, truncated.tolist())),
+            infos,
+        )
