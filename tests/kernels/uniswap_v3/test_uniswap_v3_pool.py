@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from kernels.uniswap_v3.forks import FORKS
 from kernels.uniswap_v3.state import PoolSnapshot, V3Pools, build_pools, read_pool
 from kernels.uniswap_v3.status import (
     OK,
@@ -26,29 +27,33 @@ LOWEST, HIGHEST = reference.MIN_SQRT_RATIO + 1, reference.MAX_SQRT_RATIO - 1
 
 
 def live(fork: str, seed: int, swaps: int) -> Counter[str]:
-    """Random pools of `fork` until `swaps` swaps have been compared."""
+    """Random pools of `fork` until `swaps` swaps that went through have been compared."""
     seen: Counter[str] = Counter()
     rng = random.Random(f"{fork} {seed}")
-    while seen["swap"] + seen["swap reverted"] < swaps:
+    while seen["swap"] < swaps:
         life = PoolLife(rng, fork)
         life.live(rng.randint(20, 60))
         seen += life.seen
     return seen
 
 
-def check_coverage(seen: Counter[str], swaps: int) -> None:
+def check_coverage(seen: Counter[str], fork: str, swaps: int) -> None:
     """A fuzz that no longer reaches what it is for must not pass."""
+    assert seen["stopped at the limit"] > swaps // 20
+    for fee in FORKS[fork if fork in FORKS else "uniswap_v3"].fee_tiers:
+        assert seen[f"fee {fee}"] > swaps // 40, fee
     assert seen["several steps"] > swaps // 10
     assert seen["swap reverted"] > swaps // 100
     for kind in ("zero for one", "one for zero", "exact in", "exact out"):
         assert seen[kind] > swaps // 5, kind
     assert seen["spacing 1"] > swaps // 20
-    assert min(seen["mint"], seen["burn"], seen["mint reverted"], seen["burn reverted"]) > 0
+    assert min(seen["mint in range"], seen["burn in range"]) > swaps // 200
+    assert min(seen["mint reverted"], seen["burn reverted"]) > 0
 
 
 @pytest.mark.parametrize("fork", ["uniswap_v3", "pancake_v3"])
 def test_pools_equal_the_deployed_contract(fork: str) -> None:
-    check_coverage(live(fork, seed=1, swaps=600), 600)
+    check_coverage(live(fork, seed=1, swaps=600), fork, 600)
 
 
 @pytest.mark.exhaustive
@@ -56,7 +61,7 @@ def test_pools_equal_the_deployed_contract(fork: str) -> None:
 def test_pools_equal_the_deployed_contract_exhaustively(fork: str, swaps: int) -> None:
     seen = live(fork, seed=2, swaps=swaps)
     print(f"{fork}: 0 mismatches in {dict(seen)}")
-    check_coverage(seen, swaps)
+    check_coverage(seen, fork, swaps)
 
 
 def pool_with(positions: list[tuple[int, int, int]], spacing: int = 60, tick: int = 0) -> V3Pools:

@@ -30,14 +30,14 @@ PRICE = reference.get_sqrt_ratio_at_tick(0)
 
 
 def test_pools_equal_the_deployed_manager() -> None:
-    check_coverage(live("uniswap_v4", seed=1, swaps=500), 500)
+    check_coverage(live("uniswap_v4", seed=1, swaps=500), "uniswap_v4", 500)
 
 
 @pytest.mark.exhaustive
 def test_pools_equal_the_deployed_manager_exhaustively() -> None:
     seen = live("uniswap_v4", seed=2, swaps=5000)
     print(f"uniswap_v4: 0 mismatches in {dict(seen)}")
-    check_coverage(seen, 5000)
+    check_coverage(seen, "uniswap_v4", 5000)
 
 
 @pytest.mark.parametrize("protocol", [(0, 0), (1, 1000), (1000, 0), (333, 777)])

@@ -197,6 +197,8 @@ class PoolLife:
         except reference.Revert:
             expected, self.model = None, before
         after = self._deployed(kind, lower, upper, amount)
+        in_range = lower <= self.model.tick < upper and amount > 0
+        self.seen[f"{kind} in range"] += after is not None and in_range
         got = modify_one(self.pools, lower, upper, delta)
         self._compare(kind, (lower, upper, amount), after, expected, got)
         return after is not None
@@ -219,6 +221,8 @@ class PoolLife:
         self.seen["zero for one" if zero_for_one else "one for zero"] += after is not None
         self.seen["exact in" if amount > 0 else "exact out"] += after is not None
         self.seen["spacing 1"] += self.spacing == 1 and after is not None
+        self.seen["stopped at the limit"] += after is not None and after.sqrt_price == limit
+        self.seen[f"fee {self.model.fee_pips}"] += after is not None
 
     def _limit(self, zero_for_one: bool) -> int:
         rng, kind = self.rng, self.rng.random()
@@ -238,9 +242,11 @@ class PoolLife:
         amount = int(min(2.0**254, size * 10 ** rng.uniform(-6, 1.5))) + rng.randint(0, 2)
         if rng.random() < 0.05:
             amount = 2 ** rng.randint(0, 255) - rng.randint(0, 1)
+        # An int256 reaches 2^255 on its negative side: exact outputs of V3, exact inputs of V4.
+        v4 = self.fork == "uniswap_v4"
         if rng.random() < 0.5:
-            return -amount
-        return min(amount, 2**255 - 1)
+            return -min(amount, 2**255 - v4)
+        return min(amount, 2**255 - (not v4))
 
     def _deployed(self, kind: str, *arguments: int) -> After | None:
         try:
