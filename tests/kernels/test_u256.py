@@ -252,7 +252,7 @@ def _seeded_divisions(count: int) -> list[tuple[int, ...]]:
 
 
 def _edge_divisions() -> list[tuple[int, ...]]:
-    """Every mix of awkward limbs: overflowing quotients, zero divisors, divisors of 1 to 4 limbs."""
+    """Every mix of awkward limbs: overflowing quotients, zero divisors, divisors of 1-4 limbs."""
     shapes = [(1, 1), (2, 3), (4, 2), (4, 4)]  # limbs of the dividend's halves, of the divisor
     return [
         (
