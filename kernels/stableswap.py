@@ -8,8 +8,8 @@ for an 18-decimal token, 1e30 for a 6-decimal one); `amp` is A n^(n-1) * 100, as
 import numpy as np
 
 from kernels.checked_math import add, div, mul, mul_div, sub
-from kernels.compile import inline, kernel
-from kernels.u256 import Limbs, Uint256, load256, store256, u256
+from kernels.compile import inline, kernel, never_inline
+from kernels.u256 import Limbs, Uint256, divmod256, load256, store256, u256
 
 MAX_COINS = 8
 A_PRECISION = 100
@@ -21,12 +21,23 @@ MAX_AMP = 10**6 * A_PRECISION
 MAX_FEE = 5 * 10**9
 MAX_ADMIN_FEE = 10**10
 MAX_TIME = 1 << 34
+# Doublings of the step by which an exact output's input is raised: far beyond any rounding.
+MAX_RAISES = 40
 
 OK = 0
 REVERTED = 1  # overflow, underflow or division by zero, which Vyper turns into a revert
 NO_CONVERGENCE = 2  # the contract raises after 255 rounds
 BAD_COIN = 3  # i == j or an index outside the pool
 INVALID_PARAMETER = 4  # amp, fee or time outside what a pool can be set to
+NO_INPUT = 5  # not the contract's: no input was found that buys the output asked for
+
+REASONS = {
+    REVERTED: "overflow, underflow or division by zero",
+    NO_CONVERGENCE: "the Newton rounds did not settle",
+    BAD_COIN: "no such pair of coins",
+    INVALID_PARAMETER: "amplification, fee or time out of bounds",
+    NO_INPUT: "no input buys that much",
+}
 
 
 @kernel
@@ -123,6 +134,13 @@ def get_y(i: int, j: int, x: Uint256, xp: Limbs, amp: int) -> tuple[int, Uint256
     status, d = get_d(xp, amp)
     if status != OK:
         return status, u256(0)
+    return _y_of_d(i, j, x, xp, amp, d)
+
+
+@kernel
+def _y_of_d(i: int, j: int, x: Uint256, xp: Limbs, amp: int, d: Uint256) -> tuple[int, Uint256]:
+    """`get_y` for a known D and checked coins."""
+    coins = xp.shape[0]
     count = u256(np.uint64(coins))
     ann = u256(np.uint64(amp)) * count
     c, total = d, u256(0)
@@ -175,9 +193,17 @@ def _solve_y(b: Uint256, c: Uint256, d: Uint256) -> tuple[int, Uint256]:
 
 
 @inline
-def _valid_fees(amp: int, fee: int, admin_fee: int) -> bool:
+def valid_fees(amp: int, fee: int, admin_fee: int) -> bool:
     """True for what the template's setters allow."""
     return 0 < amp <= MAX_AMP and 0 <= fee <= MAX_FEE and 0 <= admin_fee <= MAX_ADMIN_FEE
+
+
+@inline
+def _balance_after(xp: Limbs, rates: Limbs, i: int, dx: Uint256) -> tuple[Uint256, bool]:
+    """(scaled balance of i with `dx` more in it, whether it overflows)."""
+    paid, failed = mul_div(u256(dx), load256(rates, i), u256(RATE_DENOMINATOR))
+    x, over = add(load256(xp, i), paid)
+    return x, failed or over
 
 
 @kernel
@@ -192,11 +218,26 @@ def _output(
     status = scale_balances(balances, rates, xp)
     if status != OK:
         return status, nothing, nothing
-    paid, failed = mul_div(u256(dx), load256(rates, i), u256(RATE_DENOMINATOR))
-    x, over = add(load256(xp, i), paid)
-    if failed or over:
+    # First the input, as the contract computes them: it matters for which of two reverts it is.
+    _, failed = _balance_after(xp, rates, i, dx)
+    if failed:
         return REVERTED, nothing, nothing
-    status, y = get_y(i, j, x, xp, amp)
+    status, d = get_d(xp, amp)
+    if status != OK:
+        return status, nothing, nothing
+    return scaled_output(xp, rates, i, j, dx, amp, fee, d)
+
+
+@kernel
+def scaled_output(
+    xp: Limbs, rates: Limbs, i: int, j: int, dx: Uint256, amp: int, fee: int, d: Uint256
+) -> tuple[int, Uint256, Uint256]:
+    """`_output` for scaled balances, their D, and coins and parameters that were checked."""
+    nothing = u256(0)
+    x, failed = _balance_after(xp, rates, i, dx)
+    if failed:
+        return REVERTED, nothing, nothing
+    status, y = _y_of_d(i, j, x, xp, amp, d)
     if status != OK:
         return status, nothing, nothing
     # One unit less, "just in case there were some rounding errors".
@@ -211,6 +252,52 @@ def _output(
     return OK, output, fee_part
 
 
+@inline
+def _ceil_div(product: Uint256, divisor: Uint256) -> Uint256:
+    """product / divisor rounded up; the divisor is not 0."""
+    quotient, rest = divmod256(product, divisor)
+    return quotient if rest == u256(0) else quotient + u256(1)
+
+
+@kernel
+def scaled_input(
+    xp: Limbs, rates: Limbs, i: int, j: int, wanted: Uint256, amp: int, fee: int, d: Uint256
+) -> tuple[int, Uint256]:
+    """(status, input of coin i whose `scaled_output` is at least `wanted` > 0 units of j).
+
+    Plain pools have no function for it. The least scaled output with that net of fee is inverted by
+    the same Newton steps, whose roundings can leave the input some units short: it is then raised
+    until the exact output suffices. It is the least input up to those few units.
+    """
+    never_inline()
+    nothing = u256(0)
+    net, failed = mul(u256(wanted), load256(rates, j))
+    net = _ceil_div(net, u256(RATE_DENOMINATOR))
+    # dy - floor(dy fee) >= net for dy > (net - 1) / (1 - fee) and no less.
+    kept = u256(np.uint64(FEE_DENOMINATOR - fee))
+    dy, over = mul_div(net - u256(1), u256(FEE_DENOMINATOR), kept)
+    y, under = sub(load256(xp, j), dy + u256(2))
+    if failed or over or under or y == nothing:
+        return NO_INPUT, nothing
+    status, x = _y_of_d(j, i, y, xp, amp, d)
+    if status != OK:
+        return status, nothing
+    paid = x - load256(xp, i) if x > load256(xp, i) else nothing
+    inflated, failed = mul(paid, u256(RATE_DENOMINATOR))
+    if failed:
+        return REVERTED, nothing
+    dx = _ceil_div(inflated, load256(rates, i))
+    step = u256(1)
+    for _ in range(MAX_RAISES):
+        if dx > nothing:
+            status, output, _ = scaled_output(xp, rates, i, j, dx, amp, fee, d)
+            if status == OK and output >= u256(wanted):
+                return OK, dx
+        dx = dx + step
+        step = step << 1
+    return NO_INPUT, nothing
+
+
 @kernel
 def get_dy(
     balances: Limbs, rates: Limbs, i: int, j: int, dx: Uint256, amp: int, fee: int, xp: Limbs
@@ -219,7 +306,7 @@ def get_dy(
 
     balances, rates and the scratch `xp` are uint64[n, 4] for n of 2 to 8 coins; fee in 1e-10.
     """
-    if not _valid_fees(amp, fee, 0):
+    if not valid_fees(amp, fee, 0):
         return INVALID_PARAMETER, u256(0)
     status, output, _ = _output(balances, rates, i, j, dx, amp, fee, xp)
     return status, output
@@ -241,11 +328,27 @@ def exchange(
 
     The admin's share of the fee leaves the balances too, rounded down in favour of the pool.
     """
-    if not _valid_fees(amp, fee, admin_fee):
+    if not valid_fees(amp, fee, admin_fee):
         return INVALID_PARAMETER, u256(0)
     status, output, fee_part = _output(balances, rates, i, j, dx, amp, fee, xp)
     if status != OK:
         return status, u256(0)
+    status = settle(balances, rates, i, j, dx, output, fee_part, admin_fee)
+    return (OK, output) if status == OK else (status, u256(0))
+
+
+@kernel
+def settle(
+    balances: Limbs,
+    rates: Limbs,
+    i: int,
+    j: int,
+    dx: Uint256,
+    output: Uint256,
+    fee_part: Uint256,
+    admin_fee: int,
+) -> int:
+    """Move the balances by an exchange whose output is known; untouched unless the status is OK."""
     admin, failed = mul_div(fee_part, u256(np.uint64(admin_fee)), u256(FEE_DENOMINATOR))
     admin, over = mul_div(admin, u256(RATE_DENOMINATOR), load256(rates, j))
     failed |= over
@@ -255,7 +358,7 @@ def exchange(
     failed |= over
     sold, over = add(load256(balances, i), u256(dx))
     if failed or over:
-        return REVERTED, u256(0)
+        return REVERTED
     store256(balances, i, sold)
     store256(balances, j, bought)
-    return OK, output
+    return OK

@@ -32,6 +32,14 @@ MAX_IN = 3
 MAX_OUT = 4
 INVALID_PARAMETER = 5
 
+REASONS = {
+    REVERTED: "overflow, underflow or division by zero",
+    POWER_OUT_OF_BOUNDS: "power out of bounds (BAL#006 to BAL#008)",
+    MAX_IN: "more than 30 % of the balance coming in (BAL#304)",
+    MAX_OUT: "more than 30 % of the balance going out (BAL#305)",
+    INVALID_PARAMETER: "weight, fee or decimals out of bounds",
+}
+
 
 @inline
 def mul_down(a: Uint256, b: Uint256) -> tuple[Uint256, bool]:

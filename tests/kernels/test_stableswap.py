@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kernels import stableswap
@@ -201,7 +201,17 @@ def excess(xp: list[int], amp: int, d: int) -> Fraction:
     return ann * sum(xp) + d - ann * d - Fraction(d ** (n + 1), n**n * prod(xp))
 
 
-# Within a factor of 100, as pools are: far from it the contract's rounds may never settle.
+def settles(status: int, xp: list[int], amp: int) -> bool:
+    """False where the contract's rounds circle for ever, which the model must agree on."""
+    if status == NO_CONVERGENCE:
+        with pytest.raises(RecursionError):
+            Pool(xp, [E18] * len(xp), amp, 0, 0).d_of(xp)
+        return False
+    assert status == OK
+    return True
+
+
+# Within a factor of 100, as pools are: far from it the contract's rounds often never settle.
 SCALED_BALANCES = st.lists(st.integers(10**22, 10**24), min_size=2, max_size=8)
 
 
@@ -210,7 +220,7 @@ SCALED_BALANCES = st.lists(st.integers(10**22, 10**24), min_size=2, max_size=8)
 def test_d_solves_the_invariant(xp: list[int], amp: int) -> None:
     """The real root lies within a few units in the last place of the integer answer."""
     numbers = np.zeros((1, 4), np.uint64)
-    assert invariant(to_limbs(xp, 4), amp, numbers) == OK
+    assume(settles(invariant(to_limbs(xp, 4), amp, numbers), xp, amp))
     d = from_limbs(numbers)[0]
     assert excess(xp, amp, d - 3 - len(xp)) > 0 > excess(xp, amp, d + 3 + len(xp))
 
@@ -219,7 +229,7 @@ def test_d_solves_the_invariant(xp: list[int], amp: int) -> None:
 @given(SCALED_BALANCES, st.integers(5_000, 10**6), st.integers(0, 10**23))
 def test_y_keeps_d(xp: list[int], amp: int, paid: int) -> None:
     numbers = to_limbs([xp[0] + paid, 0], 4)
-    assert other_balance(to_limbs(xp, 4), amp, 0, 1, numbers) == OK
+    assume(settles(other_balance(to_limbs(xp, 4), amp, 0, 1, numbers), xp, amp))
     y = from_limbs(numbers)[1]
     assert y <= xp[1] + 2 + len(xp)
     numbers = np.zeros((1, 4), np.uint64)
