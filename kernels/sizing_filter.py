@@ -22,24 +22,25 @@ def _best_input(A: float, C: float) -> tuple[float, float]:
 
 
 @inline
-def _rates(weights: np.ndarray, pools: int, tile: np.ndarray, lanes: int) -> None:
-    """gamma / reserve per pool and side, shared by all cycles: divisions are what costs."""
+def _rates(weights: np.ndarray, pools: int, tile: np.ndarray) -> None:
+    """gamma / reserve per pool and side, shared by all cycles: divisions are what costs.
+
+    Not with a constant number of lanes: LLVM would unroll so small a loop before it vectorises.
+    """
     source, target = overlay_row(pools), rate_row(pools)
     for side in range(2):
         for pool in range(pools):
             row = side * pools + pool
-            for lane in range(lanes):
-                tile[target + row, lane] = weights[pool] / tile[source + row, lane]
+            gamma = weights[pool]
+            for lane in range(tile.shape[1]):
+                tile[target + row, lane] = gamma / tile[source + row, lane]
 
 
 @inline
-def _size(
-    cycles: np.ndarray, weights: np.ndarray, pools: int, tile: np.ndarray, lanes: int
-) -> None:
+def _size(cycles: np.ndarray, pools: int, tile: np.ndarray, lanes: int) -> None:
     count = cycles.shape[0]
     reserve, rate = overlay_row(pools), rate_row(pools)
     to_amount, to_gross = amount_in_row(pools, count), gross_row(pools, count)
-    _rates(weights, pools, tile, lanes)
     for cycle in range(count):
         in0, out0 = rate + cycles[cycle, ROW_IN], reserve + cycles[cycle, ROW_OUT]
         in1, out1 = rate + cycles[cycle, ROW_IN + 1], reserve + cycles[cycle, ROW_OUT + 1]
@@ -73,7 +74,8 @@ def size_cycles(cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray) -> No
     without fastmath, so that one lane and sixteen give the same bits.
     """
     pools = weights.shape[0] - cycles.shape[0]
+    _rates(weights, pools, tile)
     if tile.shape[1] == LANES:
-        _size(cycles, weights, pools, tile, LANES)
+        _size(cycles, pools, tile, LANES)
     else:
-        _size(cycles, weights, pools, tile, tile.shape[1])
+        _size(cycles, pools, tile, tile.shape[1])
