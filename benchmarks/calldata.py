@@ -72,7 +72,7 @@ MAKERS = [
     (rows.V2_ROUTER, v2_call),
     (rows.SWAP_ROUTER, v3_call),
     (rows.UNIVERSAL_ROUTER, execute_call),
-    (rows.UNIVERSAL_ROUTER_V4, v4_call),
+    (rows.UNIVERSAL_ROUTER_2_0, v4_call),
 ]
 
 

@@ -55,7 +55,8 @@ from kernels.calldata_rows import (
     ROUTER_WETH,
     SWAP_ROUTER_02,
     UNIVERSAL_ROUTER,
-    UNIVERSAL_ROUTER_V4,
+    UNIVERSAL_ROUTER_2_0,
+    UNIVERSAL_ROUTER_2_1,
     UNKNOWN_ROUTER,
     UNKNOWN_SELECTOR,
     UNSUPPORTED,
@@ -281,8 +282,9 @@ def decode_execute(
             if outcome < 0:
                 return outcome
             row += 1
-        elif command == V4_SWAP and family == UNIVERSAL_ROUTER_V4:
-            outcome = decode_v4_actions(data, start, start + length, swaps, row)
+        elif command == V4_SWAP and family >= UNIVERSAL_ROUTER_2_0:
+            hop_limits = family >= UNIVERSAL_ROUTER_2_1
+            outcome = decode_v4_actions(data, start, start + length, hop_limits, swaps, row)
             if outcome < 0:
                 return outcome
             row += outcome

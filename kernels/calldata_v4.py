@@ -1,8 +1,9 @@
 """The swaps of a Universal Router's V4_SWAP command, on pools without hooks and with a static fee.
 
-Layout: v4-periphery 1.0.3 (IV4Router, Actions, CalldataDecoder, PathKey). Like its decoder, this
-one takes the canonical encoding only: every offset has one value it may have. Routers that came
-later put a field into these structs, which moves an offset: they are refused, not misread.
+Layout: v4-periphery 1.0.3 (IV4Router, Actions, CalldataDecoder, PathKey); routers from 2.1 on put
+limits per hop between a path and its amounts. Like the contracts' decoder, this one takes the
+canonical encoding only: every offset has one value it may have. Versions that put a field into
+these structs move an offset by it, so that they are refused by each other's rule, not misread.
 """
 
 import numpy as np
@@ -57,7 +58,6 @@ MAX_LP_FEE_PIPS = 1_000_000
 MAX_TICK_SPACING = 32_767
 
 _SINGLE_WORDS = 9  # currency 0 and 1, fee, spacing, hooks, direction, amount, limit, hook data
-_PATH_WORDS = 4  # currency, path, amount, limit
 _KEY_WORDS = 5  # currency, fee, spacing, hooks, hook data
 # Scratch column for the hooks address: the recipient, which `_finish_v4` sets afterwards.
 _HOOKS = RECIPIENT
@@ -149,18 +149,26 @@ def decode_v4_single(
 
 @lean_kernel
 def decode_v4_path(
-    data: np.ndarray, head: int, end: int, exact_out: bool, swaps: np.ndarray, row: int
+    data: np.ndarray,
+    head: int,
+    end: int,
+    exact_out: bool,
+    hop_limits: bool,
+    swaps: np.ndarray,
+    row: int,
 ) -> int:
-    """SWAP_EXACT_IN or SWAP_EXACT_OUT: (currency, PathKey[], amount, limit) in data[head:end).
+    """SWAP_EXACT_IN or SWAP_EXACT_OUT: (currency, PathKey[], [limits], amount, limit).
 
     The keys stand in the direction of the trade either way; the currency outside them is the one
-    paid in or, for an exact output, the one bought.
+    paid in or, for an exact output, the one bought. `hop_limits` tells of routers that take limits
+    per hop: none or one each. They are not kept, as they only tighten the limit of the whole.
     """
     start = head + WORD
-    array_at = start + WORD * _PATH_WORDS
+    amount_at = start + WORD * (3 if hop_limits else 2)
+    array_at = amount_at + 2 * WORD
     if array_at + WORD > end or read_size(data, head) != WORD:
         return MALFORMED
-    if read_size(data, start + WORD) != WORD * _PATH_WORDS:
+    if read_size(data, start + WORD) != array_at - start:
         return MALFORMED
     hops = read_size(data, array_at)
     base = array_at + WORD
@@ -172,8 +180,8 @@ def decode_v4_path(
     outside = PATH + 3 * hops if exact_out else PATH
     first_key = PATH if exact_out else PATH + 3
     clean = read_uint160(data, start, swaps, row, outside)
-    clean &= _read_uint128(data, start + 2 * WORD, swaps, row, AMOUNT)
-    clean &= _read_uint128(data, start + 3 * WORD, swaps, row, LIMIT)
+    clean &= _read_uint128(data, amount_at, swaps, row, AMOUNT)
+    clean &= _read_uint128(data, amount_at + WORD, swaps, row, LIMIT)
     if not clean:
         return MALFORMED
     at = base + WORD * hops
@@ -188,13 +196,20 @@ def decode_v4_path(
         pool = _read_pool(data, at + WORD, swaps, row, hop)
         if pool != DECODED:
             return pool
-        length = read_size(data, tail_at)
-        at = tail_at + WORD + padded(length)
+        at = tail_at + WORD + padded(read_size(data, tail_at))
+    if hop_limits:
+        if read_size(data, start + 2 * WORD) != at - start or at + WORD > end:
+            return MALFORMED
+        limits = read_size(data, at)
+        if (limits != 0 and limits != hops) or at + WORD + WORD * limits > end:
+            return MALFORMED
     return _finish_v4(swaps, row, hops, exact_out)
 
 
 @lean_kernel
-def decode_v4_actions(data: np.ndarray, head: int, end: int, swaps: np.ndarray, first: int) -> int:
+def decode_v4_actions(
+    data: np.ndarray, head: int, end: int, hop_limits: bool, swaps: np.ndarray, first: int
+) -> int:
     """Every swap of the (bytes actions, bytes[] params) in data[head:end): a count or a reason."""
     actions_at = head + 2 * WORD
     if actions_at + WORD > end or read_size(data, head) != 2 * WORD:
@@ -228,7 +243,9 @@ def decode_v4_actions(data: np.ndarray, head: int, end: int, swaps: np.ndarray, 
             if action in (SWAP_EXACT_IN_SINGLE, SWAP_EXACT_OUT_SINGLE):
                 outcome = decode_v4_single(data, start, start + length, exact_out, swaps, row)
             else:
-                outcome = decode_v4_path(data, start, start + length, exact_out, swaps, row)
+                outcome = decode_v4_path(
+                    data, start, start + length, exact_out, hop_limits, swaps, row
+                )
             if outcome < 0:
                 return outcome
             row += 1

@@ -49,6 +49,7 @@ NEUTRAL = {
 V4_KEY = "(address,address,uint24,int24,address)"
 V4_SINGLE = f"({V4_KEY},bool,uint128,uint128,bytes)"
 V4_ROUTE = "(address,(address,uint24,int24,address,bytes)[],uint128,uint128)"
+V4_ROUTE_2_1 = V4_ROUTE.replace("[],", "[],uint256[],")  # limits per hop
 V4_NEUTRAL = {  # action: (Currency, ...) as CalldataDecoder reads it
     0x0B: ["address", UINT, "bool"],
     0x0C: ["address", UINT],
@@ -234,7 +235,7 @@ def random_multicall(rng: Random, family: int) -> tuple[Call, list[Swap]]:
     return Call(family, rng.choice([0, 7]), data), swaps
 
 
-def random_v4_swap(rng: Random) -> tuple[int, bytes, Swap]:
+def random_v4_swap(rng: Random, family: int) -> tuple[int, bytes, Swap]:
     """An action that swaps on V4 pools, its parameters and what it means."""
     exact_out, single = rng.random() < 0.5, rng.random() < 0.5
     hops = 1 if single else rng.randint(1, rows.MAX_HOPS)
@@ -270,16 +271,20 @@ def random_v4_swap(rng: Random) -> tuple[int, bytes, Swap]:
             (text(token), fee, spacing, text(0), hook_data)
             for token, fee, spacing in zip(inner, fees, spacings, strict=True)
         ]
-        types, values = V4_ROUTE, (text(path[-1] if exact_out else path[0]), keys, amount, limit)
+        outside = text(path[-1] if exact_out else path[0])
+        types, values = V4_ROUTE, (outside, keys, amount, limit)
+        if family == rows.UNIVERSAL_ROUTER_2_1:
+            limits = rng.choice([[], [1] * hops])
+            types, values = V4_ROUTE_2_1, (outside, keys, limits, amount, limit)
     action = (8 if exact_out else 6) + (not single)
     return action, encode([types], [values]), swap
 
 
-def random_v4_input(rng: Random) -> tuple[bytes, list[Swap]]:
+def random_v4_input(rng: Random, family: int) -> tuple[bytes, list[Swap]]:
     """The input of a V4_SWAP command: swaps, settlements and payments."""
     actions, parameters, swaps = bytearray(), [], []
     for _ in range(rng.randint(0, 3)):
-        action, data, swap = random_v4_swap(rng)
+        action, data, swap = random_v4_swap(rng, family)
         actions.append(action)
         parameters.append(data)
         swaps.append(swap)
@@ -298,8 +303,8 @@ def random_execute(rng: Random, family: int) -> tuple[Call, list[Swap]]:
     """A Universal Router call of swaps and neutral commands."""
     commands, inputs, swaps = bytearray(), [], []
     for _ in range(rng.randint(0, 4)):
-        if family == rows.UNIVERSAL_ROUTER_V4 and rng.random() < 0.5:
-            data, decoded = random_v4_input(rng)
+        if family >= rows.UNIVERSAL_ROUTER_2_0 and rng.random() < 0.5:
+            data, decoded = random_v4_input(rng, family)
             commands.append(0x10)
             inputs.append(data)
             swaps += decoded
@@ -338,7 +343,7 @@ def random_execute(rng: Random, family: int) -> tuple[Call, list[Swap]]:
 
 def random_call(rng: Random) -> tuple[Call, list[Swap]]:
     """A well-formed call of any kind and the swaps it means."""
-    kind = rng.randint(0, 7)
+    kind = rng.randint(0, 8)
     if kind == 0:
         return random_v2(rng)
     if kind in (1, 2):
@@ -347,4 +352,4 @@ def random_call(rng: Random) -> tuple[Call, list[Swap]]:
         return random_v2_of_02(rng)
     if kind in (4, 5):
         return random_multicall(rng, rows.SWAP_ROUTER if kind == 4 else rows.SWAP_ROUTER_02)
-    return random_execute(rng, rows.UNIVERSAL_ROUTER if kind == 6 else rows.UNIVERSAL_ROUTER_V4)
+    return random_execute(rng, rows.UNIVERSAL_ROUTER + kind - 6)

@@ -21,6 +21,7 @@ from tests.kernels.router_calls import (
     V2_CALLS,
     V4_NEUTRAL,
     V4_ROUTE,
+    V4_ROUTE_2_1,
     V4_SINGLE,
     WETH,
     Call,
@@ -45,7 +46,7 @@ def read(call: Call) -> list[Swap]:
 
 def _read(call: Call) -> list[Swap]:
     name, payload = call.data[:4], call.data[4:]
-    if call.family in (rows.UNIVERSAL_ROUTER, rows.UNIVERSAL_ROUTER_V4):
+    if call.family >= rows.UNIVERSAL_ROUTER:
         return _read_execute(call.family, name, payload)
     if call.family != rows.V2_ROUTER and name == selector("multicall(bytes[])"):
         (inner,) = decode(["bytes[]"], payload)
@@ -143,8 +144,9 @@ def _read_execute(family: int, name: bytes, payload: bytes) -> list[Swap]:
     swaps = []
     for byte, data in zip(commands, inputs, strict=True):
         command = byte & 0x7F
-        if command == 0x10 and family == rows.UNIVERSAL_ROUTER_V4:
-            swaps += [swap._replace(deadline=saturated(deadline)) for swap in _read_actions(data)]
+        if command == 0x10 and family >= rows.UNIVERSAL_ROUTER_2_0:
+            read = _read_actions(family, data)
+            swaps += [swap._replace(deadline=saturated(deadline)) for swap in read]
             continue
         if command not in (0, 1, 8, 9):
             if not (2 <= command <= 6 or 10 <= command <= 14):
@@ -163,7 +165,7 @@ def _read_execute(family: int, name: bytes, payload: bytes) -> list[Swap]:
     return swaps
 
 
-def _read_actions(data: bytes) -> list[Swap]:
+def _read_actions(family: int, data: bytes) -> list[Swap]:
     """The swaps of a V4_SWAP command."""
     actions, parameters = decode(["bytes", "bytes[]"], data)
     if len(actions) != len(parameters):
@@ -177,7 +179,10 @@ def _read_actions(data: bytes) -> list[Swap]:
                 raise UnreadableError("currencies of a pool are sorted")
             path, pools = ([low, high] if down else [high, low]), [pool]
         elif action in (7, 9):
-            ((currency, keys, amount, limit),) = decode([V4_ROUTE], values)
+            route = V4_ROUTE_2_1 if family == rows.UNIVERSAL_ROUTER_2_1 else V4_ROUTE
+            ((currency, keys, *limits, amount, limit),) = decode([route], values)
+            if limits and len(limits[0]) not in (0, len(keys)):
+                raise UnreadableError("a limit per hop")
             path = [key[0] for key in keys]
             path = [*path, currency] if exact_out else [currency, *path]
             pools = [key[1:4] for key in keys]

@@ -8,14 +8,22 @@ from eth_abi.abi import encode
 from kernels import calldata_rows as rows
 from kernels.calldata_v4 import MAX_ACTIONS
 from tests.kernels.hostile_calldata import as_swap, decode, empty_swaps
-from tests.kernels.router_calls import V4_KEY, V4_ROUTE, V4_SINGLE, Call, selector, text
+from tests.kernels.router_calls import (
+    V4_KEY,
+    V4_ROUTE,
+    V4_ROUTE_2_1,
+    V4_SINGLE,
+    Call,
+    selector,
+    text,
+)
 
 ETHER, USDC, DAI = 0, 0xA0B8 << 144, 0x6B17 << 144
 SINGLE_IN, PATH_IN, SINGLE_OUT, PATH_OUT = 6, 7, 8, 9
 
 
 def execute(
-    actions: list[tuple[int, bytes]], family: int = rows.UNIVERSAL_ROUTER_V4, cut: int = 0
+    actions: list[tuple[int, bytes]], family: int = rows.UNIVERSAL_ROUTER_2_0, cut: int = 0
 ) -> int:
     """Outcome of one V4_SWAP command, its input shortened by `cut` bytes."""
     listed = [bytes(code for code, _ in actions), [data for _, data in actions]]
@@ -57,7 +65,7 @@ def test_two_swaps_in_one_command() -> None:
     )
     data += encode(["bytes", "bytes[]", "uint256"], [b"\x10", [command], 77])
     swaps = empty_swaps()
-    assert decode(Call(rows.UNIVERSAL_ROUTER_V4, 5, data), swaps) == 2
+    assert decode(Call(rows.UNIVERSAL_ROUTER_2_0, 5, data), swaps) == 2
     first, second = (as_swap(row) for row in swaps[:2])
     assert first[:6] == (rows.UNISWAP_V4, False, 5, 6, (ETHER, USDC), (500,))
     assert (first.tick_spacings, first.deadline, first.flags) == ((10,), 77, 0)
@@ -98,16 +106,32 @@ def test_what_no_plain_pool_serves(reason: str) -> None:
 
 
 def test_structs_of_other_versions_are_not_misread() -> None:
-    """The first router had a price limit, later ones have limits per hop: other offsets."""
+    """2.1 has limits per hop of a path, 2.1.1 of a single swap, and drafts a price limit."""
     key = ((text(ETHER), text(USDC), 500, 10, text(0)), True, 5, 6)
     with_one_more = f"({V4_KEY},bool,uint128,uint128,uint256,bytes)"
-    assert execute([(SINGLE_IN, encode([with_one_more], [(*key, 7, b"")]))]) == rows.MALFORMED
-    route = [(text(DAI), 500, 10, text(0), b"")]
-    for types, values in (
-        (V4_ROUTE.replace("[],", "[],uint256[],"), (text(USDC), route, [7], 5, 6)),
-        (V4_ROUTE[:-1] + ",uint256[])", (text(USDC), route, 5, 6, [7])),
+    single_2_1_1 = encode([with_one_more], [(*key, 7, b"")])
+    keys = [(text(DAI), 500, 10, text(0), b"")]
+    route_2_0 = encode([V4_ROUTE], [(text(USDC), keys, 5, 6)])
+    route_2_1 = encode([V4_ROUTE_2_1], [(text(USDC), keys, [7], 5, 6)])
+    at_the_end = encode([V4_ROUTE[:-1] + ",uint256[])"], [(text(USDC), keys, 5, 6, [7])])
+    for family, good, bad in (
+        (rows.UNIVERSAL_ROUTER_2_0, route_2_0, route_2_1),
+        (rows.UNIVERSAL_ROUTER_2_1, route_2_1, route_2_0),
     ):
-        assert execute([(PATH_IN, encode([types], [values]))]) == rows.MALFORMED
+        assert execute([(PATH_IN, good)], family) == 1
+        for data in (bad, at_the_end):
+            assert execute([(PATH_IN, data)], family) == rows.MALFORMED
+        assert execute([(SINGLE_IN, single())], family) == 1
+        assert execute([(SINGLE_IN, single_2_1_1)], family) == rows.MALFORMED
+
+
+@pytest.mark.parametrize("limits", [[1], [1, 2, 3]])
+def test_limits_per_hop_are_as_many_as_hops(limits: list[int]) -> None:
+    keys = [(text(token), 500, 10, text(0), b"") for token in (DAI, ETHER)]
+    data = encode([V4_ROUTE_2_1], [(text(USDC), keys, limits, 5, 6)])
+    assert execute([(PATH_IN, data)], rows.UNIVERSAL_ROUTER_2_1) == rows.MALFORMED
+    cut = encode([V4_ROUTE_2_1], [(text(USDC), keys, [1, 2], 5, 6)])[:-1]
+    assert execute([(PATH_IN, cut)], rows.UNIVERSAL_ROUTER_2_1) == rows.MALFORMED
 
 
 def test_encodings_that_the_router_refuses() -> None:

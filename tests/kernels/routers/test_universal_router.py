@@ -1,0 +1,162 @@
+"""The decoder against the deployed Universal Router: it reads the swaps that the pools report."""
+
+from functools import cache
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from eth_abi.abi import encode
+
+from kernels import calldata_rows as rows
+from kernels.calldata import decode_call
+from tests.kernels.hostile_calldata import as_swap, empty_swaps
+from tests.kernels.router_calls import (
+    COMMAND_TYPES,
+    PATH,
+    V4_ROUTE,
+    V4_ROUTE_2_1,
+    V4_SINGLE,
+    Swap,
+    packed,
+    selector,
+    text,
+)
+from tests.kernels.routers.router_referee import (
+    NOBODY,
+    V3_POOLS,
+    V4_POOLS,
+    PoolSwap,
+    RouterWorld,
+    pool_id,
+)
+
+THE_ROUTER = "0x" + "00" * 19 + "02"  # ActionConstants.ADDRESS_THIS
+SETTLE, TAKE = 0x0B, 0x0E
+
+
+@cache
+def world_of(version: str) -> RouterWorld:
+    """One for all tests: what they trade is small beside the pools."""
+    return RouterWorld(version)
+
+
+def random_route(rng: Random, tokens: list[str], hops: int) -> list[str]:
+    """Tokens along a path, neighbours different."""
+    path = [rng.choice(tokens)]
+    while len(path) <= hops:
+        path.append(rng.choice([token for token in tokens if token != path[-1]]))
+    return path
+
+
+def v2_or_v3(rng: Random, tokens: list[str], amount: int) -> tuple[int, bytes]:
+    """A command that swaps on V2 or V3 pools."""
+    path, exact_out = random_route(rng, tokens, rng.randint(1, 3)), rng.random() < 0.5
+    limit = 1 << 200 if exact_out else 0
+    types: list[str] = list(COMMAND_TYPES)
+    route: Any = path
+    if rng.random() < 0.5:
+        # A V2 pair cannot be traded twice in one path: it is locked while it pays the next.
+        types[3] = PATH
+        route = path = path[:3] if len(set(path[:3])) == len(path[:3]) else path[:2]
+        command = 8 + exact_out
+    else:
+        types[3] = "bytes"
+        route = path[:2] if exact_out else path
+        fees = [rng.choice(V3_POOLS)[0] for _ in route[1:]]
+        addresses = [int(token, 16) for token in route]
+        step = -1 if exact_out else 1
+        route = packed(addresses[::step], fees[::step])
+        command = int(exact_out)
+    return command, encode(types, [THE_ROUTER, amount, limit, route, False])
+
+
+def v4(rng: Random, tokens: list[str], amount: int, version: str) -> tuple[int, bytes]:
+    """A V4 command: one swap, then the router pays what it owes and takes what it is due."""
+    exact_out, single = rng.random() < 0.5, rng.random() < 0.5
+    path = random_route(rng, tokens, 1 if single else rng.randint(1, 3))
+    pools = [rng.choice(V4_POOLS) for _ in path[1:]]
+    limit = (1 << 128) - 1 if exact_out else 0
+    if single:
+        low, high = sorted(path, key=lambda token: int(token, 16))
+        values = ((low, high, *pools[0], NOBODY), path[0] == low, amount, limit, b"")
+        swap = encode([V4_SINGLE], [values])
+    else:
+        inner = path[:-1] if exact_out else path[1:]
+        keys = [(token, *pool, NOBODY, b"") for token, pool in zip(inner, pools, strict=True)]
+        outside = path[-1] if exact_out else path[0]
+        if version == "2.0":
+            swap = encode([V4_ROUTE], [(outside, keys, amount, limit)])
+        else:
+            swap = encode([V4_ROUTE_2_1], [(outside, keys, [], amount, limit)])
+    actions = bytes([(8 if exact_out else 6) + (not single)])
+    parameters = [swap]
+    if path[0] != path[-1]:
+        # In a round trip debt and credit are one balance: which of the two it is, is not known.
+        actions += bytes([SETTLE, TAKE])
+        parameters.append(encode(["address", "uint256", "bool"], [path[0], 0, False]))
+        parameters.append(encode(["address", "address", "uint256"], [path[-1], THE_ROUTER, 0]))
+    else:
+        actions += bytes([SETTLE])
+        parameters.append(encode(["address", "uint256", "bool"], [path[0], 0, False]))
+    return 0x10, encode(["bytes", "bytes[]"], [actions, parameters])
+
+
+def hops_of(world: RouterWorld, swap: Swap) -> list[tuple[str, bool]]:
+    """(pool, zero for one) in the order in which the router trades."""
+    hops = []
+    for i in range(len(swap.path) - 1):
+        pay, get = text(swap.path[i]), text(swap.path[i + 1])
+        ends = frozenset(token for token in world.tokens if int(token, 16) in swap.path[i : i + 2])
+        if swap.protocol == rows.UNISWAP_V2:
+            pool = world.pairs[ends]
+        elif swap.protocol == rows.UNISWAP_V3:
+            pool = world.v3_pools[ends, swap.fees[i]]
+        else:
+            pool = pool_id(pay, get, swap.fees[i], swap.tick_spacings[i])
+        hops.append((pool.lower(), swap.path[i] < swap.path[i + 1]))
+    # V4 trades an exact output from its end. In V3 the last pool starts, but reports last.
+    backwards = swap.protocol == rows.UNISWAP_V4 and swap.exact_out
+    return hops[::-1] if backwards else hops
+
+
+def check_like_the_router(world: RouterWorld, swap: Swap, made: list[PoolSwap]) -> None:
+    """Pools, directions and the exact amount of one decoded swap."""
+    assert [(each.pool, each.zero_for_one) for each in made] == hops_of(world, swap)
+    first, last = made[0], made[-1]
+    if swap.protocol == rows.UNISWAP_V4 and swap.exact_out:
+        first, last = last, first
+    assert (last.received if swap.exact_out else first.paid) == swap.amount
+
+
+@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize(
+    ("version", "family"),
+    [("2.0", rows.UNIVERSAL_ROUTER_2_0), ("2.1", rows.UNIVERSAL_ROUTER_2_1)],
+)
+def test_the_router_makes_the_decoded_swaps(version: str, family: int, seed: int) -> None:
+    rng, world = Random(seed), world_of(version)
+    commands, inputs = bytearray(), []
+    for _ in range(rng.randint(1, 3)):
+        amount = rng.randint(10**6, 10**15)
+        if rng.random() < 0.6:
+            command, data = v4(rng, world.tokens, amount, version)
+        else:
+            command, data = v2_or_v3(rng, world.tokens, amount)
+        commands.append(command)
+        inputs.append(data)
+    data = selector("execute(bytes,bytes[])")
+    data += encode(["bytes", "bytes[]"], [bytes(commands), inputs])
+    address = int(world.router, 16)
+    routers = rows.router_table([(address, int(world.tokens[0], 16), family)])
+    call = rows.call_row(address, 0, 0, len(data)).reshape(1, -1)
+    swaps = empty_swaps()
+    count = decode_call(np.frombuffer(data, np.uint8), call, 0, routers, swaps, 0)
+    assert count == len(commands)
+    made = world.swaps_of(data)
+    for row in swaps[:count]:
+        swap = as_swap(row)
+        hops = len(swap.path) - 1
+        check_like_the_router(world, swap, made[:hops])
+        made = made[hops:]
+    assert not made
