@@ -1,17 +1,16 @@
-"""Recorded slots that the market can play: base fees, gas, reference prices and swaps by block.
+"""Recorded slots that the market can play: base fees, gas, reference prices and swaps.
 
-One block is one slot. What is recorded is taken as it was; what is not (prices between two bars,
-tips of netted swaps) is filled in as the functions below say.
+What is recorded is taken as it was; what is not (prices between two bars, tips of netted swaps) is
+filled in as the functions below say.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from envs.paths import SLOTS_PER_MINUTE, PricePaths, price_paths
 from history.blocks import Blocks, load_blocks
 from history.mempool import load_mempool
 from history.prices import Bars, SymbolBars
@@ -19,6 +18,7 @@ from history.swaps import PoolReserves, load_swap_logs, swaps_between
 from history.transactions import load_transactions
 
 SYMBOLS = ("ETHUSDT", "BTCUSDT")
+SLOT_S = 12
 BARS_EACH_SIDE = 6  # of the volatility around a bar
 # Median priority fee after the merge (8,759 transactions): for swaps that are not single
 # transactions, and so have no tip of their own.
@@ -28,9 +28,11 @@ SECONDS_PER_BLOCK = 12.13  # slots of 12 s, of which 1.1 % are missed (14,650 bl
 
 @dataclass(frozen=True)
 class PoolKey:
-    """A pool whose swaps are recorded: its address (lower case) and its tokens' decimals."""
+    """A pool whose swaps are recorded: its address (lower case) and its tokens."""
 
     address: str
+    symbol0: str
+    symbol1: str
     decimals0: int
     decimals1: int
 
@@ -40,56 +42,38 @@ class Swaps:
     """m swaps in order of inclusion; those of slot k are start[k] .. start[k + 1]."""
 
     start: np.ndarray  # int64[n + 1]
-    pool: np.ndarray  # int64[m], index into the recorded pools
+    pool: np.ndarray  # int64[m], index into RecordedSlots.pools
     zero_for_one: np.ndarray  # bool[m], sells token0
     amount_in: np.ndarray  # float64[m], whole tokens
     tip_gwei: np.ndarray  # float64[m]
-    private: np.ndarray  # bool[m], was not seen in the public mempool
+    seen_s: np.ndarray  # float64[m], seconds into the slot when the public mempool showed it
+    private: np.ndarray  # bool[m], the public mempool never showed it
 
 
 @dataclass(frozen=True)
 class RecordedSlots:
-    """n slots; `segment` is equal within consecutive blocks, and an episode stays in one.
+    """n slots; `segment` is equal within consecutive ones, and an episode stays in one.
 
-    Slot k begins with the fees and prices of row k and with `reserves` row k (nan where they are
-    not recorded), and its swaps lead to row k + 1.
+    Slot k begins with the prices and the reserves of row k (nan where they are not recorded); its
+    block pays the base fee of row k, and its swaps lead to row k + 1. A missed slot has no block:
+    its number and its gas are -1, its base fee is that of the next block.
     """
 
     block: np.ndarray  # int64[n]
     timestamp: np.ndarray  # int64[n], seconds since the epoch
+    missed: np.ndarray  # bool[n]
     base_fee_wei: np.ndarray  # int64[n]
     gas_used: np.ndarray  # int64[n]
     gas_limit: np.ndarray  # int64[n]
-    log_price: np.ndarray  # float64[n, 2], ln ETH/USD and ln BTC/USD when the slot begins
+    log_price: np.ndarray  # float64[n, 2], ln ETH/USD and ln BTC/USD
     segment: np.ndarray  # int64[n]
     reserves: np.ndarray  # float64[n, pools, 2], whole tokens
     swaps: Swaps
+    pools: tuple[PoolKey, ...]
     source: str
 
     def __len__(self) -> int:
         return self.block.size
-
-    def paths(self) -> PricePaths:
-        """The reference prices as the market reads them: minute m begins with slot 5 m.
-
-        Segments are cut to whole minutes and counted from their own first slot, so that slot
-        5 m + s of row m is row `rows()[5 m + s]` here.
-        """
-        rows = self.rows()[::SLOTS_PER_MINUTE]
-        return price_paths(
-            np.exp(self.log_price[rows, 0]),
-            np.exp(self.log_price[rows, 1]),
-            segment=self.segment[rows],
-            source=self.source,
-        )
-
-    def rows(self) -> np.ndarray:
-        """The slots int64[5 * minutes] that `paths()` covers, segment by segment."""
-        kept = []
-        for segment in np.unique(self.segment):
-            rows = np.flatnonzero(self.segment == segment)
-            kept.append(rows[: rows.size // SLOTS_PER_MINUTE * SLOTS_PER_MINUTE])
-        return np.concatenate(kept)
 
 
 def bridged_prices(
@@ -151,24 +135,48 @@ def slot_prices(bars: Bars, timestamp: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def slots_of_blocks(blocks: Blocks, bars: Bars, seed: int = 0) -> RecordedSlots:
-    """Base fees, gas and prices of recorded blocks; users are left to the simulator."""
-    n = len(blocks)
+    """Base fees, gas and prices of recorded blocks; users are left to the simulator.
+
+    After the merge slots are 12 s apart and a longer gap is missed slots; before it, where times
+    are irregular, every block is a slot.
+    """
+    slot, timestamp, segment = _slot_grid(blocks)
+    n = timestamp.size
+    missed = np.ones(n, np.bool_)
+    missed[slot] = False
+    following = np.searchsorted(slot, np.arange(n))  # the block in a slot, or the next one
     return RecordedSlots(
-        block=blocks.number,
-        timestamp=blocks.timestamp,
-        base_fee_wei=blocks.base_fee_wei,
-        gas_used=blocks.gas_used,
-        gas_limit=blocks.gas_limit,
-        log_price=slot_prices(bars, blocks.timestamp, seed),
-        segment=blocks.segment,
+        block=np.where(missed, -1, blocks.number[following]),
+        timestamp=timestamp,
+        missed=missed,
+        base_fee_wei=blocks.base_fee_wei[following],
+        gas_used=np.where(missed, -1, blocks.gas_used[following]),
+        gas_limit=blocks.gas_limit[following],
+        log_price=slot_prices(bars, timestamp, seed),
+        segment=segment,
         reserves=np.full((n, 0, 2), np.nan),
-        swaps=_no_swaps(n),
+        swaps=_swaps(n, *(np.zeros(0) for _ in range(7))),
+        pools=(),
         source=f"{blocks.source}, {bars.source}",
     )
 
 
-def _no_swaps(slots: int) -> Swaps:
-    return _swaps(slots, *(np.zeros(0) for _ in range(6)))
+def _slot_grid(blocks: Blocks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Slot of each block int64[b], and time and segment of each slot int64[n]."""
+    slots, times, segments, first = [], [], [], 0
+    for run in np.unique(blocks.segment):
+        time = blocks.timestamp[blocks.segment == run]
+        steps = np.diff(time)
+        if np.all(steps % SLOT_S == 0):
+            place = (time - time[0]) // SLOT_S
+            times.append(time[0] + SLOT_S * np.arange(place[-1] + 1))
+        else:
+            place = np.arange(time.size)
+            times.append(time)
+        slots.append(first + place)
+        segments.append(np.full(times[-1].size, run))
+        first += times[-1].size
+    return np.concatenate(slots), np.concatenate(times), np.concatenate(segments)
 
 
 def _swaps(
@@ -178,6 +186,7 @@ def _swaps(
     zero_for_one: np.ndarray,
     amount_in: np.ndarray,
     tip_gwei: np.ndarray,
+    seen_s: np.ndarray,
     private: np.ndarray,
 ) -> Swaps:
     """Swaps sorted by slot, kept in order within one."""
@@ -188,6 +197,7 @@ def _swaps(
         zero_for_one=zero_for_one[order].astype(np.bool_),
         amount_in=amount_in[order].astype(np.float64),
         tip_gwei=tip_gwei[order].astype(np.float64),
+        seen_s=seen_s[order].astype(np.float64),
         private=private[order].astype(np.bool_),
     )
 
@@ -205,7 +215,8 @@ def slots_of_reserves(
     Files of reserves tell no time: blocks are `SECONDS_PER_BLOCK` apart from `first_timestamp`, the
     time of the first one. Base fees are taken in order from `blocks`, which may be of another
     date: a spliced record, whose gas and swaps did not happen together. A net swap has no tip of
-    its own, so `TYPICAL_TIP_GWEI` it is; each is public. Where liquidity moved, a segment ends.
+    its own, so `TYPICAL_TIP_GWEI` it is; all are public from the slot's start. Where liquidity
+    moved, a segment ends.
     """
     n = min(len(reserves), len(blocks)) - 1
     found = swaps_between(reserves)
@@ -213,28 +224,23 @@ def slots_of_reserves(
     both = np.stack([reserves.reserve0, reserves.reserve1], axis=1) / units
     timestamp = first_timestamp + np.rint(SECONDS_PER_BLOCK * np.arange(1, n + 1)).astype(np.int64)
     joint = (blocks.segment[1 : n + 1] == blocks.segment[:n]) & found.traded[:n]
-    # A token0 sale comes before the token1 sale of the same block, as `swaps_between` applies them.
+    # A sale of token0 comes before one of token1 in the same block, as `swaps_between` has it.
     sold = np.stack([found.sold0, found.sold1], axis=1)[:n] / units
     slot, side = np.nonzero(sold)
     m = slot.size
+    tips = np.full(m, TYPICAL_TIP_GWEI)
     return RecordedSlots(
         block=reserves.number[1 : n + 1],
         timestamp=timestamp,
+        missed=np.zeros(n, np.bool_),
         base_fee_wei=blocks.base_fee_wei[:n],
         gas_used=blocks.gas_used[:n],
         gas_limit=blocks.gas_limit[:n],
         log_price=slot_prices(bars, timestamp, seed),
         segment=np.cumsum(np.concatenate([[False], ~joint[:-1]])),
         reserves=both[:n, None, :],
-        swaps=_swaps(
-            n,
-            slot,
-            np.zeros(m),
-            side == 0,
-            sold[slot, side],
-            np.full(m, TYPICAL_TIP_GWEI),
-            np.zeros(m),
-        ),
+        swaps=_swaps(n, slot, np.zeros(m), side == 0, sold[slot, side], tips, *np.zeros((2, m))),
+        pools=(key,),
         source=f"{reserves.source}, {blocks.source}, {bars.source}",
     )
 
@@ -246,54 +252,58 @@ def slots_of_cryo(
     pools: Sequence[PoolKey],
     bars: Bars,
     mempool: Path | None = None,
-    reserves: Mapping[str, np.ndarray] | None = None,
     seed: int = 0,
 ) -> RecordedSlots:
     """Everything from cryo's blocks, logs and transactions of the same range (files or folders).
 
     A swap is private when its transaction is not in `mempool`, a mempool-dumpster file of the same
-    time; without one all are public. Swaps of other pools, and of transactions that are not there,
-    are left out. `reserves` gives float64[n, 2] by pool address where they are known. Raises
-    TableError or ValueError.
+    time; without one all are public from the slot's start. Swaps of other pools, and of
+    transactions that are not there, are left out. Raises TableError or ValueError.
     """
-    slots = load_blocks(blocks)
+    recorded = load_blocks(blocks)
+    slots = slots_of_blocks(recorded, bars, seed)
+    place = pl.DataFrame({"block_number": slots.block, "slot": np.arange(len(slots))})
     rows = load_swap_logs(logs).filter(pl.col("pool").is_in([key.address for key in pools]))
     included = load_transactions(transactions, blocks).select(
         "block_number", "transaction_index", "transaction_hash", "priority_fee_gwei"
     )
     rows = rows.join(included, on=["block_number", "transaction_index"], maintain_order="left")
-    slot = np.searchsorted(slots.number, rows["block_number"].to_numpy())
-    known = slot < len(slots)
-    known[known] &= slots.number[slot[known]] == rows["block_number"].to_numpy()[known]
-    rows, slot = rows.filter(pl.Series(known)), slot[known]
+    rows = rows.join(place, on="block_number", maintain_order="left")
+    slot = rows["slot"].to_numpy()
     index = {key.address: k for k, key in enumerate(pools)}
     pool = np.array([index[address] for address in rows["pool"]], np.int64)
     forward = (rows["amount0"] > 0).to_numpy()
-    paid = np.where(
-        forward,
-        rows["amount0"].cast(pl.Float64).to_numpy()
-        / np.array([10.0**key.decimals0 for key in pools])[pool],
-        rows["amount1"].cast(pl.Float64).to_numpy()
-        / np.array([10.0**key.decimals1 for key in pools])[pool],
-    )
-    private = np.zeros(len(rows), np.bool_)
+    units = 10.0 ** np.array([[key.decimals0, key.decimals1] for key in pools])
+    amounts = [rows[name].cast(pl.Float64).to_numpy() for name in ("amount0", "amount1")]
+    paid = np.where(forward, amounts[0] / units[pool, 0], amounts[1] / units[pool, 1])
+    seen_s, private = np.zeros(len(rows)), np.zeros(len(rows), np.bool_)
     if mempool is not None:
-        seen = load_mempool(mempool)["hash"].str.to_lowercase()
-        private = ~rows["transaction_hash"].is_in(seen.implode()).to_numpy()
-    n = len(slots)
-    states = np.full((n, len(pools), 2), np.nan)
-    for address, values in (reserves or {}).items():
-        states[:, index[address]] = values
+        seen_s, private = _first_seen(rows, slots.timestamp[slot], mempool)
     tips = rows["priority_fee_gwei"].to_numpy()
-    return RecordedSlots(
-        block=slots.number,
-        timestamp=slots.timestamp,
-        base_fee_wei=slots.base_fee_wei,
-        gas_used=slots.gas_used,
-        gas_limit=slots.gas_limit,
-        log_price=slot_prices(bars, slots.timestamp, seed),
-        segment=slots.segment,
-        reserves=states,
-        swaps=_swaps(n, slot, pool, forward, paid, tips, private),
+    n = len(slots)
+    return replace(
+        slots,
+        reserves=np.full((n, len(pools), 2), np.nan),
+        swaps=_swaps(n, slot, pool, forward, paid, tips, seen_s, private),
+        pools=tuple(pools),
         source=f"{blocks}, {logs}, {bars.source}",
     )
+
+
+def _first_seen(
+    rows: pl.DataFrame, slot_time: np.ndarray, mempool: Path
+) -> tuple[np.ndarray, np.ndarray]:
+    """Second of the slot at which each transaction was in public, and whether it never was.
+
+    A block's timestamp is its slot's start, and what it includes was sent in the 12 s before: the
+    decisions of the slot that ends there.
+    """
+    seen = load_mempool(mempool).select(
+        transaction_hash=pl.col("hash").str.to_lowercase(), seen_ms="timestamp_ms"
+    )
+    seen = seen.unique("transaction_hash", keep="first", maintain_order=True)
+    first = rows.join(seen, on="transaction_hash", how="left", maintain_order="left")["seen_ms"]
+    private = first.is_null().to_numpy()
+    begins_ms = (slot_time - SLOT_S) * 1000
+    second = (first.fill_null(0).to_numpy() - begins_ms) / 1000.0
+    return np.where(private, 0.0, np.clip(second, 0.0, SLOT_S)), private

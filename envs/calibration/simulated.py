@@ -21,6 +21,7 @@ from kernels.market import (
     PENDING_AMOUNT_IN,
     PENDING_TIP,
     RESERVES,
+    SLOT,
 )
 
 UNSEEN = {
@@ -55,12 +56,12 @@ def simulated_samples(
         tips = rows[PENDING_TIP : PENDING_TIP + PENDING]
         _add(seen, "priority_fees", tips[amounts > 0.0])
         cycles = rows[FOUND_CYCLE : FOUND_CYCLE + OPPORTUNITIES].astype(np.int64)
-        _add(seen, "cycle_hops", graph.cycle_hops[cycles[cycles >= 0]].astype(np.float64))
+        arbitrage = (cycles >= 0) & (cycles < graph.cycle_hops.size)
+        _add(seen, "cycle_hops", graph.cycle_hops[cycles[arbitrage]].astype(np.float64))
         ages = rows[FOUND_AGE : FOUND_AGE + OPPORTUNITIES]
-        _add(seen, "backrun_distance", ages[cycles >= 0])
+        _add(seen, "backrun_distance", ages[arbitrage])
         before = _log_price(rows, pools)
-        truncated = env.step(np.full(lanes, PASS))[3]
-        rows = _rows(env)
+        truncated, rows = _next_slot(env)
         stays = ~truncated
         moves = np.abs(_log_price(rows, pools) - before)[:, stays]
         # Prices are recomputed from reserves that did not change: rounding is no trade.
@@ -71,6 +72,17 @@ def simulated_samples(
         _add(seen, "ratio", rows[GAS_USED_RATIO])
         _add(seen, "episode", segment.astype(np.float64))
     return _with_base_fees({name: np.concatenate(parts) for name, parts in seen.items()}, lanes)
+
+
+def _next_slot(env: MarketVectorEnv) -> tuple[np.ndarray, np.ndarray]:
+    """Pass until every market is in another slot: bool[lanes] that began an episode, and state."""
+    before = _rows(env)[SLOT].copy()
+    truncated = np.zeros(env.num_envs, np.bool_)
+    while True:
+        truncated |= env.step(np.full(env.num_envs, PASS))[3]
+        rows = _rows(env)
+        if np.all(truncated | (rows[SLOT] != before)):
+            return truncated, rows
 
 
 def _rows(env: MarketVectorEnv) -> np.ndarray:

@@ -6,7 +6,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from envs.paths import SLOTS_PER_MINUTE
 from envs.recorded import (
     PoolKey,
     bridged_prices,
@@ -23,7 +22,7 @@ from tests.history.recorded import data_file
 
 START = minute_of("2024-01-01")
 FIRST_OF_2024 = START * 60 + 11  # block 18,908,895
-USDC_WETH = PoolKey("0xb4e16d0168e52d35cacd2c6185b44281ec28c9dc", 6, 18)
+USDC_WETH = PoolKey("0xb4e16d0168e52d35cacd2c6185b44281ec28c9dc", "USDC", "WETH", 6, 18)
 GAMMA = 0.997
 
 
@@ -80,18 +79,34 @@ def chain(n: int, gap: int | None = None) -> Blocks:
     return Blocks(number, time, np.array(fees), used, limit, segment, "blocks made here")
 
 
-def test_paths_and_slots_share_their_rows() -> None:
+def test_missed_slots_stand_between_blocks() -> None:
     bars = Bars((bars_of(walk(400, 1), "BTCUSDT"), bars_of(walk(400))), 5, "bars made here")
-    slots = slots_of_blocks(chain(203, gap=101), bars)
-    paths, rows = slots.paths(), slots.rows()
-    assert rows.tolist() == [*range(100), *range(101, 201)]
-    assert len(paths) == 40
-    for minute in range(len(paths)):
-        slot = rows[SLOTS_PER_MINUTE * minute]
-        np.testing.assert_allclose(paths.log_price[minute], slots.log_price[slot])
-        assert paths.segment[minute] == slots.segment[slot]
-    assert slots.swaps.start.tolist() == [0] * 204
+    blocks = chain(30, gap=20)
+    time = blocks.timestamp
+    time[7:] += 24  # two slots without a block before block 107
+    time[20:] += 600
+    slots = slots_of_blocks(blocks, bars)
+    assert len(slots) == 32
+    assert np.flatnonzero(slots.missed).tolist() == [7, 8]
+    assert slots.block[6:10].tolist() == [106, -1, -1, 107]
+    assert slots.gas_used[7] == slots.gas_used[8] == -1
+    assert np.all(slots.base_fee_wei[7:10] == blocks.base_fee_wei[7])
+    assert np.all(np.diff(slots.timestamp)[slots.segment[1:] == slots.segment[:-1]] == 12)
+    assert slots.segment.tolist() == [0] * 22 + [1] * 10
+    assert slots.block[22] == blocks.number[20]
+    assert slots.swaps.start.tolist() == [0] * 33
     assert "blocks made here" in slots.source
+    assert "bars made here" in slots.source
+
+
+def test_before_the_merge_every_block_is_a_slot() -> None:
+    bars = Bars((bars_of(walk(400)),), 5, "bars made here")
+    blocks = chain(30)
+    blocks.timestamp[:] = blocks.timestamp[0] + np.cumsum(13 + np.arange(30) % 5)
+    slots = slots_of_blocks(blocks, bars)
+    assert not slots.missed.any()
+    np.testing.assert_array_equal(slots.timestamp, blocks.timestamp)
+    np.testing.assert_array_equal(slots.gas_used, blocks.gas_used)
 
 
 def test_without_bitcoin_bars_its_price_is_constant() -> None:
@@ -151,7 +166,7 @@ def cryo_files(folder: Path) -> dict[str, Path]:
     )
     seen = pl.DataFrame(
         {
-            "timestamp_ms": [1_704_067_500_000],
+            "timestamp_ms": [1_000 * int(blocks.timestamp[1]) - 4_500],
             "hash": ["0x" + (bytes([101, 1]) * 16).hex()],
             "from": ["0x00"],
             "to": ["0x00"],
@@ -176,7 +191,6 @@ def cryo_files(folder: Path) -> dict[str, Path]:
 def test_cryo_and_mempool_dumpster_files_become_slots(tmp_path: Path) -> None:
     files = cryo_files(tmp_path)
     bars = Bars((bars_of(walk(40)),), 5, "bars made here")
-    states = np.arange(8.0).reshape(4, 2)
     slots = slots_of_cryo(
         files["blocks"],
         files["logs"],
@@ -184,7 +198,6 @@ def test_cryo_and_mempool_dumpster_files_become_slots(tmp_path: Path) -> None:
         [USDC_WETH],
         bars,
         files["mempool"],
-        {USDC_WETH.address: states},
     )
     assert slots.block.tolist() == [100, 101, 102, 103]
     swaps = slots.swaps
@@ -193,7 +206,9 @@ def test_cryo_and_mempool_dumpster_files_become_slots(tmp_path: Path) -> None:
     np.testing.assert_allclose(swaps.amount_in, [2000.0, 3.0, 0.002])
     np.testing.assert_allclose(swaps.tip_gwei, [1.0, 2.0, 1.0])
     assert swaps.private.tolist() == [True, False, True]
-    np.testing.assert_array_equal(slots.reserves[:, 0], states)
+    np.testing.assert_allclose(swaps.seen_s, [0.0, 7.5, 0.0])
+    assert np.isnan(slots.reserves).all()
+    assert slots.pools == (USDC_WETH,)
     everything = slots_of_cryo(
         files["blocks"], files["logs"], files["transactions"], [USDC_WETH], bars
     )
