@@ -162,9 +162,14 @@ def test_o9_has_power() -> None:
     assert shifted < 0.01 * count
 
 
-def test_o9_all_limits_are_votes_of_the_usual_rule() -> None:
+def test_o9_all_limits_are_votes_and_no_fee_could_be_a_wei_higher() -> None:
     frame = pl.read_parquet(data_file("blocks/basefee_windows.parquet"))
-    free = 0
+    free = shifted = pairs = 0
     for _, window in frame.group_by("window", maintain_order=True):
-        free += trace_gas_limit(window.sort("block_number")["basefee_wei"].to_numpy())[1]
-    assert free == 0
+        fees = window.sort("block_number")["basefee_wei"]
+        limits, other_votes = trace_gas_limit(fees.to_numpy())
+        free += other_votes
+        pairs += limits.size
+        for (fee, following), limit in zip(pairwise(fees), limits, strict=True):
+            shifted += gas_used_between(fee, following + 1, int(limit)) >= 0
+    assert (pairs, free, shifted) == (28_065, 0, 0)
