@@ -47,6 +47,11 @@ class Blocks:
     def __len__(self) -> int:
         return self.number.size
 
+    def select(self, rows: np.ndarray) -> "Blocks":
+        """The blocks that bool[n] or int64[k] names, in order."""
+        columns = (self.number, self.timestamp, self.base_fee_wei, self.gas_used, self.gas_limit)
+        return Blocks(*(c[rows] for c in columns), self.segment[rows], self.source)
+
 
 def load_blocks(path: str | Path) -> Blocks:
     """Blocks of a cryo export (file or folder), or of a file with base fees alone.

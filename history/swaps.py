@@ -63,6 +63,11 @@ class PoolReserves:
     def __len__(self) -> int:
         return self.number.size
 
+    def after(self, blocks: int) -> "PoolReserves":
+        """Without the first `blocks` rows."""
+        columns = self.number, self.reserve0, self.reserve1, self.segment
+        return PoolReserves(*(column[blocks:] for column in columns), self.source)
+
 
 @dataclass(frozen=True)
 class BlockSwaps:

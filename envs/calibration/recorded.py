@@ -69,8 +69,7 @@ def _calm_blocks(data: Path) -> Blocks:
     blocks = load_blocks(data / BASE_FEES)
     longest = np.flatnonzero(blocks.number >= MERGE_BLOCK)
     keep = longest[blocks.segment[longest] == np.bincount(blocks.segment[longest]).argmax()]
-    columns = ("number", "timestamp", "base_fee_wei", "gas_used", "gas_limit", "segment")
-    return Blocks(*(getattr(blocks, name)[keep] for name in columns), source=blocks.source)
+    return blocks.select(keep)
 
 
 def gas_used_ratio(data: Path) -> np.ndarray:

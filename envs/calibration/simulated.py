@@ -33,7 +33,7 @@ UNSEEN = {
     "informed_share": "volumes of single informed trades are not told by the environment",
     "liquidity_events": "nobody mints or burns in the simulated market",
     "liquidation_delay": "there is no lending in the simulated market",
-    "best_bids": "a simulated slot has one round of sealed bids",
+    "best_bids": "the block auction tells its outcome, not the best bid at each moment",
 }
 
 

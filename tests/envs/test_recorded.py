@@ -224,13 +224,7 @@ def test_recorded_swaps_lead_from_state_to_state() -> None:
     eth = Bars((bars.of("ETHUSDT"),), 5, bars.source)
     blocks = load_blocks(data_file("blocks/basefee_windows.parquet"))
     # The first 40 blocks of 2024 came before the first bar closed.
-    later = type(reserves)(
-        reserves.number[40:],
-        reserves.reserve0[40:],
-        reserves.reserve1[40:],
-        reserves.segment[40:],
-        reserves.source,
-    )
+    later = reserves.after(40)
     first = FIRST_OF_2024 + round(40 * 12.13)
     slots = slots_of_reserves(later, USDC_WETH, eth, first, blocks)
     assert len(slots) == len(blocks) - 1
