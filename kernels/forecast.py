@@ -5,13 +5,29 @@ ln h = base(z) + skip(clip z) + MLP([clip z, LSTM state]), averaged over the ens
 
 import numpy as np
 
-from kernels.compile import kernel
+from kernels.compile import inline, kernel, lean_kernel
 from kernels.network import SILU, lstm_step, mlp_forward
 
 CLIP = 6.0  # standard deviations; beyond it only the linear base extrapolates
+_LINE = 32  # float32 in two cache lines
 
 
-@kernel
+@inline
+def _dot(x: np.ndarray, columns: np.ndarray, j: int, stride: int) -> np.float32:
+    """Sum of x[i] * columns[i * stride + j]: four partial sums, or each addition waits for one."""
+    a = b = c = d = np.float32(0.0)
+    whole = x.size // 4 * 4
+    for i in range(0, whole, 4):
+        a += x[i] * columns[i * stride + j]
+        b += x[i + 1] * columns[(i + 1) * stride + j]
+        c += x[i + 2] * columns[(i + 2) * stride + j]
+        d += x[i + 3] * columns[(i + 3) * stride + j]
+    for i in range(whole, x.size):
+        a += x[i] * columns[i * stride + j]
+    return (a + b) + (c + d)
+
+
+@lean_kernel
 def forecast_step(
     inputs: np.ndarray,
     scale: np.ndarray,
@@ -29,16 +45,18 @@ def forecast_step(
     on standardised inputs, intercept last; weights float32[members, .], each row LSTM, MLP and
     skip [n, H]; recurrent int64[.], the inputs that the LSTM sees; sizes int64, the layers of the
     MLP, sizes[0] = n + hidden; state float32[members, 2, hidden], replaced; scratch float32 from
-    `scratch_size`; out float32[members + 1, H]: each member, then their mean.
+    `new_scratch`; out float32[members + 1, H]: each member, then their mean.
     """
     n = inputs.size
     members = weights.shape[0]
     hidden = state.shape[2]
     horizons = out.shape[1]
     clip = np.float32(CLIP)
-    z = scratch[: n + hidden]
-    x = scratch[n + hidden : n + hidden + recurrent.size]
-    rest = scratch[n + hidden + recurrent.size :]
+    # The layers come first: they stay aligned, and stores across cache lines cost a third more.
+    layers = scratch.size - n - hidden - recurrent.size
+    rest = scratch[:layers]
+    z = scratch[layers : layers + n + hidden]
+    x = scratch[layers + n + hidden :]
     mean = out[members]
     for j in range(horizons):
         mean[j] = base[n, j]
@@ -58,11 +76,8 @@ def forecast_step(
         mlp = weights[e, n_lstm : weights.shape[1] - n_skip]
         mlp_forward(z, mlp, sizes, SILU, rest, out[e])
         skip = weights[e, weights.shape[1] - n_skip :]
-        for i in range(n):
-            for j in range(horizons):
-                out[e, j] += z[i] * skip[i * horizons + j]
         for j in range(horizons):
-            out[e, j] += mean[j]
+            out[e, j] += _dot(z[:n], skip, j, horizons) + mean[j]
     for j in range(horizons):
         total = np.float32(0.0)
         for e in range(members):
@@ -96,6 +111,11 @@ def forecast_history(
         forecast_step(inputs[t], scale, base, weights, recurrent, sizes, state, scratch, out[t])
 
 
-def scratch_size(n_inputs: int, n_recurrent: int, hidden: int, sizes: np.ndarray) -> int:
-    """Length of the float32 scratch array of `forecast_step`."""
-    return n_inputs + hidden + n_recurrent + max(4 * hidden, 2 * int(sizes.max()))
+def new_scratch(n_inputs: int, n_recurrent: int, hidden: int, sizes: np.ndarray) -> np.ndarray:
+    """The scratch array of `forecast_step`, float32, aligned to a cache line."""
+    layers = max(4 * hidden, 2 * int(sizes.max()))
+    layers += -layers % _LINE  # both halves of it start on a cache line
+    size = layers + n_inputs + hidden + n_recurrent
+    block = np.empty(size + _LINE, np.float32)
+    skip = -(block.ctypes.data // block.itemsize) % _LINE
+    return block[skip : skip + size]

@@ -10,7 +10,7 @@ import numpy as np
 
 from history.prices import Bars, BarsError
 from kernels.features import BLOCK_MINUTES, FEATURES, N_FEATURES, VARIANCE_FLOOR
-from kernels.forecast import CLIP, forecast_history, scratch_size
+from kernels.forecast import CLIP, forecast_history, new_scratch
 from models.origins import Origins, build_origins
 
 TEST_VECTOR_STEPS = 8
@@ -58,8 +58,7 @@ class Forecaster:
 
     def new_scratch(self) -> np.ndarray:
         """Scratch array for `forecast_step`."""
-        size = scratch_size(N_FEATURES, self.recurrent.size, self.hidden, self.sizes)
-        return np.empty(size, np.float32)
+        return new_scratch(N_FEATURES, self.recurrent.size, self.hidden, self.sizes)
 
     def run(self, inputs: np.ndarray, restart: np.ndarray, state: np.ndarray) -> np.ndarray:
         """Forecasts float32[t, members + 1, H] along inputs float64[t, n]; `state` is advanced."""

@@ -18,7 +18,7 @@ from onnx import numpy_helper
 
 from kernels.action import ACTIONS, BID_PPM
 from kernels.features import FEATURES
-from kernels.forecast import forecast_step, scratch_size
+from kernels.forecast import forecast_step, new_scratch
 from kernels.network import (
     TANH,
     lstm_parameters,
@@ -106,8 +106,8 @@ class FrozenForecaster:
         members, hidden = len(arrays.weights), int(arrays.sizes[0]) - len(FEATURES)
         self._state = np.zeros((members, 2, hidden), np.float32)
         self._out = np.empty((members + 1, len(HORIZONS_MINUTES)), np.float32)
-        size = scratch_size(len(FEATURES), arrays.recurrent.size, hidden, arrays.sizes)
-        self._scratch = np.empty(size, np.float32)
+        inputs = arrays.recurrent.size
+        self._scratch = new_scratch(len(FEATURES), inputs, hidden, arrays.sizes)
 
     def restart(self) -> None:
         """Forget the past: to be called after a gap in the bars."""
