@@ -58,7 +58,9 @@ def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stage
     trials = planned_trials(config.trials, config.ppo, config.run.seed)
     workers = config.run.workers or cores()
     with stages.trials([trial.name for trial in trials], inputs.steps) as report_trial:
-        results = run_trials(run / "checkpoints", inputs, trials, workers, report_trial)
+        results = run_trials(
+            run / "checkpoints", inputs, trials, workers, report_trial, config.run.address
+        )
 
     with stages.stage("frozen policy"):
         freeze(run / "policy", results[0], inputs, forecasting, config_to_dict(config))
@@ -66,7 +68,7 @@ def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stage
 
     with stages.stage("comparison") as progress:
         curve = BidCurve(regimes=len(config.market.rival_log_rate))
-        comparisons = compare_all(policy.decide_many, config, paths, curve.watch, progress)
+        comparisons = compare_all(policy.player(), config, paths, curve.watch, progress)
         summaries = {c.scenario: c.summary(config.evaluation) for c in comparisons}
 
     arms = {a: {s: summaries[s][a] for s in summaries} for a in comparisons[0].scores}

@@ -18,7 +18,15 @@ from agents.adaptive import (
     ema_candidates,
     tune,
 )
-from agents.baselines import FRACTIONS, Bidder, greedy, gross_rule, no_op, static
+from agents.baselines import (
+    FRACTIONS,
+    Bidder,
+    Remembering,
+    greedy,
+    gross_rule,
+    no_op,
+    static,
+)
 from agents.intervals import iqm
 from agents.tally import Tally, best_net_eth
 from envs.market import MarketConfig
@@ -39,6 +47,9 @@ def play(bidder: Bidder, env: MarketVectorEnv, seed: int, watch: Watch | None = 
     `watch` sees every slot: best net profit on offer [N], rewards [N] (both ETH) and the infos.
     """
     observations, _ = env.reset(seed=seed)
+    memory: object = bidder
+    if isinstance(memory, Remembering):
+        memory.restart()
     tally = Tally(env.num_envs)
     while True:
         masks = env.action_masks()

@@ -4,20 +4,31 @@ The fixed rules are those in use by public searchers (docs/market.md): 80 % of p
 gross / 1.25 with a decay over the opportunity's age. All bid on the most profitable opportunity.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.market import MarketConfig
-from kernels.action import ACTIONS, BID_PPM, BIDS, PASS, PPM
-from kernels.network import TANH, mlp_forward_batch, mlp_parameters
+from kernels.action import BID_PPM, BIDS, PASS, PPM
 from kernels.observation import AGE_SCALE, BASE_FEE_CENTRE, FIELDS, VALUE_CENTRE, VALUE_SCALE
+from models.frozen import Network, Player, compile_network
 
 Observations = NDArray[np.float32]
 Masks = NDArray[np.bool_]
 Actions = NDArray[np.int64]
 Bidder = Callable[[Observations, Masks], Actions]
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A bidder with a state per market, to be forgotten before other episodes."""
+
+    def restart(self) -> None:
+        """All markets begin anew."""
+        ...
+
 
 FRACTIONS: NDArray[np.float64] = BID_PPM / PPM
 GROSS_DIVISOR = 1.25
@@ -88,17 +99,6 @@ def gross_rule(market: MarketConfig) -> Bidder:
     return decide
 
 
-def network_bidder(layers: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> Bidder:
-    """Argmax of a tanh perceptron, run by the serving kernel: as the frozen policy will decide.
-
-    layers: (weight [out, in], bias [out]), input layer first.
-    """
-    parameters = mlp_parameters([w for w, _ in layers], [b for _, b in layers])
-    sizes = np.array([layers[0][0].shape[1], *(w.shape[0] for w, _ in layers)], np.int64)
-
-    def decide(observations: Observations, masks: Masks) -> Actions:
-        logits = np.empty((len(observations), ACTIONS), np.float32)
-        mlp_forward_batch(observations, parameters, sizes, TANH, logits)
-        return np.where(masks, logits, -np.inf).argmax(axis=1)
-
-    return decide
+def network_bidder(network: Network) -> Player:
+    """Argmax of a network, run by the serving kernel: as the frozen policy will decide."""
+    return Player(compile_network(network))

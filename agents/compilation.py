@@ -18,6 +18,7 @@ from envs.paths import stand_in_paths
 from envs.vector import MarketVectorEnv
 from kernels.action import ACTIONS
 from kernels.observation import SIZE
+from models.frozen import Network
 
 
 @contextmanager
@@ -49,7 +50,7 @@ def compile_kernels() -> None:
     env = MarketVectorEnv(1, MarketConfig(), stand_in_paths(days=1))
     observations, _ = env.reset(seed=0)
     layer = np.zeros((ACTIONS, SIZE), np.float32), np.zeros(ACTIONS, np.float32)
-    env.step(network_bidder([layer])(observations, env.action_masks()))
+    env.step(network_bidder(Network((layer,)))(observations, env.action_masks()))
 
 
 if __name__ == "__main__":

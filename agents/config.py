@@ -59,6 +59,14 @@ class PPOConfig:
     """Widths of the tanh layers, separate for policy and value."""
     reward_clip: float = 10.0
     """Rewards are divided by their root mean square and clipped here: values have a Pareto tail."""
+    lstm: int = 0
+    """Units of an LSTM before the actor's layers, which then remembers; 0: none."""
+    critic_lstm: bool = False
+    """Whether the critic has an LSTM of its own beside the actor's."""
+    rollout_workers: int = 0
+    """Processes that play rollouts for the one learner of a trial; 0: it plays them itself."""
+    asynchronous: bool = False
+    """Play the next rollout while learning from the last: one update stale, one core more."""
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be trained with, naming the field."""
@@ -74,6 +82,21 @@ class PPOConfig:
         rollout = self.num_envs * self.rollout_slots
         whole = self.minibatch >= 2 and rollout % self.minibatch == 0
         _require(whole, "ppo.minibatch", self.minibatch, f"a divisor of the rollout, {rollout}")
+        _require(self.lstm >= 0, "ppo.lstm", self.lstm, "0 or more units")
+        if self.lstm:
+            whole = self.minibatch % self.rollout_slots == 0
+            wanted = f"a multiple of ppo.rollout_slots, {self.rollout_slots}, for whole sequences"
+            _require(whole, "ppo.minibatch", self.minibatch, wanted)
+        workers = self.rollout_workers
+        shared = workers >= 0 and (workers == 0 or self.num_envs % workers == 0)
+        _require(shared, "ppo.rollout_workers", workers, f"a divisor of num_envs, {self.num_envs}")
+        possible = workers > 0 or not self.asynchronous
+        _require(possible, "ppo.asynchronous", self.asynchronous, "ppo.rollout_workers with it")
+
+    @property
+    def cores(self) -> int:
+        """Processor cores that one trial keeps busy."""
+        return max(1, self.rollout_workers + self.asynchronous)
 
 
 @dataclass(frozen=True)
@@ -94,6 +117,9 @@ class TrialsConfig:
     """Checkpoints kept per trial; fewer than 4 can lose a trial that is killed while saving."""
     max_failures: int = 3
     """Restarts of a trial whose process dies."""
+    exchange_reports: int = 0
+    """Reports after which the worst trials copy the best and vary its rates (population-based
+    training, Jaderberg et al. 2017); 0: the trials are independent."""
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be run, naming the field."""
@@ -101,7 +127,8 @@ class TrialsConfig:
             _require(getattr(self, name) >= 1, f"trials.{name}", getattr(self, name), "at least 1")
         kept = self.keep_checkpoints
         _require(kept >= 4, "trials.keep_checkpoints", kept, "at least 4")
-        _require(self.max_failures >= 0, "trials.max_failures", self.max_failures, "0 or more")
+        for name in ("max_failures", "exchange_reports"):
+            _require(getattr(self, name) >= 0, f"trials.{name}", getattr(self, name), "0 or more")
 
 
 @dataclass(frozen=True)
@@ -153,7 +180,9 @@ class RunConfig:
     seed: int = 0
     """Seed of everything random in the run."""
     workers: int = 0
-    """Trainer processes; 0: one per core."""
+    """Cores to train on; 0: all."""
+    address: str = ""
+    """Address of a Ray cluster that shares this folder; empty: this machine alone."""
 
 
 @dataclass(frozen=True)

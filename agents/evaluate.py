@@ -34,7 +34,7 @@ from agents.intervals import (
 )
 from agents.prices import bars_to_learn_from, data_folder, market_paths
 from agents.scenarios import market_of
-from agents.tally import Tally
+from agents.tally import Tally, joined
 from envs.market import MarketConfig, PricePaths
 from envs.vector import MarketVectorEnv
 from models import frozen
@@ -141,12 +141,7 @@ def compare_all(
 
 def merged_rates(tallies: Sequence[Tally]) -> dict[str, float]:
     """Rates over all episodes of several tallies together."""
-    whole = Tally(sum(tally.profit_eth.size for tally in tallies))
-    whole.slots = tallies[0].slots
-    for name, value in vars(whole).items():
-        if isinstance(value, np.ndarray):
-            setattr(whole, name, np.concatenate([getattr(tally, name) for tally in tallies]))
-    return whole.ratios()
+    return joined(tallies).ratios()
 
 
 def evaluate_folder(
@@ -164,7 +159,7 @@ def evaluate_folder(
     paths = market_paths(load_forecaster(directory), bars)
     arms: dict[str, dict[str, Any]] = {}
     for scenario in scenarios:
-        compared = compare(policy.decide_many, scenario, trained.market, paths, config)
+        compared = compare(policy.player(), scenario, trained.market, paths, config)
         for arm, values in compared.summary(config).items():
             arms.setdefault(arm, {})[scenario] = values
     return {

@@ -1,5 +1,6 @@
 """From the chosen training to the frozen policy that the server loads."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from agents.baselines import network_bidder
-from agents.config import PPOConfig
-from agents.ppo import Layers, build, load_policy, policy_layers
+from agents.checkpoints import load_policy
+from agents.learners import build
 from agents.prices import Forecasting
 from agents.training import TrialInputs
 from agents.vecenv import MarketVecEnv
@@ -18,6 +19,8 @@ from envs.market import PricePaths
 from envs.vector import MarketVectorEnv
 from models.export import write_policy
 from models.forecaster_onnx import export_forecaster
+from models.frozen import Network
+from models.policy import network_of
 
 TEST_VECTORS = 64
 VECTOR_SEED = 9001
@@ -31,15 +34,15 @@ def freeze(
     config: dict[str, Any],
 ) -> None:
     """Write the frozen policy of a finished training into `directory`, atomically."""
-    layers = trained_layers(result, inputs)
-    observations, masks = recorded_inputs(layers, inputs)
+    network = trained_network(result, inputs)
+    observations, masks, state = recorded_inputs(network, inputs)
 
     def write_forecaster(folder: Path) -> dict[str, Any]:
         described = export_forecaster(forecasting.forecaster, folder)
         return described | {"fallback_log_variance": median_forecast(inputs.paths)}
 
     threads = {"torch": torch.get_num_threads()}
-    write_policy(directory, layers, observations, masks, write_forecaster, config, threads)
+    write_policy(directory, network, observations, masks, write_forecaster, config, threads, state)
 
 
 def median_forecast(paths: PricePaths) -> list[float]:
@@ -47,22 +50,25 @@ def median_forecast(paths: PricePaths) -> list[float]:
     return [float(x) for x in np.median(paths.forecast, axis=0)]
 
 
-def trained_layers(result: TrialResult, inputs: TrialInputs) -> Layers:
-    """Weights of the action network in the checkpoint of a training."""
+def trained_network(result: TrialResult, inputs: TrialInputs) -> Network:
+    """The actor in the checkpoint of a training."""
+    slots = inputs.ppo.rollout_slots
+    config = dataclasses.replace(
+        inputs.ppo, num_envs=1, minibatch=slots, rollout_workers=0, asynchronous=False
+    )
     env = MarketVectorEnv(1, inputs.market, inputs.paths)
-    config = PPOConfig(num_envs=1, rollout_slots=2, minibatch=2, hidden=inputs.ppo.hidden)
     model = build(MarketVecEnv(env), config, seed=0, steps=1)
     load_policy(model, result.checkpoint)
-    return policy_layers(model)
+    return network_of(model.policy)
 
 
 def recorded_inputs(
-    layers: Layers, inputs: TrialInputs
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Observations [n, D] and masks [n, A] met by the policy in the middle of test episodes."""
+    network: Network, inputs: TrialInputs
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]:
+    """Observations [n, D], masks [n, A], states [n, 2, H] met in the middle of test episodes."""
     env = MarketVectorEnv(TEST_VECTORS, inputs.market, inputs.paths, split="test")
     observations, _ = env.reset(seed=VECTOR_SEED)
-    decide = network_bidder(layers)
+    player = network_bidder(network)
     for _ in range(inputs.market.episode_slots // 2):
-        observations, *_ = env.step(decide(observations, env.action_masks()))
-    return observations, env.action_masks()
+        observations, *_ = env.step(player(observations, env.action_masks()))
+    return observations, env.action_masks(), player.state

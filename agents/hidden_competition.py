@@ -23,7 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from agents.config import PPOConfig
-from agents.ppo import ScheduledPPO, build
+from agents.learners import build
+from agents.ppo import ScheduledPPO
 from agents.runs import write_text
 from agents.vecenv import MarketVecEnv
 from envs.competition_references import (

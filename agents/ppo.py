@@ -1,133 +1,199 @@
-"""MaskablePPO of sb3-contrib with schedules that survive interruption, and exact checkpoints.
+"""MaskablePPO of sb3-contrib, quicker, with schedules that survive interruption.
 
-Schulman et al. (2017), with invalid actions masked as in Huang and Ontanon (2020). A restored
-trainer continues bit for bit: weights, optimiser, environment, random states, last observations.
+Schulman et al. (2017), with invalid actions masked as in Huang and Ontanon (2020). Losses and
+gradients are those of sb3-contrib up to rounding; tests/agents/test_parity.py compares them.
 """
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sb3_contrib import MaskablePPO
-from stable_baselines3.common.logger import Logger
-from torch import nn
+from sb3_contrib.common.maskable.utils import get_action_masks
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.utils import explained_variance
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+from torch.nn.functional import mse_loss
 
-from agents.config import PPOConfig
-from agents.vecenv import MarketVecEnv
+from agents.rollout_buffer import Minibatch, SortedRolloutBuffer
 from models.policy import MaskedPolicy
 
-Layers = list[tuple[NDArray[np.float32], NDArray[np.float32]]]
+# Terms of one gradient step that are averaged over an update, under the names of the library.
+TERMS = (
+    "train/policy_gradient_loss",
+    "train/value_loss",
+    "train/entropy_loss",
+    "train/approx_kl",
+    "train/clip_fraction",
+)
+
+
+def masks_of(env: VecEnv, use_masking: bool = True) -> NDArray[np.bool_]:
+    """Allowed actions bool[N, A] of the present observations; all of them without masking."""
+    if not use_masking:
+        return np.ones((env.num_envs, int(env.action_space.n)), np.bool_)  # type: ignore[attr-defined]
+    ask = getattr(env, "action_masks", None)
+    return np.asarray(get_action_masks(env) if ask is None else ask(), np.bool_)
 
 
 class ScheduledPPO(MaskablePPO):
     """MaskablePPO whose learning rate and entropy bonus fall to 0 over `schedule_steps`.
 
     stable-baselines3 restarts its schedules at every `learn`; a trainer that stops for checkpoints
-    must not.
+    must not. With `schedule_steps` 0 the library's behaviour is kept.
     """
 
-    schedule_steps: int = 1
+    policy: MaskedPolicy  # type: ignore[assignment]
+    rollout_buffer: SortedRolloutBuffer  # type: ignore[assignment]
+    buffer_class: type[SortedRolloutBuffer] = SortedRolloutBuffer
+    schedule_steps: int = 0
     entropy_start: float = 0.0
 
+    def __init__(self, policy: Any, env: Any, **arguments: Any) -> None:
+        arguments.setdefault("rollout_buffer_class", self.buffer_class)
+        super().__init__(policy, env, **arguments)
+
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        if not self.schedule_steps:
+            super()._update_current_progress_remaining(num_timesteps, total_timesteps)
+            return
         remaining = max(0.0, 1.0 - num_timesteps / self.schedule_steps)
         self._current_progress_remaining = remaining
         self.ent_coef = self.entropy_start * remaining
 
+    def act(
+        self, observations: NDArray[np.float32], masks: NDArray[np.bool_]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Sampled actions [N], values [N, 1] and log probabilities [N] of the next slot."""
+        return self.policy(torch.as_tensor(observations), action_masks=masks)
 
-def build(venv: MarketVecEnv, config: PPOConfig, seed: int, steps: int) -> ScheduledPPO:
-    """A trainer on one thread for `steps` decisions, logging nowhere yet."""
-    torch.set_num_threads(1)
-    model = ScheduledPPO(
-        MaskedPolicy,
-        venv,
-        learning_rate=lambda remaining: config.learning_rate * remaining,
-        n_steps=config.rollout_slots,
-        batch_size=config.minibatch,
-        n_epochs=config.epochs,
-        gamma=config.gamma,
-        gae_lambda=config.gae_lambda,
-        clip_range=config.clip,
-        ent_coef=config.entropy,
-        vf_coef=config.value_weight,
-        max_grad_norm=config.max_gradient_norm,
-        policy_kwargs={
-            "net_arch": {"pi": list(config.hidden), "vf": list(config.hidden)},
-            "activation_fn": nn.Tanh,
-        },
-        seed=seed,
-        device="cpu",
-    )
-    model.schedule_steps = steps
-    model.entropy_start = config.entropy
-    model.set_logger(Logger(None, []))
-    return model
+    def values_of(
+        self, observations: NDArray[np.float32], lanes: NDArray[np.int64], starts: bool
+    ) -> Tensor:
+        """Values [n] of observations [n, D] that follow the last slot in `lanes`.
 
+        starts: whether they may belong to the next episode.
+        """
+        return self.policy.predict_values(torch.as_tensor(observations)).flatten()
 
-def policy_layers(model: MaskablePPO) -> Layers:
-    """(weight [out, in], bias [out]) of the action network, input layer first."""
-    hidden = [m for m in model.policy.mlp_extractor.policy_net if isinstance(m, nn.Linear)]
-    modules = [*hidden, model.policy.action_net]
-    return [(_array(m.weight), _array(m.bias)) for m in modules]
+    @torch.no_grad()
+    def collect_rollouts(  # type: ignore[override]
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        rollout_buffer: SortedRolloutBuffer,
+        n_rollout_steps: int,
+        use_masking: bool = True,
+    ) -> bool:
+        """Play `n_rollout_steps` slots in every market; False when the callback stops it."""
+        self.policy.set_training_mode(False)
+        rollout_buffer.reset()
+        callback.on_rollout_start()
+        lanes = np.arange(env.num_envs)
+        for _ in range(n_rollout_steps):
+            observations = np.asarray(self._last_obs)
+            action_masks = masks_of(env, use_masking)
+            taken, values, log_p = self.act(observations, action_masks)
+            actions = taken.numpy()
+            new_obs, rewards, dones, infos = env.step(actions)
+            self.num_timesteps += env.num_envs
+            callback.update_locals(locals())
+            if not callback.on_step():
+                return False
+            if dones.any():
+                self._update_info_buffer(infos, dones)
+                rewards = self._bootstrapped(rewards, dones, infos)
+            rollout_buffer.add(
+                observations,
+                actions,
+                rewards,
+                np.asarray(self._last_episode_starts),
+                values,
+                log_p,
+                action_masks,
+            )
+            self._last_obs, self._last_episode_starts = np.asarray(new_obs), dones
+        last = self.values_of(np.asarray(self._last_obs), lanes, starts=True)
+        rollout_buffer.compute_returns_and_advantage(last_values=last, dones=dones)
+        callback.on_rollout_end()
+        return True
 
+    def _bootstrapped(
+        self, rewards: NDArray[np.float32], dones: NDArray[np.bool_], infos: list[dict[str, Any]]
+    ) -> NDArray[np.float32]:
+        """Rewards [N] plus the discounted value of what an episode's time limit cut off."""
+        cut = [i for i in np.flatnonzero(dones) if infos[i].get("TimeLimit.truncated", False)]
+        if not cut or self.gamma == 0.0:
+            return rewards
+        lanes = np.array(cut, np.int64)
+        final = np.stack([infos[i]["terminal_observation"] for i in cut]).astype(np.float32)
+        rewards = rewards.copy()
+        rewards[lanes] += self.gamma * self.values_of(final, lanes, starts=False).numpy()
+        return rewards
 
-def _array(tensor: Any) -> NDArray[np.float32]:
-    return tensor.detach().cpu().numpy().astype(np.float32, copy=True)
+    def evaluate(self, batch: Minibatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Values [n], log probabilities [n] of the actions and entropies [n]."""
+        log_p, entropy = self.policy.score(batch.observations, batch.actions, batch.choices)
+        return self.policy.values(batch.observations), log_p, entropy
 
+    def loss(self, batch: Minibatch, clip: float, clip_value: float | None) -> tuple[Tensor, ...]:
+        """The loss of a minibatch, then its TERMS without gradient."""
+        values, log_p, entropy = self.evaluate(batch)
+        advantages = batch.advantages
+        if self.normalize_advantage:
+            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        log_ratio = log_p - batch.old_log_p
+        ratio = log_ratio.exp()
+        clipped = ratio.clamp(1.0 - clip, 1.0 + clip)
+        policy_loss = -torch.min(advantages * ratio, advantages * clipped).mean()
+        if clip_value is not None:
+            old = batch.old_values
+            values = old + (values - old).clamp(-clip_value, clip_value)
+        value_loss = mse_loss(values, batch.returns)
+        entropy_loss = -entropy.mean()
+        loss = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss
+        with torch.no_grad():
+            divergence = ((ratio - 1.0) - log_ratio).mean()
+            outside = ((ratio - 1.0).abs() > clip).float().mean()
+            terms = policy_loss, value_loss, entropy_loss, divergence, outside
+            return loss, torch.stack(terms)
 
-def save_checkpoint(model: ScheduledPPO, venv: MarketVecEnv, directory: Path) -> None:
-    """Write everything the next rollout depends on into `directory`: no pickled code."""
-    # stable-baselines3 shuffles minibatches with numpy's global generator.
-    kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
-    learner = {
-        "policy": model.policy.state_dict(),
-        "optimiser": model.policy.optimizer.state_dict(),
-        "torch_rng": torch.get_rng_state(),
-    }
-    counters = {
-        "num_timesteps": model.num_timesteps,
-        "n_updates": model._n_updates,
-        "threads": torch.get_num_threads(),
-        "numpy_rng": [str(kind), int(position), int(has_gauss), float(cached)],
-    }
-    arrays = {f"env_{name}": value for name, value in venv.state().items()}
-    if model._last_obs is not None:
-        arrays["last_obs"] = np.asarray(model._last_obs)
-        arrays["last_episode_starts"] = np.asarray(model._last_episode_starts)
-    torch.save(learner, directory / "learner.pt")
-    np.savez(directory / "arrays.npz", numpy_keys=np.asarray(keys), **arrays)  # type: ignore[arg-type]
-    (directory / "counters.json").write_text(json.dumps(counters))
+    def train(self) -> None:
+        """Update the networks from the rollout buffer."""
+        self.policy.set_training_mode(True)
+        optimizer = self.policy.optimizer
+        self._update_learning_rate(optimizer)
+        remaining = self._current_progress_remaining
+        clip = self.clip_range(remaining)  # type: ignore[operator]
+        clip_value = None if self.clip_range_vf is None else self.clip_range_vf(remaining)  # type: ignore[operator]
+        parameters = list(self.policy.parameters())
+        terms: list[Tensor] = []
+        for _ in range(self.n_epochs):
+            stopped, before = False, len(terms)
+            for batch in self.rollout_buffer.get(self.batch_size):
+                loss, measured = self.loss(batch, clip, clip_value)
+                terms.append(measured)
+                stopped = self.target_kl is not None and measured[3] > 1.5 * self.target_kl
+                if stopped:
+                    break
+                optimizer.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+                optimizer.step()
+            self._n_updates += 1
+            if stopped:
+                break
+        self._log_update(torch.stack(terms), before, clip)
 
-
-def load_policy(model: ScheduledPPO, directory: Path) -> None:
-    """Take over the networks of a checkpoint, and nothing else of it."""
-    learner = torch.load(directory / "learner.pt", weights_only=True)
-    model.policy.load_state_dict(learner["policy"])
-
-
-def load_checkpoint(model: ScheduledPPO, venv: MarketVecEnv, directory: Path) -> None:
-    """Continue where `save_checkpoint` was called; the model must be built alike."""
-    learner = torch.load(directory / "learner.pt", weights_only=True)
-    counters = json.loads((directory / "counters.json").read_text())
-    with np.load(directory / "arrays.npz", allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files}
-    if counters["threads"] != torch.get_num_threads():
-        raise ValueError(
-            f"{directory}: trained with {counters['threads']} torch threads, this process has "
-            f"{torch.get_num_threads()}: sums would round differently; use the same number"
-        )
-    model.policy.load_state_dict(learner["policy"])
-    model.policy.optimizer.load_state_dict(learner["optimiser"])
-    model.num_timesteps = counters["num_timesteps"]
-    model._n_updates = counters["n_updates"]
-    model._update_current_progress_remaining(model.num_timesteps, model.schedule_steps)
-    venv.set_state({k.removeprefix("env_"): v for k, v in arrays.items() if k.startswith("env_")})
-    model._last_obs = arrays.get("last_obs")
-    model._last_episode_starts = arrays.get("last_episode_starts")
-    torch.set_rng_state(learner["torch_rng"])
-    kind, position, has_gauss, cached = counters["numpy_rng"]
-    legacy = (kind, arrays["numpy_keys"], position, has_gauss, cached)
-    np.random.set_state(legacy)  # noqa: NPY002
+    def _log_update(self, terms: Tensor, last_epoch: int, clip: float) -> None:
+        """Log means; the divergence, as in the library, over the last epoch alone."""
+        buffer = self.rollout_buffer
+        for name, value in zip(TERMS, terms.mean(dim=0).tolist()):
+            self.logger.record(name, value)
+        self.logger.record("train/approx_kl", terms[last_epoch:, 3].mean().item())
+        explained = explained_variance(buffer.values.flatten(), buffer.returns.flatten())
+        self.logger.record("train/explained_variance", explained)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.logger.record("train/clip_range", clip)

@@ -1,5 +1,6 @@
 """What happened to a searcher, added up per market: money, auctions, and why bids lost."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,16 @@ class Tally:
             "lost_outbid": _ratio(self.outbid, self.bids),
             "lost_stale": _ratio(self.stale, self.bids),
         }
+
+
+def joined(tallies: Sequence[Tally]) -> Tally:
+    """The markets of several tallies over equally many slots as one tally."""
+    whole = Tally(sum(tally.profit_eth.size for tally in tallies))
+    whole.slots = tallies[0].slots
+    for name, value in vars(whole).items():
+        if isinstance(value, np.ndarray):
+            setattr(whole, name, np.concatenate([getattr(tally, name) for tally in tallies]))
+    return whole
 
 
 def _ratio(part: Sums, whole: Sums | float) -> float:

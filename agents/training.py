@@ -14,13 +14,15 @@ import numpy as np
 
 from agents.arms import play
 from agents.baselines import greedy, network_bidder
+from agents.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from agents.config import PPOConfig, TrialsConfig
 from agents.intervals import iqm
-from agents.monitor import MarketMonitor
-from agents.ppo import build, load_checkpoint, policy_layers, save_checkpoint
-from agents.vecenv import MarketVecEnv
+from agents.learners import build
+from agents.monitor import MarketMonitor, Settings
+from agents.rollouts import Crew, Markets, build_remote, market_vecenv
 from envs.market import MarketConfig, PricePaths
 from envs.vector import MarketVectorEnv
+from models.policy import network_of
 
 # Validation episodes are the same in every round of every trial: the curves can be compared.
 VALIDATION_SEED = 1
@@ -35,6 +37,7 @@ class Trial(NamedTuple):
     name: str
     seed: int
     learning_rate: float
+    entropy: float = 0.01
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def planned_trials(config: TrialsConfig, ppo: PPOConfig, seed: int) -> list[Tria
     """One trial per seed and learning rate; the names are the folders."""
     rates = config.learning_rates or (ppo.learning_rate,)
     return [
-        Trial(f"seed-{seed + s}-rate-{rate:g}", seed + s, rate)
+        Trial(f"seed-{seed + s}-rate-{rate:g}", seed + s, rate, ppo.entropy)
         for s in range(config.seeds)
         for rate in rates
     ]
@@ -86,19 +89,30 @@ def reward_scale_eth(market: MarketConfig, paths: PricePaths) -> float:
 
 
 class Training:
-    """A MaskablePPO learner with its markets, its validation episodes and its curve."""
+    """A learner with its markets, its validation episodes and its curve.
+
+    With ppo.rollout_workers its rollouts come from Ray processes: Ray must be running.
+    """
 
     def __init__(self, trial: Trial, inputs: TrialInputs) -> None:
-        ppo = dataclasses.replace(inputs.ppo, learning_rate=trial.learning_rate)
-        market, paths = inputs.market, inputs.paths
-        env = MarketVectorEnv(ppo.num_envs, market, paths, split="train", seed=trial.seed)
+        ppo = dataclasses.replace(
+            inputs.ppo, learning_rate=trial.learning_rate, entropy=trial.entropy
+        )
+        markets = Markets(inputs.market, inputs.paths, ppo, inputs.reward_scale_eth)
+        self.trial = trial
         self.inputs = inputs
-        self.venv = MarketVecEnv(env, inputs.reward_scale_eth, ppo.reward_clip)
-        self.model = build(self.venv, ppo, trial.seed, inputs.steps)
+        self.venv = market_vecenv(markets, ppo.num_envs, trial.seed)
+        self.crew: Crew | None = None
+        if ppo.rollout_workers:
+            self.crew = Crew(markets, trial.seed, inputs.trials.max_failures)
+            self.model = build_remote(self.venv, ppo, trial.seed, inputs.steps, self.crew)
+        else:
+            self.model = build(self.venv, ppo, trial.seed, inputs.steps)
         self.validation = MarketVectorEnv(
-            inputs.trials.validation_envs, market, paths, split="validation"
+            inputs.trials.validation_envs, inputs.market, inputs.paths, split="validation"
         )
         self.monitor = MarketMonitor(Path(inputs.tensorboard) / trial.name)
+        self.monitor.record_settings(_settings(trial, ppo))
         self.curve: list[Point] = []
 
     @property
@@ -112,7 +126,8 @@ class Training:
         steps = self.inputs.steps_per_report
         self.model.learn(steps, callback=self.monitor, reset_num_timesteps=False)
         seconds = time.perf_counter() - started
-        tally = play(network_bidder(policy_layers(self.model)), self.validation, VALIDATION_SEED)
+        player = network_bidder(network_of(self.model.policy))
+        tally = play(player, self.validation, VALIDATION_SEED)
         point = {
             "steps": self.model.num_timesteps,
             "validation_iqm_eth": float(iqm(tally.profit_eth)),
@@ -127,15 +142,33 @@ class Training:
         """Learner and curve; the list of files comes last and proves that all are there."""
         save_checkpoint(self.model, self.venv, folder)
         (folder / "curve.json").write_text(json.dumps(self.curve))
+        (folder / "trial.json").write_text(json.dumps(self.trial._asdict()))
         sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
         (folder / "files.json").write_text(json.dumps(sizes))
 
     def load(self, folder: Path) -> None:
-        """Continue bit for bit where `save` was called."""
-        load_checkpoint(self.model, self.venv, folder)
+        """Continue bit for bit where `save` was called.
+
+        From the checkpoint of another trial only what was learned is taken: own markets, own rates.
+        """
+        if json.loads((folder / "trial.json").read_text())["name"] == self.trial.name:
+            load_checkpoint(self.model, self.venv, folder)
+        else:
+            load_weights(self.model, folder)
         self.curve = json.loads((folder / "curve.json").read_text())
         self.monitor.rewind(self.model.num_timesteps)
 
     def close(self) -> None:
-        """Flush TensorBoard."""
+        """Flush TensorBoard and end the rollout processes."""
         self.monitor.close()
+        if self.crew is not None:
+            self.crew.close()
+
+
+def _settings(trial: Trial, ppo: PPOConfig) -> Settings:
+    """Hyper-parameters as TensorBoard compares trials by."""
+    values: Settings = {
+        name: value if isinstance(value, int | float | bool) else "-".join(map(str, value))
+        for name, value in dataclasses.asdict(ppo).items()
+    }
+    return values | {"seed": trial.seed}

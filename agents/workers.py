@@ -7,6 +7,7 @@ same checkpoints when the run is resumed. Results are read from the checkpoints 
 import json
 import logging
 import os
+import random
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.schedulers import PopulationBasedTraining
 
 from agents.training import Point, Training, Trial, TrialInputs
 
@@ -45,7 +47,9 @@ class PolicyTrial(tune.Trainable):
         """Build the trainer."""
         if inputs is None:
             raise ValueError("inputs are missing: bind them with tune.with_parameters")
-        self.training = Training(Trial(*config["trial"]), inputs)
+        name, seed = config["trial"]
+        trial = Trial(name, seed, config["learning_rate"], config["entropy"])
+        self.training = Training(trial, inputs)
         if config["restore"]:
             self.training.load(Path(config["restore"]))
 
@@ -76,7 +80,7 @@ class ProgressCallback(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Pass on the name of the trial and its metrics."""
-        self.report(Trial(*trial.config["trial"]).name, result)
+        self.report(trial.config["trial"][0], result)
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its callbacks for a restore that is never used; a terminal cannot be."""
@@ -94,19 +98,27 @@ def run_trials(
     trials: list[Trial],
     workers: int,
     report: Report,
+    address: str = "",
 ) -> list[TrialResult]:
     """Run the trials that are not finished yet and return all, best validation score first.
 
-    Raises RuntimeError when a trial fails more often than `max_failures`.
+    On `workers` cores of this machine, or on the Ray cluster at `address`, whose nodes must see
+    `checkpoints` and this checkout under the same paths. Raises ValueError when a trial needs more
+    cores than that, RuntimeError when a trial fails more often than `max_failures`.
     """
+    if not address and inputs.ppo.cores > workers:
+        raise ValueError(
+            f"ppo.rollout_workers: a trial with {inputs.ppo.rollout_workers} keeps "
+            f"{inputs.ppo.cores} cores busy, there are {workers} to train on; give fewer"
+        )
     checkpoints.mkdir(parents=True, exist_ok=True)
     latest = {trial.name: latest_checkpoint(checkpoints, trial.name) for trial in trials}
     open_ = [t for t in trials if not _finished(latest[t.name], inputs.steps)]
     if open_:
         attempts = [int(m[1]) for p in checkpoints.iterdir() if (m := ATTEMPT.fullmatch(p.name))]
         name = f"attempt-{max(attempts, default=0) + 1:03d}"
-        space = [{"trial": list(t), "restore": str(latest[t.name] or "")} for t in open_]
-        with ray_session(min(workers, len(open_))):
+        space = [_configuration(t, latest[t.name]) for t in open_]
+        with ray_session(min(workers, len(open_) * inputs.ppo.cores), address):
             _fit(checkpoints, name, inputs, space, report)
         latest = {trial.name: latest_checkpoint(checkpoints, trial.name) for trial in trials}
     results = []
@@ -118,6 +130,47 @@ def run_trials(
     return sorted(results, key=lambda result: -result.score_eth)
 
 
+def _configuration(trial: Trial, latest: Path | None) -> dict[str, Any]:
+    """What Tune knows of a trial; a checkpoint holds the rates that a population settled on."""
+    if latest is not None:
+        trial = Trial(**json.loads((latest / "trial.json").read_text()))
+    return {
+        "trial": [trial.name, trial.seed],
+        "restore": "" if latest is None else os.fspath(latest.resolve()),
+        "learning_rate": trial.learning_rate,
+        "entropy": trial.entropy,
+    }
+
+
+def _population(inputs: TrialInputs, seed: int) -> PopulationBasedTraining | None:
+    """The worst quarter copies the best and varies its rates; None for independent trials.
+
+    Synchronous, so that the outcome does not depend on which process was quicker.
+    """
+    if not inputs.trials.exchange_reports:
+        return None
+    random.seed(seed)  # Tune chooses with the global generator
+    rates = {"learning_rate": inputs.ppo.learning_rate, "entropy": inputs.ppo.entropy}
+    return PopulationBasedTraining(
+        time_attr="training_iteration",
+        metric="validation_iqm_eth",
+        mode="max",
+        perturbation_interval=inputs.trials.exchange_reports,
+        hyperparam_mutations={
+            name: tune.loguniform(rate / 4.0, rate * 4.0) for name, rate in rates.items() if rate
+        },
+        synch=True,
+        require_attrs=True,
+    )
+
+
+def _resources(inputs: TrialInputs) -> tune.PlacementGroupFactory:
+    """A core for the learner, unless it waits for its rollout processes, and one for each."""
+    workers = inputs.ppo.rollout_workers
+    own = {"CPU": 1.0} if inputs.ppo.asynchronous or not workers else {}
+    return tune.PlacementGroupFactory([own, *([{"CPU": 1.0}] * workers)])
+
+
 def _fit(
     checkpoints: Path,
     name: str,
@@ -126,11 +179,13 @@ def _fit(
     report: Report,
 ) -> None:
     """One Tune experiment over the configurations in `space`."""
-    trainable = tune.with_resources(tune.with_parameters(PolicyTrial, inputs=inputs), {"cpu": 1})
+    trainable: Any = tune.with_parameters(PolicyTrial, inputs=inputs)
+    trainable = tune.with_resources(trainable, _resources(inputs))
     tuner = tune.Tuner(
         trainable,
         param_space=tune.grid_search(space),  # type: ignore[arg-type]
         tune_config=tune.TuneConfig(
+            scheduler=_population(inputs, space[0]["trial"][1]),
             trial_name_creator=lambda trial: trial.config["trial"][0],
             trial_dirname_creator=lambda trial: trial.config["trial"][0],
         ),
@@ -178,8 +233,8 @@ def _finished(folder: Path | None, steps: int) -> bool:
 
 
 @contextmanager
-def ray_session(cpus: int) -> Iterator[None]:
-    """A quiet local Ray for `cpus` processes, shut down at the end whatever happens."""
+def ray_session(cpus: int, address: str = "") -> Iterator[None]:
+    """A quiet local Ray for `cpus` processes, or the cluster at `address`, left at the end."""
     os.environ.update(
         # Our checkpoints and TensorBoard hold the results; Ctrl-C must reach the driver at once.
         TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
@@ -190,9 +245,11 @@ def ray_session(cpus: int) -> Iterator[None]:
     )
     root = Path(__file__).resolve().parent.parent
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+    where: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False}
+    if address:
+        where = {"address": address}
     ray.init(
-        num_cpus=cpus,
-        include_dashboard=False,
+        **where,
         log_to_driver=False,
         logging_level=logging.ERROR,
         runtime_env={"env_vars": {**threads, "PYTHONPATH": os.fspath(root)}},

@@ -9,13 +9,13 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents.config import PPOConfig
-from agents.ppo import build, policy_layers
+from agents.learners import build
 from agents.vecenv import MarketVecEnv
 from benchmarks.harness import Measurement, check
 from envs.paths import stand_in_paths
 from envs.searcher import Searcher
 from envs.vector import MarketVectorEnv
-from models.policy import MaskedPolicy
+from models.policy import MaskedPolicy, network_of
 
 SEED = 5
 
@@ -26,12 +26,12 @@ def native_steps_per_s(config: PPOConfig, updates: int) -> float:
     venv = MarketVecEnv(MarketVectorEnv(config.num_envs, paths=paths, seed=SEED))
     per_update = config.num_envs * config.rollout_slots
     model = build(venv, config, SEED, per_update * (updates + 1))
-    before = policy_layers(model)
+    before = network_of(model.policy).layers
     model.learn(per_update)
     begin = time.perf_counter()
     model.learn(per_update * updates, reset_num_timesteps=False)
     seconds = time.perf_counter() - begin
-    after = policy_layers(model)
+    after = network_of(model.policy).layers
     moved = [not np.array_equal(a[0], b[0]) for a, b in zip(before, after)]
     finite = all(np.isfinite(weight).all() for weight, _ in after)
     check(all(moved) and finite, "training left a layer unchanged or made it infinite")

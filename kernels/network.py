@@ -13,6 +13,7 @@ import numpy as np
 from kernels.compile import inline, kernel
 
 LINEAR, TANH, RELU, SILU = 0, 1, 2, 3
+_TANH_EDGE = 7.90531110763549805  # beyond it tanh is 1 in float32
 ACTIVATIONS = {"linear": LINEAR, "tanh": TANH, "relu": RELU, "silu": SILU}
 
 
@@ -78,6 +79,30 @@ def _activate(values: np.ndarray, n: int, activation: int) -> None:
     elif activation == SILU:
         for j in range(n):
             values[j] *= _sigmoid(values[j])
+
+
+@kernel
+def tanh_in_place(x: np.ndarray) -> None:
+    """Replace each x float32[n] by its tanh within 3e-7: vectorises, unlike libm's.
+
+    Minimax quotient of polynomials of degree 13 and 6 on [-7.9, 7.9], as used by Eigen. One array:
+    a second one that overlaps would send every call through the loop that is not vectorised.
+    """
+    for i in range(x.size):
+        v = min(max(x[i], np.float32(-_TANH_EDGE)), np.float32(_TANH_EDGE))
+        s = v * v
+        p = np.float32(-2.76076847742355e-16)
+        p = s * p + np.float32(2.00018790482477e-13)
+        p = s * p + np.float32(-8.60467152213735e-11)
+        p = s * p + np.float32(5.12229709037114e-08)
+        p = s * p + np.float32(1.48572235717979e-05)
+        p = s * p + np.float32(6.37261928875436e-04)
+        p = s * p + np.float32(4.89352455891786e-03)
+        q = np.float32(1.19825839466702e-06)
+        q = s * q + np.float32(1.18534705686654e-04)
+        q = s * q + np.float32(2.26843463243900e-03)
+        q = s * q + np.float32(4.89352518554385e-03)
+        x[i] = v * p / q
 
 
 @kernel
@@ -157,3 +182,59 @@ def masked_argmax(logits: np.ndarray, mask: np.ndarray) -> int:
         if mask[i] and (best < 0 or logits[i] > logits[best]):
             best = i
     return best
+
+
+@kernel
+def mask_widths(masks: np.ndarray, widths: np.ndarray) -> int:
+    """1 + the highest allowed action of each row of masks bool[n, A] into widths int16[n].
+
+    Returns how many masked actions lie below these widths; a row that allows nothing has width 0.
+    """
+    gaps = 0
+    for i in range(masks.shape[0]):
+        width = masks.shape[1]
+        while width > 0 and not masks[i, width - 1]:
+            width -= 1
+        widths[i] = width
+        for j in range(width):
+            gaps += 0 if masks[i, j] else 1
+    return gaps
+
+
+@kernel
+def policy_forward(
+    x: np.ndarray,
+    parameters: np.ndarray,
+    sizes: np.ndarray,
+    state: np.ndarray,
+    after: np.ndarray,
+    scratch: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """A tanh perceptron behind an LSTM; with 0 units the perceptron reads the observation itself.
+
+    x float32[D]; parameters float32: `lstm_parameters`, then `mlp_parameters`; sizes as for
+    `mlp_forward`; state float32[2, units] (h, c) is read and `after` of the same shape written;
+    scratch float32[at least max(4 * units, 2 * max(sizes))]; out float32[sizes[-1]].
+    """
+    units = state.shape[1]
+    if units == 0:
+        mlp_forward(x, parameters, sizes, TANH, scratch, out)
+        return
+    lstm = (x.size + units + 1) * 4 * units
+    after[:] = state
+    lstm_step(x, parameters[:lstm], after[0], after[1], scratch)
+    mlp_forward(after[0], parameters[lstm:], sizes, TANH, scratch, out)
+
+
+@kernel
+def policy_forward_batch(
+    x: np.ndarray, parameters: np.ndarray, sizes: np.ndarray, state: np.ndarray, out: np.ndarray
+) -> None:
+    """`policy_forward` for each row of x float32[n, D]; state float32[n, 2, units] is replaced."""
+    units = state.shape[2]
+    scratch = np.empty(max(4 * units, 2 * sizes.max()), np.float32)
+    after = np.empty((2, units), np.float32)
+    for i in range(x.shape[0]):
+        policy_forward(x[i], parameters, sizes, state[i], after, scratch, out[i])
+        state[i] = after

@@ -126,6 +126,8 @@ class Planner:
         base_fee_wei = next_base_fee(head.base_fee_wei, head.gas_used, head.gas_limit)
         if base_fee_wei < 0:
             raise ValueError(f"block {head.number}: base fee or gas out of range")
+        if self.block:
+            self._policy.end_slot(self.observation[0])
         self.base_fee_wei = base_fee_wei
         self.block = head.number + 1
         self._block_time_s = head.timestamp_s + round(self._deployment.slot_s)

@@ -20,6 +20,7 @@ from envs.vector import MarketVectorEnv
 from kernels.action import ACTIONS, BIDS, PPM, decode
 from kernels.market import BASE_FEE, FOUND_AGE, FOUND_CYCLE, FOUND_GROSS, FOUND_NET, OWN_TIP
 from kernels.observation import SIZE
+from models.frozen import Network
 
 
 @pytest.fixture(scope="module")
@@ -87,5 +88,5 @@ def test_network_bidder_takes_the_best_allowed_logit() -> None:
     masks = rng.random((50, ACTIONS)) < 0.5
     masks[:, 0] = True
     logits = np.tanh(observations @ layers[0][0].T + layers[0][1]) @ layers[1][0].T
-    actions = network_bidder(layers)(observations, masks)
+    actions = network_bidder(Network(tuple(layers)))(observations, masks)
     assert np.array_equal(actions, np.where(masks, logits, -np.inf).argmax(axis=1))

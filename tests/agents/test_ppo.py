@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from agents.checkpoints import load_checkpoint, save_checkpoint
 from agents.config import PPOConfig
-from agents.ppo import ScheduledPPO, build, load_checkpoint, policy_layers, save_checkpoint
+from agents.learners import build
+from agents.ppo import ScheduledPPO
 from agents.vecenv import MarketVecEnv
+from models.policy import network_of
 from tests.agents.auctions import FRACTIONS, RIVALS, FirstPriceEnv
 
 SMALL = PPOConfig(num_envs=64, rollout_slots=8, minibatch=256, epochs=2, hidden=(16, 16))
@@ -68,7 +71,7 @@ def test_schedules_span_the_whole_training_and_not_one_call() -> None:
 def test_exported_layers_are_the_action_network() -> None:
     model, _ = trainer(SMALL, 0, ROLLOUT)
     observations = np.random.default_rng(0).random((7, 2)).astype(np.float32)
-    layers = policy_layers(model)
+    layers = network_of(model.policy).layers
     hidden = observations
     for weight, bias in layers[:-1]:
         hidden = np.tanh(hidden @ weight.T + bias)

@@ -11,9 +11,10 @@ from kernels.action import ACTIONS, BID_PPM, BIDS
 from kernels.features import N_FEATURES
 from kernels.network import mlp_size
 from kernels.observation import SIZE
-from models.export import Layer, write_policy
+from models.export import write_policy
 from models.forecaster import Forecaster
 from models.forecaster_onnx import export_forecaster
+from models.frozen import Layer, Network
 
 HIDDEN = 16
 FALLBACK = [-13.0, -11.9, -10.5]
@@ -23,10 +24,10 @@ def write_fixed_fraction_policy(directory: Path, bid_ppm: int = 500_000) -> Path
     """Write the folder; the bid is the nearest of the grid."""
     rng = np.random.default_rng(0)
     bid = int(np.argmin(np.abs(BID_PPM - bid_ppm)))
-    layers: list[Layer] = [
+    layers: tuple[Layer, ...] = (
         (np.zeros((HIDDEN, SIZE), np.float32), np.zeros(HIDDEN, np.float32)),
         (np.zeros((ACTIONS, HIDDEN), np.float32), np.zeros(ACTIONS, np.float32)),
-    ]
+    )
     # best opportunity first, and any of them before passing
     for k in range((ACTIONS - 1) // BIDS):
         layers[-1][1][1 + k * BIDS + bid] = 4.0 - k * 0.5
@@ -37,7 +38,7 @@ def write_fixed_fraction_policy(directory: Path, bid_ppm: int = 500_000) -> Path
     forecaster = _random_forecaster(rng)
     write_policy(
         directory,
-        layers,
+        Network(layers),
         observations,
         masks,
         lambda folder: export_forecaster(forecaster, folder) | {"fallback_log_variance": FALLBACK},

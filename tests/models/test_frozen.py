@@ -15,26 +15,29 @@ import pytest
 
 from kernels.action import ACTIONS, BIDS
 from kernels.features import N_FEATURES
+from kernels.market import HISTORY
 from kernels.network import mlp_size
 from kernels.observation import SIZE
 from models import frozen
-from models.export import Layer, perceptron_graph, replace_folder, sha256, write_policy
+from models.export import replace_folder, sha256, write_policy
 from models.forecaster import Forecaster
 from models.forecaster_onnx import export_forecaster
+from models.frozen import Lstm, Network, policy_graph
 
 HIDDEN = (24, 16)
 Edit = Callable[[dict[str, Any]], None]
 
 
-def random_layers(rng: np.random.Generator) -> list[Layer]:
-    widths = [SIZE, *HIDDEN, ACTIONS]
-    return [
-        (
-            rng.normal(0.0, 1.5 / np.sqrt(a), (b, a)).astype(np.float32),
-            rng.normal(0.0, 0.3, b).astype(np.float32),
-        )
-        for a, b in pairwise(widths)
-    ]
+def random_network(rng: np.random.Generator, units: int) -> Network:
+    def normal(scale: float, *shape: int) -> np.ndarray:
+        return rng.normal(0.0, scale, shape).astype(np.float32)
+
+    widths = [units or SIZE, *HIDDEN, ACTIONS]
+    layers = tuple((normal(1.5 / a**0.5, b, a), normal(0.3, b)) for a, b in pairwise(widths))
+    if not units:
+        return Network(layers)
+    lstm = Lstm(normal(0.2, 4 * units, SIZE), normal(0.5, 4 * units, units), normal(0.3, 4 * units))
+    return Network(layers, lstm)
 
 
 def random_inputs(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -64,15 +67,20 @@ def random_forecaster(rng: np.random.Generator) -> Forecaster:
     )
 
 
+@pytest.fixture(scope="module", params=[0, 12], ids=["perceptron", "recurrent"])
+def network(request: pytest.FixtureRequest) -> Network:
+    return random_network(np.random.default_rng(4), request.param)
+
+
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(tmp_path_factory: pytest.TempPathFactory, network: Network) -> Path:
     rng = np.random.default_rng(5)
     forecaster = random_forecaster(rng)
     directory = tmp_path_factory.mktemp("run") / "policy"
     observations, masks = random_inputs(rng, 40)
     write_policy(
         directory,
-        random_layers(rng),
+        network,
         observations,
         masks,
         lambda d: (
@@ -80,6 +88,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         {"seed": 5},
         {"torch": 1},
+        rng.normal(0.0, 0.5, (40, 2, network.units)).astype(np.float32),
     )
     return directory
 
@@ -96,29 +105,61 @@ def edit_manifest(folder: Path, edit: Edit) -> None:
     path.write_text(json.dumps(manifest))
 
 
-def test_round_trip_gives_the_logits_of_the_exported_layers(folder: Path) -> None:
+def expected_logits(network: Network, observations: np.ndarray) -> np.ndarray:
+    """float64[T, n, A] of observations [T, n, D], written down from the equations."""
+    sigmoid = lambda z: 1.0 / (1.0 + np.exp(-z))  # noqa: E731
+    h = c = np.zeros((observations.shape[1], network.units))
+    logits = []
+    for x in observations.astype(np.float64):
+        hidden = x
+        if network.lstm is not None:
+            weight_x, weight_h, bias = network.lstm
+            gates = np.split(x @ weight_x.T + h @ weight_h.T + bias, 4, axis=1)
+            c = sigmoid(gates[1]) * c + sigmoid(gates[0]) * np.tanh(gates[2])
+            hidden = h = sigmoid(gates[3]) * np.tanh(c)
+        for weight, bias in network.layers[:-1]:
+            hidden = np.tanh(hidden @ weight.T + bias)
+        logits.append(hidden @ network.layers[-1][0].T + network.layers[-1][1])
+    return np.stack(logits)
+
+
+def test_a_loaded_policy_plays_as_the_exported_network(folder: Path, network: Network) -> None:
     policy = frozen.load(folder)
-    observations, masks = random_inputs(np.random.default_rng(6), 300)
-    hidden = observations.astype(np.float64)
-    layers = random_layers(_skip_forecaster())
-    for weight, bias in layers[:-1]:
-        hidden = np.tanh(hidden @ weight.T + bias)
-    expected = hidden @ layers[-1][0].T + layers[-1][1]
-    np.testing.assert_allclose(policy.logits_of(observations), expected, atol=2e-5)
-    onnx_logits = frozen.run_onnx((folder / "policy.onnx").read_bytes(), observations)
-    np.testing.assert_allclose(policy.logits_of(observations), onnx_logits, atol=2e-5)
-    actions = policy.decide_many(observations, masks)
-    assert masks[np.arange(300), actions].all()
-    assert actions.tolist() == [policy.decide(o, m) for o, m in zip(observations, masks)]
-    assert len(set(actions.tolist())) > 5
+    player = policy.player()
+    inputs = [random_inputs(np.random.default_rng(k), 30) for k in range(12)]
+    expected = expected_logits(network, np.stack([observations for observations, _ in inputs]))
+    taken = set()
+    for k, (observations, masks) in enumerate(inputs):
+        actions = player(observations, masks)
+        assert masks[np.arange(30), actions].all()
+        best = np.where(masks, expected[k], -np.inf).max(axis=1)
+        assert np.all(best - expected[k][np.arange(30), actions] <= 2e-5)
+        # The single market of the server decides as the same market among many.
+        policy.decide(observations[5] * 0.5, masks[5])
+        assert policy.decide(observations[5], masks[5]) == actions[5]
+        np.testing.assert_allclose(policy.logits, expected[k][5], atol=2e-5)
+        policy.end_slot(observations[5])
+        taken |= set(actions.tolist())
+    assert len(taken) > 5
 
 
-def _skip_forecaster() -> np.random.Generator:
-    """The generator where the fixture drew its layers."""
-    rng = np.random.default_rng(5)
-    random_forecaster(rng)
-    random_inputs(rng, 40)
-    return rng
+def test_a_restart_forgets(folder: Path, network: Network) -> None:
+    policy = frozen.load(folder)
+    player = policy.player()
+    observations, masks = random_inputs(np.random.default_rng(3), 8)
+    first = [policy.decide(observations[0], masks[0]), policy.logits.copy()]
+    for _ in range(3):
+        player(observations, masks)
+        policy.end_slot(observations[0])
+    policy.decide(observations[0], masks[0])
+    assert np.array_equal(policy.logits, first[1]) == (network.units == 0)
+    policy.restart()
+    assert policy.decide(observations[0], masks[0]) == first[0]
+    assert np.array_equal(policy.logits, first[1])
+    with pytest.raises(ValueError, match="3 markets after 8: call restart"):
+        player(observations[:3], masks[:3])
+    player.restart()
+    assert player(observations[:3], masks[:3])[0] == first[0]
 
 
 def test_decide_allocates_no_arrays(folder: Path) -> None:
@@ -197,11 +238,13 @@ def set_infinite_observation(manifest: dict[str, Any]) -> None:
         (set_action, "decoded actions differ"),
         (allow_nowhere, "test_vectors cannot be used"),
         (set_infinite_observation, "test vector 0"),
-        (lambda m: m.update(format=99), "format is 99, this version reads 1"),
+        (lambda m: m.update(format=99), "format is 99, this version reads 2"),
         (lambda m: m.update(fields="none"), "fields is str, expected a list"),
         (lambda m: m.update(decode="sample"), "decode: the policy says 'sample'"),
         (lambda m: m.update(horizons_minutes=[5]), "horizons_minutes"),
         (lambda m: m["shapes"].update(hidden=[1]), "shapes: manifest"),
+        (lambda m: m.update(recurrent={"units": 3}), "recurrent: manifest"),
+        (lambda m: m.update(history_auctions=3), "history_auctions: the policy says 3"),
         (lambda m: m.pop("test_vectors"), "test_vectors cannot be used"),
         (lambda m: m.pop("sha256"), "policy.onnx: sha256 is"),
         (lambda m: m.pop("actions"), "actions.count: the policy means None"),
@@ -286,14 +329,16 @@ def test_a_graph_of_another_kind_is_refused(
     folder: Path, change: Callable[[onnx.ModelProto], None]
 ) -> None:
     replace_graph(folder, change)
-    with pytest.raises(frozen.PolicyError, match="not a tanh perceptron"):
+    with pytest.raises(frozen.PolicyError, match="not a policy network of this version"):
         frozen.load(folder)
 
 
 def test_a_graph_of_other_width_is_refused(folder: Path) -> None:
     rng = np.random.default_rng(0)
     layers = [(rng.normal(size=(ACTIONS, SIZE + 1)), rng.normal(size=ACTIONS))]
-    wider = perceptron_graph([(w.astype(np.float32), b.astype(np.float32)) for w, b in layers])
+    wider = policy_graph(
+        Network(tuple((w.astype(np.float32), b.astype(np.float32)) for w, b in layers))
+    )
     replace_graph(folder, lambda model: model.CopyFrom(wider))
     with pytest.raises(frozen.PolicyError, match=rf"maps {SIZE + 1} to {ACTIONS}"):
         frozen.load(folder)
@@ -308,7 +353,7 @@ def test_export_leaves_nothing_behind_when_it_fails(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="disk full"):
         write_policy(
-            tmp_path / "policy", random_layers(rng), observations, masks, fail, {}, {"torch": 1}
+            tmp_path / "policy", random_network(rng, 0), observations, masks, fail, {}, {"torch": 1}
         )
     assert list(tmp_path.iterdir()) == []
 
@@ -322,9 +367,12 @@ def test_replacing_a_folder_keeps_only_the_new_one(tmp_path: Path) -> None:
     assert (tmp_path / "old" / "word").read_text() == "new"
 
 
-def test_manifest_says_what_made_it(exported: Path) -> None:
+def test_manifest_says_what_made_it(exported: Path, network: Network) -> None:
     manifest = json.loads((exported / "manifest.json").read_text())
     assert manifest["opset"] == 17
+    assert manifest["history_auctions"] == HISTORY
+    assert manifest["shapes"]["lstm"] == network.units
+    assert (manifest["recurrent"] is None) == (network.units == 0)
     assert manifest["config"] == {"seed": 5}
     assert manifest["threads"] == {"torch": 1}
     assert set(manifest["sha256"]) == {"policy.onnx", "volatility.onnx"}

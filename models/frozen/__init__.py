@@ -1,0 +1,47 @@
+"""Loads and runs a frozen policy and its forecaster without torch: the folder of `models.export`.
+
+Everything is checked before the first decision: file hashes, observation fields, actions, shapes,
+and that the compiled forward passes reproduce onnxruntime on recorded inputs.
+"""
+
+from models.frozen.folder import (
+    DECODE,
+    FORMAT,
+    HORIZONS_MINUTES,
+    TOLERANCE,
+    PolicyError,
+    kernel_contract,
+)
+from models.frozen.forecaster import FrozenForecaster, load_forecaster
+from models.frozen.network import OPSET, Layer, Lstm, Network, policy_graph, read_network
+from models.frozen.policy import (
+    FrozenPolicy,
+    Player,
+    compile_network,
+    load,
+    recurrent_contract,
+    run_onnx,
+)
+
+__all__ = [
+    "DECODE",
+    "FORMAT",
+    "HORIZONS_MINUTES",
+    "OPSET",
+    "TOLERANCE",
+    "FrozenForecaster",
+    "FrozenPolicy",
+    "Layer",
+    "Lstm",
+    "Network",
+    "Player",
+    "PolicyError",
+    "compile_network",
+    "kernel_contract",
+    "load",
+    "load_forecaster",
+    "policy_graph",
+    "read_network",
+    "recurrent_contract",
+    "run_onnx",
+]

@@ -1,0 +1,159 @@
+"""The frozen volatility ensemble, served without torch and checked against onnxruntime."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from kernels.features import FEATURES
+from kernels.forecast import forecast_step, new_scratch
+from kernels.network import lstm_parameters, mlp_parameters
+from models.frozen.folder import (
+    HORIZONS_MINUTES,
+    RETRAIN,
+    TOLERANCE,
+    open_folder,
+    refuse,
+    session_of,
+)
+
+
+class ForecasterWeights(NamedTuple):
+    """Arrays of the volatility ensemble, shaped as `kernels.forecast.forecast_step` wants them."""
+
+    scale: NDArray[np.float32]
+    base: NDArray[np.float32]
+    weights: NDArray[np.float32]
+    recurrent: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+
+class FrozenForecaster:
+    """The volatility ensemble for one asset; `step` advances it by one closed 5-minute block."""
+
+    def __init__(self, arrays: ForecasterWeights, fallback: list[float]) -> None:
+        self.arrays = arrays
+        self.fallback = np.array(fallback, np.float32)
+        members, hidden = len(arrays.weights), int(arrays.sizes[0]) - len(FEATURES)
+        self._state = np.zeros((members, 2, hidden), np.float32)
+        self._out = np.empty((members + 1, len(HORIZONS_MINUTES)), np.float32)
+        inputs = arrays.recurrent.size
+        self._scratch = new_scratch(len(FEATURES), inputs, hidden, arrays.sizes)
+
+    def restart(self) -> None:
+        """Forget the past: to be called after a gap in the bars."""
+        self._state[:] = 0.0
+
+    def step(self, inputs: NDArray[np.float64]) -> NDArray[np.float32]:
+        """ln of the variance of the next 5, 15, 60 minutes, float32[3], overwritten by each step.
+
+        inputs float64[features] from `kernels.features.encode_inputs`. Before the first step use
+        `fallback`, the median forecast of the training bars.
+        """
+        forecast_step(inputs, *self.arrays, self._state, self._scratch, self._out)
+        return self._out[-1]
+
+
+def load_forecaster(directory: Path | str) -> FrozenForecaster:
+    """Load and verify the forecaster beside the policy in `directory`, for one asset."""
+    manifest, contents = open_folder(Path(directory))
+    described = manifest.get("volatility")
+    described = described if isinstance(described, dict) else {}
+    arrays = _ensemble(contents["volatility.onnx"], described)
+    try:
+        fallback = [float(x) for x in described["fallback_log_variance"]]
+        if len(fallback) != len(HORIZONS_MINUTES) or not np.isfinite(fallback).all():
+            raise ValueError(f"{fallback} is not one finite value per horizon")
+    except (KeyError, TypeError, ValueError) as error:
+        refuse(f"volatility.fallback_log_variance cannot be used: {error!r}", RETRAIN)
+    forecaster = FrozenForecaster(arrays, fallback)
+    _check_forecasts(forecaster, contents["volatility.onnx"], described)
+    return forecaster
+
+
+def _ensemble(content: bytes, described: dict[str, Any]) -> ForecasterWeights:
+    """Weights of volatility.onnx, laid out for the kernel; refused when its features differ."""
+    theirs = described.get("features")
+    if theirs != list(FEATURES):
+        refuse(f"volatility.features: {theirs}, this version computes {list(FEATURES)}", RETRAIN)
+    try:
+        arrays = {
+            t.name: numpy_helper.to_array(t)
+            for t in onnx.load_from_string(content).graph.initializer
+        }
+        layers = range(len(described["mlp_sizes"]) - 1)
+        rows = []
+        for member in range(described["members"]):
+            named = {k: arrays[f"member{member}.{k}"] for k in _member_names(layers)}
+            lstm = [named["lstm.input"].T, named["lstm.hidden"].T, named["lstm.bias"]]
+            weights = [named[f"mlp{k}.weight"].T for k in layers]
+            biases = [named[f"mlp{k}.bias"] for k in layers]
+            flat = [lstm_parameters(*lstm), mlp_parameters(weights, biases)]
+            rows.append(np.concatenate([*flat, named["skip"].ravel()]))
+        ensemble = ForecasterWeights(
+            scale=np.stack([arrays["mean"], arrays["inverse_sd"]]),
+            base=np.vstack([arrays["base.slopes"], arrays["base.intercept"]]),
+            weights=np.stack(rows),
+            recurrent=arrays["recurrent"].astype(np.int64),
+            sizes=np.array(described["mlp_sizes"], np.int64),
+        )
+        _check_ensemble(ensemble)
+        return ensemble
+    except Exception as error:  # protobuf raises its own types on hostile bytes
+        refuse(f"volatility.onnx is not a HAR-LSTM ensemble: {error!r}", RETRAIN)
+
+
+def _member_names(layers: range) -> list[str]:
+    names = [f"mlp{k}.{part}" for k in layers for part in ("weight", "bias")]
+    return ["lstm.input", "lstm.hidden", "lstm.bias", "skip", *names]
+
+
+def _check_ensemble(arrays: ForecasterWeights) -> None:
+    """The kernel trusts these shapes: it reads the flat rows without bounds checks."""
+    n, horizons, sizes = len(FEATURES), len(HORIZONS_MINUTES), [int(s) for s in arrays.sizes]
+    hidden, seen = sizes[0] - n, arrays.recurrent
+    perceptron = sum((a + 1) * b for a, b in pairwise(sizes))
+    row = (seen.size + hidden + 1) * 4 * hidden + perceptron + n * horizons
+    if not (
+        hidden > 0
+        and sizes[-1] == horizons
+        and arrays.scale.shape == (2, n)
+        and arrays.base.shape == (n + 1, horizons)
+        and arrays.weights.shape[1] == row
+        and seen.size > 0
+        and 0 <= seen.min() <= seen.max() < n
+        and all(a.dtype == np.float32 for a in (arrays.scale, arrays.base, arrays.weights))
+    ):
+        shapes = [a.shape for a in arrays]
+        raise ValueError(f"arrays of shapes {shapes} do not fit widths {sizes} of {n} features")
+
+
+def _check_forecasts(
+    forecaster: FrozenForecaster, content: bytes, described: dict[str, Any]
+) -> None:
+    """Kernel, onnxruntime and the recorded forecasts agree along the recorded sequence."""
+    try:
+        inputs = np.array(described["test_vectors"]["inputs"], np.float32)
+        recorded = np.array(described["test_vectors"]["log_variance"], np.float32)
+        if inputs.shape[1:] != (len(FEATURES),) or len(inputs) != len(recorded) or not len(inputs):
+            raise ValueError(f"inputs {inputs.shape}, forecasts {recorded.shape}")
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        refuse(f"volatility.test_vectors cannot be used: {error!r}", RETRAIN)
+    session = session_of(content)
+    state = np.zeros((1, *forecaster._state.shape), np.float32)
+    for t, row in enumerate(inputs):
+        ours = forecaster.step(row.astype(np.float64))
+        feed = {"inputs": row[None], "state": state}
+        reference, state = map(np.asarray, session.run(["log_variance", "next_state"], feed))
+        for name, other in (("onnxruntime", reference[0]), ("the recorded forecast", recorded[t])):
+            gap = float(np.abs(ours - other).max())
+            if not gap <= TOLERANCE * max(1.0, float(np.abs(other).max())):
+                refuse(
+                    f"volatility test step {t}: the kernel differs from {name} by {gap:.3g}",
+                    RETRAIN,
+                )
+    forecaster.restart()

@@ -1,0 +1,225 @@
+"""A frozen policy ready to decide: the compiled network, and the state it keeps per market."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.action import ACTIONS
+from kernels.network import (
+    lstm_parameters,
+    masked_argmax,
+    mlp_parameters,
+    policy_forward,
+    policy_forward_batch,
+)
+from kernels.observation import FIELDS
+from models.frozen.folder import RETRAIN, TOLERANCE, open_folder, refuse, session_of
+from models.frozen.network import Network, read_network
+
+
+class Compiled(NamedTuple):
+    """A network as the kernel wants it: flat parameters, layer widths, units of the LSTM."""
+
+    parameters: NDArray[np.float32]
+    sizes: NDArray[np.int64]
+    units: int
+
+    def new_state(self, n: int) -> NDArray[np.float32]:
+        """State float32[n, 2, units] of n markets before their first slot."""
+        return np.zeros((n, 2, self.units), np.float32)
+
+    def run(
+        self, observations: NDArray[np.float32], state: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Logits float32[n, A] of observations float32[n, D]; `state` is replaced by the next."""
+        logits = np.empty((len(observations), int(self.sizes[-1])), np.float32)
+        policy_forward_batch(observations, self.parameters, self.sizes, state, logits)
+        return logits
+
+
+def compile_network(network: Network) -> Compiled:
+    """Flatten the weights for the kernel."""
+    weights, biases = zip(*network.layers)
+    parts = [mlp_parameters(list(weights), list(biases))]
+    if network.lstm is not None:
+        parts.insert(0, lstm_parameters(*network.lstm))
+    widths = [weights[0].shape[1], *(weight.shape[0] for weight in weights)]
+    return Compiled(np.concatenate(parts), np.array(widths, np.int64), network.units)
+
+
+class Player:
+    """Plays a network in n markets at once, one call per slot; keeps the state of each market."""
+
+    def __init__(self, network: Compiled) -> None:
+        self.network = network
+        self.state = network.new_state(0)
+
+    def restart(self) -> None:
+        """All markets begin anew."""
+        self.state = self.network.new_state(0)
+
+    def __call__(
+        self, observations: NDArray[np.float32], masks: NDArray[np.bool_]
+    ) -> NDArray[np.int64]:
+        """Actions int64[n] for observations float32[n, D] under masks bool[n, A]."""
+        if len(self.state) != len(observations):
+            if len(self.state):
+                raise ValueError(
+                    f"{len(observations)} markets after {len(self.state)}: call restart between"
+                )
+            self.state = self.network.new_state(len(observations))
+        logits = self.network.run(observations, self.state)
+        return np.where(masks, logits, -np.inf).argmax(axis=1)
+
+
+class FrozenPolicy:
+    """A policy ready to decide in one market. `load` builds it; `decide` allocates nothing.
+
+    A recurrent policy moves once per slot, as it was trained: any number of `decide` on what is
+    seen so far, then `end_slot`. `player` plays many markets at once.
+    """
+
+    def __init__(self, network: Network, manifest: dict[str, Any]) -> None:
+        self.network = compile_network(network)
+        self.manifest = manifest
+        self.logits = np.empty(network.outputs, np.float32)
+        self.state, self._after = self.network.new_state(2)
+        widest = max(4 * network.units, 2 * int(self.network.sizes.max()))
+        self._scratch = np.empty(widest, np.float32)
+
+    def decide(self, observation: NDArray[np.float32], mask: NDArray[np.bool_]) -> int:
+        """Action for observation float32[D] under mask bool[A]; `logits` holds what it compared."""
+        parameters, sizes, _ = self.network
+        policy_forward(
+            observation, parameters, sizes, self.state, self._after, self._scratch, self.logits
+        )
+        return masked_argmax(self.logits, mask)
+
+    def end_slot(self, observation: NDArray[np.float32]) -> None:
+        """Remember the slot by its last observation float32[D]."""
+        if self.network.units:
+            parameters, sizes, _ = self.network
+            policy_forward(
+                observation, parameters, sizes, self.state, self._after, self._scratch, self.logits
+            )
+            self.state, self._after = self._after, self.state
+
+    def restart(self) -> None:
+        """Forget the past, as at the start of an episode."""
+        self.state[:] = 0.0
+
+    def player(self) -> Player:
+        """The same network for many markets at once."""
+        return Player(self.network)
+
+
+def load(directory: Path | str) -> FrozenPolicy:
+    """Load and verify the frozen policy in `directory`; PolicyError when it must not be used."""
+    manifest, contents = open_folder(Path(directory))
+    network = read_network(contents["policy.onnx"])
+    _check_shapes(network, manifest)
+    policy = FrozenPolicy(network, manifest)
+    _check_forward_pass(policy, contents["policy.onnx"])
+    return policy
+
+
+def _check_shapes(network: Network, manifest: dict[str, Any]) -> None:
+    wanted, found = (len(FIELDS), ACTIONS), (network.inputs, network.outputs)
+    if found != wanted:
+        refuse(f"policy.onnx maps {found[0]} to {found[1]}, expected {wanted}", RETRAIN)
+    if manifest.get("shapes") != network.shapes():
+        refuse(
+            f"shapes: manifest {manifest.get('shapes')}, policy.onnx {network.shapes()}", RETRAIN
+        )
+    recurrent = recurrent_contract(network.units)
+    if manifest.get("recurrent") != recurrent:
+        refuse(f"recurrent: manifest {manifest.get('recurrent')}, here {recurrent}", RETRAIN)
+
+
+def recurrent_contract(units: int) -> dict[str, Any] | None:
+    """How the state is kept, for the manifest; None without an LSTM."""
+    if not units:
+        return None
+    return {
+        "state": ["h", "c"],
+        "units": units,
+        "first": "zeros, at the first slot of a market",
+        "advance": "once per slot, by the last observation of the slot",
+    }
+
+
+class _TestVectors(NamedTuple):
+    """Recorded inputs and what any loader must make of them."""
+
+    observations: NDArray[np.float32]
+    state: NDArray[np.float32]
+    masks: NDArray[np.bool_]
+    logits: NDArray[np.float32]
+    actions: NDArray[np.int64]
+
+
+def _read_test_vectors(policy: FrozenPolicy) -> _TestVectors:
+    units = policy.network.units
+    try:
+        vectors = policy.manifest["test_vectors"]
+        observations = np.array(vectors["observations"], np.float32).reshape(-1, len(FIELDS))
+        n = len(observations)
+        state = policy.network.new_state(n)
+        if units:
+            state = np.array(vectors["state"], np.float32).reshape(n, 2, units)
+        logits = np.array(vectors["logits"], np.float32).reshape(n, ACTIONS)
+        masks = np.zeros(logits.shape, bool)
+        for mask, allowed in zip(masks, vectors["allowed"], strict=True):
+            mask[np.array(allowed, np.int64)] = True
+        actions = np.array(vectors["actions"], np.int64)
+        if not len(actions) == n > 0:
+            raise ValueError(f"{n} observations, {len(actions)} actions")
+        if actions.min() < 0 or actions.max() >= ACTIONS:
+            raise ValueError(f"an action lies outside 0..{ACTIONS - 1}")
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        refuse(f"test_vectors cannot be used: {error!r}", RETRAIN)
+    return _TestVectors(observations, state, masks, logits, actions)
+
+
+def _check_forward_pass(policy: FrozenPolicy, content: bytes) -> None:
+    """Kernel, onnxruntime and the recorded outputs agree on the recorded observations."""
+    observations, state, masks, recorded, actions = _read_test_vectors(policy)
+    reference, next_state = run_onnx(content, observations, state)
+    ours = policy.network.run(observations, state)
+    for name, mine, other in (
+        ("onnxruntime", ours, reference),
+        ("the recorded logits", ours, recorded),
+        ("onnxruntime's next state", state.reshape(len(state), -1), next_state),
+    ):
+        if not mine.size:
+            continue
+        gap = np.abs(mine - other).max(axis=1)
+        worst = int(np.argmax(gap / np.maximum(1.0, np.abs(other).max(axis=1))))
+        if not gap[worst] <= TOLERANCE * max(1.0, float(np.abs(other[worst]).max())):
+            refuse(
+                f"test vector {worst}: the kernel differs from {name} by {gap[worst]:.3g}",
+                "clear Numba's cache (NUMBA_CACHE_DIR) and load again, or train again",
+            )
+    # The recorded action may lose a tie by rounding on another processor, but nothing more.
+    best = np.where(masks, ours, -np.inf).max(axis=1)
+    taken = np.where(masks, ours, -np.inf)[np.arange(len(actions)), actions]
+    if not np.all(best - taken <= 2 * TOLERANCE * np.maximum(1.0, np.abs(ours).max(axis=1))):
+        refuse("test vectors: the decoded actions differ from the recorded ones", RETRAIN)
+
+
+def run_onnx(
+    content: bytes, observations: NDArray[np.float32], state: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Logits [n, A] and next state [n, 2 * units] of onnxruntime on one thread.
+
+    observations float32[n, D], state float32[n, 2, units].
+    """
+    session = session_of(content)
+    if not state.shape[2]:
+        (logits,) = session.run(["logits"], {"observation": observations})
+        return np.asarray(logits, np.float32), state.reshape(len(state), -1)
+    feed = {"observation": observations, "state": state}
+    logits, after = map(np.asarray, session.run(["logits", "next_state"], feed))
+    return logits, after.reshape(len(after), -1)
