@@ -88,6 +88,7 @@ FAMILIES = (
             "cycle*",
             "bellman_ford*",
             "sizing*",
+            "float_filter*",
             "mixed_*",
             "routing*",
             "opportunities*",
