@@ -87,6 +87,17 @@ def test_light_folders_do_not_import_the_learners(place: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_the_ground_floor_needs_numba_and_numpy_only() -> None:
+    allowed_here = sys.stdlib_module_names | {"kernels", "llvmlite", "numba", "numpy"}
+    wrong = [
+        f"{file.relative_to(ROOT)} imports {name}"
+        for file in sorted((ROOT / "kernels").rglob("*.py"))
+        for name in imported_modules(file)
+        if name.split(".")[0] not in allowed_here
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_package_resolves_to_this_checkout(package: str) -> None:
     # Names like `models` are common: another installed package must not shadow ours, wherever
