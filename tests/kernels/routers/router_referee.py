@@ -1,5 +1,5 @@
-"""The deployed Universal Router over real V2, V3 and V4 pools, in process: which swaps a call makes
-is read from the pools' events. Nothing here knows the decoder."""
+"""The deployed routers over real V2, V3 and V4 pools, in process: which swaps a call makes is read
+from the pools' events. Nothing here knows the decoder."""
 
 import hashlib
 import json
@@ -13,10 +13,11 @@ from eth_utils.crypto import keccak
 
 from devnet import artifacts
 from devnet.artifacts import artifact
-from tests.referee import CALLER, Evm, balance_slot, selector
+from tests.referee import CALLER, GAS, Evm, balance_slot, selector
 
 HERE = Path(__file__).parent
 UNIVERSAL_ROUTER = "universal-router-{version}/artifacts/contracts/UniversalRouter.sol"
+SWAP_ROUTER_02 = "@uniswap/swap-router-contracts/artifacts/contracts/SwapRouter02.sol"
 V4 = "@uniswap/v4-core/out"
 # permit2, weth9, V2 and V3 factories, the hashes of their pools' code, PoolManager, the position
 # managers of V3 and V4, and from 2.1 on a bridge.
@@ -75,7 +76,11 @@ def pool_id(first: str, second: str, fee_pips: int, tick_spacing: int) -> str:
 
 
 class RouterWorld:
-    """Four tokens, pools of all three protocols between any two, and a router that holds plenty."""
+    """Four tokens, pools of all three protocols between any two, and routers.
+
+    The first token is the wrapped native one. `router`, the Universal Router of `version`, holds
+    plenty of each itself; the others take them from the caller.
+    """
 
     def __init__(self, version: str) -> None:
         self.evm = Evm()
@@ -97,6 +102,27 @@ class RouterWorld:
         )
         for token in self.tokens:
             self.evm.write(token, balance_slot(self.router), FUNDS)
+        self.evm.machine.set_balance(self.tokens[0], FUNDS)
+
+    def swap_routers(self) -> tuple[str, str, str]:
+        """Router02, SwapRouter and SwapRouter02, which may take what the caller has."""
+        weth = self.tokens[0]
+        deployed = (
+            self.evm.deploy(
+                artifact("UniswapV2Router02").bytecode, ["address"] * 2, [self.factory, weth]
+            ),
+            self.evm.deploy(
+                artifact("SwapRouter").bytecode, ["address"] * 2, [self.v3_factory, weth]
+            ),
+            self.evm.deploy(
+                creation_code(SWAP_ROUTER_02, "SwapRouter02"),
+                ["address"] * 4,
+                [self.factory, self.v3_factory, self.position_manager, weth],
+            ),
+        )
+        for router in deployed:
+            self._fund(router)
+        return deployed
 
     def _invoke(self, to: str, signature: str, values: list[Any]) -> bytes:
         self.evm.machine.reset_transient_storage()
@@ -120,6 +146,7 @@ class RouterWorld:
         manager = self.evm.deploy(
             artifact("NonfungiblePositionManager").bytecode, ["address"] * 3, arguments
         )
+        self.position_manager = manager
         self._fund(manager)
         create = "createAndInitializePoolIfNecessary(address,address,uint24,uint160)"
         for low, high in combinations(self.tokens, 2):
@@ -156,11 +183,12 @@ class RouterWorld:
             self.evm.write(token, balance_slot(CALLER), FUNDS)
             self._invoke(token, "approve(address,uint256)", [spender, FOREVER])
 
-    def swaps_of(self, data: bytes) -> list[PoolSwap]:
-        """Send `data` to the router: the swaps that pools made, in order. Raises RevertError."""
-        self.evm.machine.reset_transient_storage()
-        self.evm.call(self.router, data)
-        return [swap for log in self.evm.machine.result.logs if (swap := _swap_of(log))]
+    def swaps_of(self, router: str, data: bytes, value: int = 0) -> list[PoolSwap]:
+        """Send `data` to a router: the swaps that pools made, in order. Raises RuntimeError."""
+        machine = self.evm.machine
+        machine.reset_transient_storage()
+        machine.message_call(CALLER, router, data, value=value, gas=GAS)
+        return [swap for log in machine.result.logs if (swap := _swap_of(log))]
 
 
 def _split(types: str) -> list[str]:

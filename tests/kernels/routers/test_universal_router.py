@@ -4,31 +4,25 @@ from functools import cache
 from random import Random
 from typing import Any
 
-import numpy as np
 import pytest
 from eth_abi.abi import encode
 
 from kernels import calldata_rows as rows
-from kernels.calldata import decode_call
-from tests.kernels.hostile_calldata import as_swap, empty_swaps
 from tests.kernels.router_calls import (
     COMMAND_TYPES,
     PATH,
     V4_ROUTE,
     V4_ROUTE_2_1,
     V4_SINGLE,
-    Swap,
     packed,
     selector,
-    text,
 )
+from tests.kernels.routers.comparison import check_like_the_router, decoded
 from tests.kernels.routers.router_referee import (
     NOBODY,
     V3_POOLS,
     V4_POOLS,
-    PoolSwap,
     RouterWorld,
-    pool_id,
 )
 
 THE_ROUTER = "0x" + "00" * 19 + "02"  # ActionConstants.ADDRESS_THIS
@@ -102,33 +96,6 @@ def v4(rng: Random, tokens: list[str], amount: int, version: str) -> tuple[int, 
     return 0x10, encode(["bytes", "bytes[]"], [actions, parameters])
 
 
-def hops_of(world: RouterWorld, swap: Swap) -> list[tuple[str, bool]]:
-    """(pool, zero for one) in the order in which the router trades."""
-    hops = []
-    for i in range(len(swap.path) - 1):
-        pay, get = text(swap.path[i]), text(swap.path[i + 1])
-        ends = frozenset(token for token in world.tokens if int(token, 16) in swap.path[i : i + 2])
-        if swap.protocol == rows.UNISWAP_V2:
-            pool = world.pairs[ends]
-        elif swap.protocol == rows.UNISWAP_V3:
-            pool = world.v3_pools[ends, swap.fees[i]]
-        else:
-            pool = pool_id(pay, get, swap.fees[i], swap.tick_spacings[i])
-        hops.append((pool.lower(), swap.path[i] < swap.path[i + 1]))
-    # V4 trades an exact output from its end. In V3 the last pool starts, but reports last.
-    backwards = swap.protocol == rows.UNISWAP_V4 and swap.exact_out
-    return hops[::-1] if backwards else hops
-
-
-def check_like_the_router(world: RouterWorld, swap: Swap, made: list[PoolSwap]) -> None:
-    """Pools, directions and the exact amount of one decoded swap."""
-    assert [(each.pool, each.zero_for_one) for each in made] == hops_of(world, swap)
-    first, last = made[0], made[-1]
-    if swap.protocol == rows.UNISWAP_V4 and swap.exact_out:
-        first, last = last, first
-    assert (last.received if swap.exact_out else first.paid) == swap.amount
-
-
 @pytest.mark.parametrize("seed", range(30))
 @pytest.mark.parametrize(
     ("version", "family"),
@@ -147,16 +114,6 @@ def test_the_router_makes_the_decoded_swaps(version: str, family: int, seed: int
         inputs.append(data)
     data = selector("execute(bytes,bytes[])")
     data += encode(["bytes", "bytes[]"], [bytes(commands), inputs])
-    address = int(world.router, 16)
-    routers = rows.router_table([(address, int(world.tokens[0], 16), family)])
-    call = rows.call_row(address, 0, 0, len(data)).reshape(1, -1)
-    swaps = empty_swaps()
-    count = decode_call(np.frombuffer(data, np.uint8), call, 0, routers, swaps, 0)
-    assert count == len(commands)
-    made = world.swaps_of(data)
-    for row in swaps[:count]:
-        swap = as_swap(row)
-        hops = len(swap.path) - 1
-        check_like_the_router(world, swap, made[:hops])
-        made = made[hops:]
-    assert not made
+    swaps = decoded(world, world.router, family, data)
+    assert len(swaps) == len(commands)
+    check_like_the_router(world, swaps, world.swaps_of(world.router, data))
