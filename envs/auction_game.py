@@ -20,6 +20,7 @@ from envs.auction_rules import (
     GAME_COLUMNS,
     FirstPriceTable,
     Rules,
+    observe,
     play,
     rules_of_common_value,
     rules_of_first_price,
@@ -29,6 +30,7 @@ from envs.auction_rules import (
 from envs.bid_equilibrium import CommonValue, LogNormalLaw, PowerLaw, Rivals, StationaryRivals
 from envs.randomness import lane_keys
 
+REWARDS = ("profit", "share")
 OUTCOMES = ("won", "bid", "value", "top_other")
 OBSERVATION_LIMIT = 8.0
 
@@ -134,7 +136,8 @@ class AuctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray
     | observation (Box float32[4]) | y, tanh(y - 1), tanh(y), tanh(y + 1); y = 2 v - 1 or the |
     |  | standardised ln v; a constant where the value is one |
     | reward (float64) | winner: value - bid (- gas); loser: 0, or what its failed transaction |
-    |  | costs; abstaining: 0 |
+    |  | costs; abstaining: 0. With reward="share" all of it over the value, which moves no best |
+    |  | bid and keeps rare large values from swamping the gradients |
     | end | truncated after `rounds` auctions; autoreset in the same step |
     | infos | arrays [N]: won, bid (-1 abstained), value, top_other (highest other bid, -1 none) |
 
@@ -151,13 +154,17 @@ class AuctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray
         rounds: int = 128,
         split: str = "train",
         seed: int = 0,
+        reward: str = "profit",
     ) -> None:
+        if reward not in REWARDS:
+            raise ValueError(f"reward {reward!r}: choose one of {', '.join(REWARDS)}")
         if num_envs < 1 or num_envs % game.learners or rounds < 1:
             raise ValueError(
                 f"num_envs {num_envs}, rounds {rounds}: whole games of {game.learners} learners, "
                 "and at least one round"
             )
         self.num_envs, self.game, self.rounds, self.split = int(num_envs), game, rounds, split
+        self.reward = reward
         self.single_observation_space = spaces.Box(
             -OBSERVATION_LIMIT, OBSERVATION_LIMIT, (FEATURES,), np.float32
         )
@@ -235,7 +242,15 @@ class AuctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray
         ended = np.repeat(self._ended, self.game.learners)
         if ended.any():
             infos["final_obs"], infos["_final_obs"] = self._final.copy(), ended
+        if self.reward == "share":
+            rewards /= np.abs(infos["value"])  # absent learners earn 0 whatever they divide by
         return self._seen.copy(), rewards, np.zeros(self.num_envs, np.bool_), ended, infos
+
+    def observe(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
+        """The observations float32[n, 4] of learners with these values: for looking at policies."""
+        seen = np.empty((len(values), FEATURES), np.float32)
+        observe(self._rules, np.ascontiguousarray(values, np.float64), seen)
+        return seen
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Allowed actions bool[N, actions]: all, or only abstaining for who did not join."""

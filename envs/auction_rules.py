@@ -204,6 +204,26 @@ def _top_scripted(rules: Rules, key: np.uint64) -> float:
 
 
 @kernel
+def observe(rules: Rules, values: np.ndarray, seen: np.ndarray) -> None:
+    """Observations float32[n, FEATURES] of values [n]: y, tanh(y - 1), tanh(y), tanh(y + 1).
+
+    y is 2 v - 1 or the standardised ln v, 0 for a common value; zeros for who is absent (v < 0).
+    """
+    for p in range(values.shape[0]):
+        seen[p, :] = 0.0
+        if values[p] < 0.0:
+            continue
+        y = 0.0
+        if rules.kind == PRIVATE:
+            y = latent(rules, values[p])
+            if not rules.log_normal:
+                y = 2.0 * y - 1.0
+        seen[p, 0] = y
+        for feature in range(1, FEATURES):
+            seen[p, feature] = np.tanh(y + (feature - 2))
+
+
+@kernel
 def _start_round(
     rules: Rules, lane_key: np.uint64, game: np.ndarray, values: np.ndarray, seen: np.ndarray
 ) -> None:
@@ -211,21 +231,14 @@ def _start_round(
     key = slot_key(lane_key, int(game[EPISODE]), int(game[ROUND]))
     game[TOP_SCRIPTED] = _top_scripted(rules, key)
     for p in range(rules.learners):
-        seen[p, :] = 0.0
         values[p] = -1.0
         if rules.join < 1.0 and open_uniform(key, JOIN_CHANNEL + p) >= rules.join:
             continue
-        y = 0.0
         if rules.kind == PRIVATE:
             values[p] = _draw_value(rules, key, VALUE_CHANNEL + p, rules.flat)
-            y = latent(rules, values[p])
-            if not rules.log_normal:
-                y = 2.0 * y - 1.0
         else:
             values[p] = rules.prize
-        seen[p, 0] = y
-        for feature in range(1, FEATURES):
-            seen[p, feature] = np.tanh(y + (feature - 2))
+    observe(rules, values, seen)
 
 
 @kernel

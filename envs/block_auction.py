@@ -77,6 +77,8 @@ class BlockAuction:
         """Name the field that is wrong."""
         if not 2 <= len(self.builders) <= MAX_PLAYERS:
             raise ValueError(f"{len(self.builders)} builders: 2 to {MAX_PLAYERS}")
+        if self.network_delay_steps + min(b.delay_steps for b in self.builders) < 1:
+            raise ValueError("network_delay_steps: with a builder's own delay at least 1 step")
         for name in ("network_delay_steps", "safety_steps"):
             if not 0 <= getattr(self, name) <= SLOT_STEPS:
                 raise ValueError(f"{name} is {getattr(self, name)}: 0 to {SLOT_STEPS}")
