@@ -184,8 +184,8 @@ class Crew:
             prefix = f"worker{worker}_"
             state = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
             self._states[worker] = state or None
-        self.close()
-        self._actors = [self._start(w) for w in range(self.workers)]
+            if state:
+                self._actors[worker].restore.remote(state)
         stale = {k.removeprefix("stale_"): v for k, v in arrays.items() if k.startswith("stale_")}
         self._weights = None
         if stale:

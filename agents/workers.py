@@ -55,7 +55,8 @@ class PolicyTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """One report."""
-        return {**self.training.advance(), "done": self.training.finished}
+        node = ray.get_runtime_context().get_node_id()
+        return {**self.training.advance(), "done": self.training.finished, "node": node}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Called by Tune after every report."""

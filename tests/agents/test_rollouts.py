@@ -1,0 +1,154 @@
+"""Rollouts from Ray processes: the learner learns the same bits whoever dies on the way."""
+
+import dataclasses
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agents.config import ConfigError, PPOConfig, TrialsConfig
+from agents.training import Training, Trial, TrialInputs
+from agents.workers import ray_session, run_trials
+from envs.market import MarketConfig, PricePaths
+
+PPO = PPOConfig(
+    num_envs=32, rollout_slots=8, minibatch=128, epochs=2, hidden=(16,), rollout_workers=2
+)
+TRIALS = TrialsConfig(seeds=1, steps=1024, reports=4, validation_envs=16)
+TRIAL = Trial("seed-0-rate-0.001", 0, 1e-3)
+RECURRENT = dataclasses.replace(PPO, lstm=8, critic_lstm=True, rollout_workers=1, asynchronous=True)
+MODES = [pytest.param(PPO, id="synchronous"), pytest.param(RECURRENT, id="asynchronous-recurrent")]
+
+
+@pytest.fixture(scope="module")
+def ray_running() -> Iterator[None]:
+    with ray_session(3):
+        yield
+
+
+def inputs_of(folder: Path, market: MarketConfig, paths: PricePaths, ppo: PPOConfig) -> TrialInputs:
+    return TrialInputs(market, paths, ppo, TRIALS, 0.05, str(folder / "tb"))
+
+
+def weights(training: Training) -> bytes:
+    return b"".join(p.detach().numpy().tobytes() for p in training.model.policy.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ppo", MODES)
+def test_resumed_and_disturbed_trainings_end_in_the_same_bits(
+    ray_running: None, tmp_path: Path, market: MarketConfig, paths: PricePaths, ppo: PPOConfig
+) -> None:
+    """Undisturbed; stopped, resumed and one rollout process killed."""
+    inputs = inputs_of(tmp_path, market, paths, ppo)
+    whole = Training(TRIAL, inputs)
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    for report in range(4):
+        whole.advance()
+        if report == 1:
+            whole.save(checkpoint)
+    whole.close()
+    assert whole.finished
+    assert np.isfinite(whole.curve[-1]["validation_iqm_eth"])
+
+    disturbed = Training(TRIAL, inputs)
+    disturbed.load(checkpoint)
+    disturbed.advance()
+    assert disturbed.crew is not None
+    os.kill(disturbed.crew.pids()[-1], signal.SIGKILL)
+    disturbed.advance()
+    disturbed.model.collect_rollouts(  # the death shows at the latest here
+        disturbed.venv, disturbed.monitor, disturbed.model.rollout_buffer, 0
+    )
+    assert disturbed.crew.failures_left == TRIALS.max_failures - 1
+    disturbed.close()
+    assert weights(disturbed) == weights(whole)
+
+
+@pytest.mark.slow
+def test_asynchronous_rollouts_are_one_update_stale(
+    ray_running: None, tmp_path: Path, market: MarketConfig, paths: PricePaths
+) -> None:
+    """The stored probabilities are those of the weights before the last update."""
+    ppo = dataclasses.replace(PPO, rollout_workers=1, asynchronous=True)
+    training = Training(TRIAL, inputs_of(tmp_path, market, paths, ppo))
+    model, before = training.model, []
+    for number in range(3):
+        before.append({k: v.clone() for k, v in model.policy.state_dict().items()})
+        model.learn(PPO.num_envs * PPO.rollout_slots, training.monitor, reset_num_timesteps=False)
+        after = {k: v.clone() for k, v in model.policy.state_dict().items()}
+        for back, state in enumerate(reversed(before)):
+            model.policy.load_state_dict(state)
+            batch = next(iter(model.rollout_buffer.get(None)))
+            gap = float((model.evaluate(batch)[1].detach() - batch.old_log_p).abs().max())
+            assert (gap < 1e-5) == (back == min(number, 1)), (number, back, gap)
+        model.policy.load_state_dict(after)
+    training.close()
+
+
+@pytest.mark.slow
+def test_a_process_that_keeps_dying_ends_the_training(
+    ray_running: None, tmp_path: Path, market: MarketConfig, paths: PricePaths
+) -> None:
+    trials = dataclasses.replace(TRIALS, max_failures=0)
+    ppo = dataclasses.replace(PPO, rollout_workers=1)
+    inputs = dataclasses.replace(inputs_of(tmp_path, market, paths, ppo), trials=trials)
+    training = Training(TRIAL, inputs)
+    assert training.crew is not None
+    os.kill(training.crew.pids()[0], signal.SIGKILL)
+    with pytest.raises(RuntimeError, match="rollout process 0 died again"):
+        training.advance()
+    training.close()
+
+
+@pytest.mark.slow
+def test_rollout_processes_under_tune_survive_a_killed_trial(
+    tmp_path: Path, market: MarketConfig, paths: PricePaths
+) -> None:
+    """The trial's process is killed; its rollout processes go with it and come again."""
+    ppo = dataclasses.replace(PPO, rollout_workers=1, asynchronous=True)
+    inputs = inputs_of(tmp_path, market, paths, ppo)
+    with ray_session(2):
+        whole = Training(TRIAL, inputs)
+        for _ in range(4):
+            whole.advance()
+        whole.close()
+    killed: list[int] = []
+
+    def kill_once(name: str, metrics: dict[str, int]) -> None:
+        if metrics["steps"] == 512 and not killed:
+            killed.append(metrics["pid"])
+            os.kill(metrics["pid"], signal.SIGKILL)
+
+    (result,) = run_trials(tmp_path / "checkpoints", inputs, [TRIAL], 2, kill_once)
+    assert killed
+    curves = [
+        [point["validation_iqm_eth"] for point in curve] for curve in (whole.curve, result.curve)
+    ]
+    assert curves[0] == curves[1]
+
+
+def test_more_processes_than_cores_are_refused(
+    tmp_path: Path, market: MarketConfig, paths: PricePaths
+) -> None:
+    ppo = dataclasses.replace(PPO, rollout_workers=2, asynchronous=True)
+    with pytest.raises(ValueError, match="keeps 3 cores busy, there are 2 to train on"):
+        run_trials(tmp_path, inputs_of(tmp_path, market, paths, ppo), [TRIAL], 2, lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rollout_workers": 5}, "ppo.rollout_workers: 5; give a divisor of num_envs, 32"),
+        ({"rollout_workers": 0, "asynchronous": True}, "ppo.asynchronous: True; give"),
+        ({"lstm": 8, "minibatch": 4}, "ppo.minibatch: 4; give a multiple of ppo.rollout_slots"),
+        ({"lstm": -1}, "ppo.lstm: -1"),
+    ],
+)
+def test_impossible_settings_are_named(changes: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        dataclasses.replace(PPO, **changes)  # type: ignore[arg-type]
