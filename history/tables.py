@@ -53,15 +53,20 @@ class Column:
 
 
 def read_table(path: str | Path, columns: Sequence[Column], what: str) -> pl.DataFrame:
-    """The `columns` of a file, or of all .parquet files of a folder in order of their names.
+    """The `columns` of a file, or of several: a folder's .parquet files, or a name with `*`.
 
-    `what` says in messages what the file should hold. Rows keep the order of the file. Raises
-    TableError.
+    cryo writes blocks, logs and transactions of a range side by side, e.g.
+    `ethereum__blocks__*.parquet`. Files are read in order of their names, rows keep theirs. `what`
+    says in messages what the file should hold. Raises TableError.
     """
     path = Path(path)
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    files = [path]
+    if path.is_dir():
+        files = sorted(path.glob("*.parquet"))
+    elif "*" in path.name:
+        files = sorted(path.parent.glob(path.name))
     if not files:
-        raise TableError(f"{path}: no .parquet file in this folder; give one with {what}")
+        raise TableError(f"{path}: no .parquet file there; give one with {what}")
     parts = [_typed(_read(file, columns, what), file, columns, what) for file in files]
     return pl.concat(parts)
 

@@ -151,5 +151,15 @@ def test_a_folder_is_read_file_by_file(tmp_path: Path) -> None:
     written(frame()[:2], tmp_path / "ethereum__bids__00000000_to_00000001.parquet")
     assert read_table(tmp_path, COLUMNS, "bids")["slot"].to_list() == [1, 2, 3]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(TableError, match=r"no \.parquet file in this folder"):
+    with pytest.raises(TableError, match=r"no \.parquet file there"):
         read_table(tmp_path / "empty", COLUMNS, "bids")
+
+
+def test_a_name_with_a_star_takes_one_dataset_of_several(tmp_path: Path) -> None:
+    written(frame()[:2], tmp_path / "ethereum__bids__00000000_to_00000001.parquet")
+    written(frame()[2:], tmp_path / "ethereum__bids__00000002_to_00000003.parquet")
+    written(pl.DataFrame({"other": [1]}), tmp_path / "ethereum__logs__00000000_to_00000001.parquet")
+    read = read_table(tmp_path / "ethereum__bids__*.parquet", COLUMNS, "bids")
+    assert read["slot"].to_list() == [1, 2, 3]
+    with pytest.raises(TableError, match=r"no \.parquet file there"):
+        read_table(tmp_path / "ethereum__traces__*.parquet", COLUMNS, "bids")
