@@ -49,8 +49,15 @@ class Blocks:
 
     def select(self, rows: np.ndarray) -> "Blocks":
         """The blocks that bool[n] or int64[k] names, in order."""
-        columns = (self.number, self.timestamp, self.base_fee_wei, self.gas_used, self.gas_limit)
-        return Blocks(*(c[rows] for c in columns), self.segment[rows], self.source)
+        return Blocks(
+            number=self.number[rows],
+            timestamp=self.timestamp[rows],
+            base_fee_wei=self.base_fee_wei[rows],
+            gas_used=self.gas_used[rows],
+            gas_limit=self.gas_limit[rows],
+            segment=self.segment[rows],
+            source=self.source,
+        )
 
 
 def load_blocks(path: str | Path) -> Blocks:

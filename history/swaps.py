@@ -65,8 +65,13 @@ class PoolReserves:
 
     def after(self, blocks: int) -> "PoolReserves":
         """Without the first `blocks` rows."""
-        columns = self.number, self.reserve0, self.reserve1, self.segment
-        return PoolReserves(*(column[blocks:] for column in columns), self.source)
+        return PoolReserves(
+            number=self.number[blocks:],
+            reserve0=self.reserve0[blocks:],
+            reserve1=self.reserve1[blocks:],
+            segment=self.segment[blocks:],
+            source=self.source,
+        )
 
 
 @dataclass(frozen=True)
