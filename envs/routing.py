@@ -1,38 +1,38 @@
-"""Optimal routing through many pools at once, by dual decomposition.
+"""Optimal routing through many pools at once, with the certificate of dual decomposition.
 
 Maximise U(Psi) over the net flow Psi = sum_i A_i (Lambda_i - Delta_i), where every pool keeps its
 trading function; the dual asks each pool alone for its best trade at token prices nu (Angeris,
-Chitra, Evans, Boyd, "Optimal Routing for Constant Function Market Makers"). Floats only: the answer
-ranks and splits baskets of opportunities, and integers decide afterwards. The closed forms are in
-kernels.routing_pools; the solver needs scipy, which the ground floor does not import.
+Chitra, Evans, Boyd, "Optimal Routing for Constant Function Market Makers"), so that any prices
+bound what any trades can earn. Floats only: the answer ranks and splits baskets of opportunities,
+and integers decide afterwards. The closed forms are in kernels.routing_pools; the solver needs
+scipy, which the ground floor does not import.
+
+Prices and trades are found together by a primal-dual interior point method (Boyd, Vandenberghe,
+Convex Optimization, section 11.7). L-BFGS-B on the dual alone, which the paper uses, finds the same
+optimum on small smooth instances (the tests compare them), but its trades miss feasibility by more
+than they earn on real graphs, where narrow tick ranges and constant sums make the dual kink.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.sparse import coo_array, csc_array, diags_array
 from scipy.sparse.linalg import spsolve
 
-from kernels.routing_pools import Floats, Indices, PoolSet, SumPools, Trade
+from kernels.routing_pools import Floats, Indices, PairPools, PoolSet, Trade, WeightedPools
 
-# L-BFGS-B finds which pools trade; Newton steps then take the error from 1e-6 to rounding.
-VALUE_TOLERANCE = 1e-13
-GRADIENT_TOLERANCE = 1e-9
-MEMORY = 20
-MAX_ITERATIONS = 2_000
-MAX_NEWTON_STEPS = 40
-NEWTON_TOLERANCE = 1e-14
-# Keeps the Newton system solvable where no pool trades a token.
-RIDGE = 1e-13
-# Proximal steps for pools with constant prices; the weight is a share of the problem's value.
-MAX_PROXIMAL_STEPS = 40
-PROXIMAL_WEIGHT = 1e-2
-FILL_TOLERANCE = 1e-11
-# A token without a price of its own may fall this far below the scale before the scale follows it.
-SMALLEST_PRICE = 1.5e-8
-MAX_SCALINGS = 6
+MAX_ITERATIONS = 300
+# Relative to the value, or to the depth of the pools where nothing is to be earned.
+TOLERANCE = 1e-12
+VALUE_FLOOR = 1e-6
+ROUNDING = 1e-15
+STALLED_AFTER = 40
+# How far a step may go towards the nearest bound, and where inner values start.
+TO_BOUNDARY = 0.99
+START_SHARE = 1e-3
+START_CENTRE = 1e-2
+RIDGE = 1e-14
 
 
 @dataclass(frozen=True)
@@ -77,19 +77,33 @@ class Route:
 
 
 def route(pools: Sequence[PoolSet], tokens: int, objective: Objective) -> Route:
-    """Solve one routing problem over `tokens` tokens; raises ValueError on bad input.
-
-    Pools with constant prices make the dual kink where its optimum often lies: their fills are
-    found by proximal steps, each of which is a smooth problem, and converge to the exact split.
-    """
-    problem = _Problem(pools, tokens, objective)
-    prices, iterations = problem.start, 0
-    for _ in range(MAX_SCALINGS):
-        prices, more = problem.solve(prices)
-        iterations += more
-        if not problem.rescale(prices):
-            break
-    return problem.result(prices, iterations)
+    """Solve one routing problem over `tokens` tokens; raises ValueError on bad input."""
+    for index, pool_set in enumerate(pools):
+        if pool_set.count and not 0 <= pool_set.tokens.min() <= pool_set.tokens.max() < tokens:
+            raise ValueError(f"pools[{index}].tokens: expected numbers from 0 to {tokens - 1}")
+    worth, basket, scale = _constraints(pools, tokens, objective)
+    prices, sold, iterations = _Interior(pools, worth, basket, scale).solve()
+    bound, flow = float(basket @ prices), np.zeros(tokens)
+    trades = []
+    for pool_set in pools:
+        local = prices[pool_set.tokens]
+        best = pool_set.trade(local)
+        bound += float(best.gain(local).sum())
+        trade = best
+        # At a kink any trade up to the cap is best for a pool alone: the solver says which.
+        if isinstance(pool_set, PairPools):
+            trade = pool_set.trade_of(next(sold))
+        trades.append(trade)
+        flow += trade.flow(pool_set.tokens, tokens)
+    return Route(
+        value=float(worth @ flow),
+        bound=bound,
+        prices=prices,
+        net_flow=flow,
+        shortfall=np.maximum(-flow - basket, 0.0),
+        trades=trades,
+        iterations=iterations,
+    )
 
 
 def route_above_cost(
@@ -113,214 +127,217 @@ def route_above_cost(
         kept = smaller
 
 
-class _Problem:
-    """One routing problem in scaled prices y = nu / scale, so that all variables are near 1."""
-
-    def __init__(self, pools: Sequence[PoolSet], tokens: int, objective: Objective) -> None:
-        self.pools = list(pools)
-        self.tokens = tokens
-        self.objective = objective
-        self.sum_pools = [pool_set for pool_set in pools if isinstance(pool_set, SumPools)]
-        self.fills = [np.zeros((pool_set.count, 2)) for pool_set in self.sum_pools]
-        for index, pool_set in enumerate(self.pools):
-            if pool_set.count and not 0 <= pool_set.tokens.min() <= pool_set.tokens.max() < tokens:
-                raise ValueError(f"pools[{index}].tokens: expected numbers from 0 to {tokens - 1}")
-        self.scale, self.least, self.linear = self._constraints()
-        self._set_scale(self.scale)
-        self.start = np.maximum(self.scale, self.least)
-
-    def _set_scale(self, scale: Floats) -> None:
-        """Count prices in units of `scale`, and values in what the problem is worth there."""
-        self.scale = scale
-        self.lowest = np.maximum(self.least / scale, SMALLEST_PRICE)
-        liquidity = sum(pool_set.liquidity(scale) for pool_set in self.pools)
-        worth = self._dual(np.maximum(scale, self.least), smooth=False)[0]
-        self.value_scale = max(worth, 1e-7 * liquidity, 1e-300)
-
-    def rescale(self, prices: Floats) -> bool:
-        """Scale to the prices found when that was far off; False when it was near enough.
-
-        Pools that disagree by orders of magnitude give a first scale that hides the optimum: below
-        the floor that the scale sets, or in the last digits of a value that is far too large.
-        """
-        bound, flow = self._dual(prices, smooth=False)
-        at_floor = (prices <= self.scale * SMALLEST_PRICE * 1.001) & (self.least == 0)
-        wasted = float((prices * flow)[at_floor].sum())
-        if wasted <= 1e-13 * bound and bound >= 1e-3 * self.value_scale:
-            return False
-        before = self.value_scale
-        self._set_scale(np.maximum(prices, self.least))
-        return wasted > 1e-13 * bound or self.value_scale < 0.5 * before
-
-    def solve(self, prices: Floats) -> tuple[Floats, int]:
-        """Prices that minimise the dual at this scale, with the fills that belong to them."""
-        prices, iterations = self.minimise(prices)
-        for _ in range(MAX_PROXIMAL_STEPS if self.sum_pools else 0):
-            moved = self.advance_fills(prices)
-            prices, more = self.minimise(prices)
-            iterations += more
-            if moved <= FILL_TOLERANCE:
-                break
-        return prices, iterations
-
-    def _constraints(self) -> tuple[Floats, Floats, Floats]:
-        """Price scale, least prices, and the basket that the dual values linearly."""
-        tokens, objective = self.tokens, self.objective
-        known = np.zeros(tokens)
-        if isinstance(objective, LinearNonnegative):
-            prices = np.asarray(objective.prices, np.float64)
-            if prices.shape != (tokens,) or not np.all(prices >= 0) or not np.any(prices > 0):
-                raise ValueError(f"prices: expected {tokens} numbers >= 0, not all 0; got {prices}")
-            scale = _reference_prices(self.pools, prices)
-            scale[scale == 0] = prices.max()
-            return scale, prices, np.zeros(tokens)
-        basket = np.asarray(objective.basket, np.float64)
-        if basket.shape != (tokens,) or not np.all(basket >= 0):
-            raise ValueError(f"basket: expected {tokens} numbers >= 0; got {basket}")
-        if not 0 <= objective.target < tokens:
-            raise ValueError(f"target {objective.target}: expected 0 to {tokens - 1}")
-        known[objective.target] = 1.0
-        scale = _reference_prices(self.pools, known)
-        stranded = np.flatnonzero((scale == 0) & (basket > 0))
-        if len(stranded):
-            raise ValueError(
-                f"basket[{stranded[0]}]: no pools lead from this token to token {objective.target}"
-            )
-        scale[scale == 0] = 1.0
-        linear = basket.copy()
-        linear[objective.target] = 0.0
-        return scale, known, linear
-
-    def _dual(self, prices: Floats, smooth: bool) -> tuple[float, Floats]:
-        """The dual at prices nu and its gradient, the flow beyond what the objective asks for."""
-        value = float(self.linear @ prices)
-        flow = self.linear
-        fills = iter(self.fills)
-        for pool_set in self.pools:
-            local = prices[pool_set.tokens]
-            if smooth and isinstance(pool_set, SumPools):
-                weight = PROXIMAL_WEIGHT * self.value_scale
-                more, trade = pool_set.proximal(local, next(fills), weight)
-                value += more
-            else:
-                trade = pool_set.trade(local)
-                value += float(trade.gain(local).sum())
-            flow = flow + trade.flow(pool_set.tokens, self.tokens)
-        return value, flow
-
-    def _evaluate(self, scaled: Floats) -> tuple[float, Floats]:
-        """The smoothed dual and its gradient in scaled prices."""
-        value, flow = self._dual(scaled * self.scale, smooth=True)
-        return value / self.value_scale, flow * self.scale / self.value_scale
-
-    def _hessian(self, scaled: Floats) -> csc_array:
-        """Second derivative of the smoothed dual in scaled prices, sparse."""
-        prices = scaled * self.scale
-        fills = iter(self.fills)
-        rows, columns, values = [], [], []
-        for pool_set in self.pools:
-            local = prices[pool_set.tokens]
-            if isinstance(pool_set, SumPools):
-                weight = PROXIMAL_WEIGHT * self.value_scale
-                block = pool_set.proximal_curvature(local, next(fills), weight)
-            else:
-                block = pool_set.curvature(local)
-            scale = self.scale[pool_set.tokens]
-            block = block * scale[:, :, None] * scale[:, None, :] / self.value_scale
-            size = pool_set.tokens.shape[1]
-            rows.append(np.repeat(pool_set.tokens, size, axis=1).ravel())
-            columns.append(np.tile(pool_set.tokens, (1, size)).ravel())
-            values.append(block.ravel())
-        places = (np.concatenate(rows), np.concatenate(columns))
-        shape = (self.tokens, self.tokens)
-        return coo_array((np.concatenate(values), places), shape=shape).tocsc()
-
-    def minimise(self, prices: Floats) -> tuple[Floats, int]:
-        """Prices that minimise the smoothed dual: L-BFGS-B, then projected Newton steps."""
-        found = minimize(
-            self._evaluate,
-            np.maximum(prices / self.scale, self.lowest),
-            jac=True,
-            method="L-BFGS-B",
-            bounds=list(zip(self.lowest, [None] * self.tokens, strict=True)),
-            options={
-                "maxcor": MEMORY,
-                "ftol": VALUE_TOLERANCE,
-                "gtol": GRADIENT_TOLERANCE,
-                "maxiter": MAX_ITERATIONS,
-                "maxfun": 2 * MAX_ITERATIONS,
-            },
+def _constraints(
+    pools: Sequence[PoolSet], tokens: int, objective: Objective
+) -> tuple[Floats, Floats, Floats]:
+    """(worth of each token, basket that must be sold, scale of the prices), each [tokens]."""
+    if isinstance(objective, LinearNonnegative):
+        prices = np.asarray(objective.prices, np.float64)
+        sound = prices.shape == (tokens,) and np.all(np.isfinite(prices) & (prices >= 0))
+        if not sound or not np.any(prices > 0):
+            raise ValueError(f"prices: expected {tokens} numbers >= 0, not all 0; got {prices}")
+        scale = reference_prices(pools, prices)
+        scale[scale == 0] = prices.max()
+        return prices, np.zeros(tokens), scale
+    basket = np.array(objective.basket, np.float64)
+    if basket.shape != (tokens,) or not np.all(np.isfinite(basket) & (basket >= 0)):
+        raise ValueError(f"basket: expected {tokens} numbers >= 0; got {basket}")
+    if not 0 <= objective.target < tokens:
+        raise ValueError(f"target {objective.target}: expected 0 to {tokens - 1}")
+    worth = np.zeros(tokens)
+    worth[objective.target] = 1.0
+    scale = reference_prices(pools, worth)
+    stranded = np.flatnonzero((scale == 0) & (basket > 0))
+    if len(stranded):
+        raise ValueError(
+            f"basket[{stranded[0]}]: no pools lead from this token to token {objective.target}"
         )
-        scaled, steps = self._newton(found.x)
-        return scaled * self.scale, int(found.nit) + steps
-
-    def _newton(self, scaled: Floats) -> tuple[Floats, int]:
-        """Newton steps on the prices that are not at their bound, halved until they help."""
-        value, gradient = self._evaluate(scaled)
-        for step in range(MAX_NEWTON_STEPS):
-            free = (scaled > self.lowest) | (gradient < 0)
-            error = np.abs(gradient[free]).max(initial=0.0)
-            if error <= NEWTON_TOLERANCE:
-                return scaled, step
-            index = np.flatnonzero(free)
-            hessian = self._hessian(scaled)[index][:, index]
-            ridge = diags_array(np.full(len(index), RIDGE) + RIDGE * hessian.diagonal())
-            move = np.zeros_like(scaled)
-            move[index] = -spsolve((hessian + ridge).tocsc(), gradient[index])
-            for halving in range(30):
-                trial = np.maximum(scaled + move * 0.5**halving, self.lowest)
-                trial_value, trial_gradient = self._evaluate(trial)
-                still_free = (trial > self.lowest) | (trial_gradient < 0)
-                trial_error = np.abs(trial_gradient[still_free]).max(initial=0.0)
-                # Near the optimum the value no longer resolves progress, the gradient does.
-                flat = trial_value <= value + 1e-15 * max(abs(value), 1.0)
-                if trial_value < value - 1e-12 * abs(value) or (flat and trial_error < error):
-                    scaled, value, gradient = trial, trial_value, trial_gradient
-                    break
-            else:
-                return scaled, step
-        return scaled, MAX_NEWTON_STEPS
-
-    def advance_fills(self, prices: Floats) -> float:
-        """Move the proximal centres to the fills at these prices; the largest move, 0 to 1."""
-        moved = 0.0
-        for index, pool_set in enumerate(self.sum_pools):
-            local = prices[pool_set.tokens]
-            weight = PROXIMAL_WEIGHT * self.value_scale
-            fills = pool_set.fills(local, self.fills[index], weight)
-            moved = max(moved, float(np.abs(fills - self.fills[index]).max(initial=0.0)))
-            self.fills[index] = fills
-        return moved
-
-    def result(self, prices: Floats, iterations: int) -> Route:
-        """Trades at these prices, their worth, and the bound the prices prove."""
-        bound, _ = self._dual(prices, smooth=False)
-        fills = iter(self.fills)
-        trades, flow = [], np.zeros(self.tokens)
-        for pool_set in self.pools:
-            if isinstance(pool_set, SumPools):
-                trade = pool_set.trade_of_fills(next(fills))
-            else:
-                trade = pool_set.trade(prices[pool_set.tokens])
-            trades.append(trade)
-            flow += trade.flow(pool_set.tokens, self.tokens)
-        shortfall = np.maximum(-flow - self.linear, 0.0)
-        if isinstance(self.objective, LinearNonnegative):
-            value = float(np.asarray(self.objective.prices) @ flow)
-        else:
-            value = float(flow[self.objective.target])
-        return Route(value, bound, prices, flow, shortfall, trades, iterations)
+    scale[scale == 0] = 1.0
+    basket[objective.target] = 0.0
+    return worth, basket, scale
 
 
-def _reference_prices(pools: Sequence[PoolSet], known: Floats) -> Floats:
-    """Spread known token prices (> 0) through the pools' marginal prices; 0 where none leads."""
+def reference_prices(pools: Sequence[PoolSet], known: Floats) -> Floats:
+    """Spread known token prices (> 0) through marginal prices, deepest pools first; 0 beyond."""
     prices = np.array(known, np.float64)
     edges = [pool_set.marginal_edges() for pool_set in pools if pool_set.count]
     if not edges:
         return prices
-    source, target, ratio = (np.concatenate(column) for column in zip(*edges, strict=True))
+    source, target, ratio, depth = (np.concatenate(c) for c in zip(*edges, strict=True))
     while True:
-        usable = (prices[source] > 0) & (prices[target] == 0)
-        if not usable.any():
+        usable = np.flatnonzero((prices[source] > 0) & (prices[target] == 0))
+        if not usable.size:
             return prices
+        # Of several assignments to one token the last one stays.
+        usable = usable[np.argsort(depth[usable] * prices[source[usable]], kind="stable")]
         prices[target[usable]] = prices[source[usable]] * ratio[usable]
+
+
+def _to_boundary(value: Floats, move: Floats) -> float:
+    """Largest multiple of `move` that keeps `value` positive."""
+    falling = move < 0.0
+    return float(np.min(-value[falling] / move[falling], initial=np.inf))
+
+
+class _Interior:
+    """One problem in units where every token has a price near 1.
+
+    Directed edges e sell x_e in (0, cap_e) of token `source` for f(x) = r x / (1 + s x) of token
+    `target`; what is left of token t is psi_t = flow_t + basket_t > 0, at a price nu = worth + y.
+    The central path has z x = w (cap - x) = y psi = mu and nu_target f'(x) - nu_source + z = w.
+    """
+
+    def __init__(
+        self, pools: Sequence[PoolSet], worth: Floats, basket: Floats, scale: Floats
+    ) -> None:
+        self.pairs = [pool_set for pool_set in pools if isinstance(pool_set, PairPools)]
+        self.weighted = [pool_set for pool_set in pools if isinstance(pool_set, WeightedPools)]
+        self.tokens, self.scale = scale.size, scale
+        tokens = [pool_set.tokens for pool_set in self.pairs]
+        empty = np.zeros((0, 2))
+        ends = np.concatenate([*tokens, empty.astype(np.int64)])
+        rate, slope, cap = (
+            np.concatenate([*(getattr(pool_set, name) for pool_set in self.pairs), empty])
+            for name in ("rate", "slope", "cap")
+        )
+        self.used = cap.ravel() > 0.0
+        self.source = ends.ravel()[self.used]
+        self.target = ends[:, ::-1].ravel()[self.used]
+        into, out = scale[self.source], scale[self.target]
+        self.rate = rate.ravel()[self.used] * out / into
+        self.slope = slope.ravel()[self.used] / into
+        self.cap = cap.ravel()[self.used] * into
+        self.bounded = np.isfinite(self.cap)
+        with np.errstate(divide="ignore"):
+            depth = np.where(self.slope > 0.0, 1.0 / self.slope, np.inf)
+        self.reach = np.minimum(depth, self.cap)  # the size that matters to an edge
+        self.worth, self.basket = worth / scale, basket * scale
+
+    def _start(self) -> None:
+        reach = self.reach
+        self.x = START_SHARE * reach
+        self.y = np.maximum(1.0, self.worth * (1.0 + START_SHARE)) - self.worth
+        self.y = np.maximum(self.y, START_SHARE)
+        typical = float(np.median(reach)) if reach.size else 1.0
+        mu = START_CENTRE * START_SHARE * typical
+        self.z = mu / self.x
+        self.w = np.where(self.bounded, mu / self._room(), 0.0)
+        self.psi = np.maximum(self._flow() + self._weighted()[0] + self.basket, mu / self.y)
+        self.depth = float(reach.sum()) + float(
+            sum((p.reserves * self.scale[p.tokens]).sum() for p in self.weighted)
+        )
+
+    def _room(self) -> Floats:
+        return np.where(self.bounded, self.cap - self.x, 1.0)
+
+    def _net(self, bought: Floats, sold: Floats) -> Floats:
+        """Per token, what edges bring less what they take."""
+        into = np.bincount(self.target, bought, self.tokens)
+        return into - np.bincount(self.source, sold, self.tokens)
+
+    def _flow(self) -> Floats:
+        return self._net(self.rate * self.x / (1.0 + self.slope * self.x), self.x)
+
+    def _weighted(self) -> tuple[Floats, csc_array]:
+        """Flow of the weighted pools at the present prices, and its derivative."""
+        flow, size = np.zeros(self.tokens), self.tokens
+        rows, columns, values = [], [], []
+        prices = (self.worth + self.y) * self.scale
+        for pools in self.weighted:
+            local, scale = prices[pools.tokens], self.scale[pools.tokens]
+            flow += pools.trade(local).flow(pools.tokens, size) * self.scale
+            block = pools.curvature(local) * scale[:, :, None] * scale[:, None, :]
+            width = pools.tokens.shape[1]
+            rows.append(np.repeat(pools.tokens, width, axis=1).ravel())
+            columns.append(np.tile(pools.tokens, (1, width)).ravel())
+            values.append(block.ravel())
+        if not rows:
+            return flow, csc_array((size, size))
+        places = (np.concatenate(rows), np.concatenate(columns))
+        return flow, coo_array((np.concatenate(values), places), shape=(size, size)).tocsc()
+
+    def _infeasible(self) -> float:
+        """What the flows miss of psi, at the present prices."""
+        missed = self._flow() + self._weighted()[0] + self.basket - self.psi
+        return float(np.abs(missed) @ (self.worth + self.y))
+
+    def _slack(self, value: float) -> float:
+        return max(TOLERANCE * value, ROUNDING * self.depth)
+
+    def _complementarity(self) -> float:
+        return float(self.z @ self.x + self.w @ self._room() + self.y @ self.psi)
+
+    def _step(self, centring: float) -> float:
+        """A Newton step towards `centring` times the present mu; how far it went, 0 if nowhere."""
+        terms = self.x.size + int(self.bounded.sum()) + self.tokens
+        mu = centring * self._complementarity() / terms
+        room, steep = self._room(), 1.0 + self.slope * self.x
+        price = self.worth + self.y
+        gain = self.rate / steep**2
+        bend = 2.0 * self.slope * gain / steep * price[self.target]
+        give = 1.0 / (bend + self.z / self.x + self.w / room)
+        pull = price[self.target] * gain - price[self.source] + mu / self.x
+        pull -= np.where(self.bounded, mu / room, 0.0)
+        moved = self._net(gain * give * pull, give * pull)
+        extra, slopes = self._weighted()
+        residual = self._flow() + extra + self.basket - self.psi
+        stiff = self.psi / self.y
+        target, source = self.target, self.source
+        places = (
+            np.concatenate([target, source, target, source]),
+            np.concatenate([target, source, source, target]),
+        )
+        values = np.concatenate([gain * gain * give, give, -gain * give, -gain * give])
+        shape = (self.tokens, self.tokens)
+        matrix = coo_array((values, places), shape=shape).tocsc() + slopes + diags_array(stiff)
+        # A pool without a fee leaves round trips free, and then a direction without curvature.
+        matrix = matrix + diags_array(RIDGE * matrix.diagonal())
+        right = stiff * (mu / self.psi - self.y) - moved - residual
+        d_y = np.asarray(spsolve(matrix.tocsc(), right)).reshape(-1)
+        if not np.all(np.isfinite(d_y)):
+            return 0.0
+        d_x = give * (pull + gain * d_y[target] - d_y[source])
+        d_psi = (mu / self.psi - self.y - d_y) * stiff
+        d_z = mu / self.x - self.z - self.z / self.x * d_x
+        d_w = np.where(self.bounded, mu / room - self.w + self.w / room * d_x, 0.0)
+        edge = self.bounded
+        primal = min(
+            _to_boundary(self.x, d_x),
+            _to_boundary(room[edge], -d_x[edge]),
+            _to_boundary(self.psi, d_psi),
+        )
+        dual = min(
+            _to_boundary(self.z, d_z),
+            _to_boundary(self.w[edge], d_w[edge]),
+            _to_boundary(self.y, d_y),
+        )
+        primal, dual = min(1.0, TO_BOUNDARY * primal), min(1.0, TO_BOUNDARY * dual)
+        self.x, self.psi = self.x + primal * d_x, self.psi + primal * d_psi
+        self.z, self.w, self.y = self.z + dual * d_z, self.w + dual * d_w, self.y + dual * d_y
+        return min(primal, dual)
+
+    def solve(self) -> tuple[Floats, Iterator[Floats], int]:
+        """(prices, amounts sold of each pair set in turn [m, 2], iterations)."""
+        self._start()
+        step, best, since, iterations = 1.0, np.inf, 0, 0
+        while iterations < MAX_ITERATIONS and since <= STALLED_AFTER:
+            iterations += 1
+            # Long steps shrink mu fast; after a short one the path is taken up again first.
+            step = self._step(0.05 if step > 0.9 else 0.3 if step > 0.3 else 0.8)
+            left = self._complementarity()
+            value = float(self.worth @ self.psi)
+            since = 0 if left < 0.9 * best else since + 1
+            best = min(best, left)
+            closed = left <= TOLERANCE * max(value, VALUE_FLOOR * self.depth)
+            if step == 0.0 or (closed and self._infeasible() <= self._slack(value)):
+                break
+        # Of x and its multiplier one is of order 1 and the other of order mu: what the optimum
+        # leaves alone is 0, not the little that an interior point keeps.
+        price = self.worth + self.y
+        idle = self.x / self.reach < self.z / price[self.source]
+        self.x = np.where(idle, 0.0, self.x)
+        amounts = np.zeros(self.used.size)
+        amounts[self.used] = self.x / self.scale[self.source]
+        counts = np.cumsum([pool_set.count for pool_set in self.pairs])[:-1]
+        sold = iter(np.split(amounts.reshape(-1, 2), counts)) if self.pairs else iter(())
+        return (self.worth + self.y) * self.scale, sold, iterations

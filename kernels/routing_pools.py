@@ -1,8 +1,9 @@
 """Pool sets for optimal routing: each answers with its best trades at given token prices.
 
-Closed forms of CFMMRouter.jl's paper (Angeris, Chitra, Evans, Boyd): constant product with or
-without bounds (Uniswap V2, one tick range of V3), weighted geometric mean of any number of tokens
-(Balancer), and constant sum. gamma is what a swap keeps after fees, 0.997 for 0.3 %.
+Closed forms of Angeris, Chitra, Evans, Boyd, "Optimal Routing for Constant Function Market Makers":
+constant product with or without bounds (Uniswap V2, one tick range of V3), constant sum, and
+weighted geometric means of any number of tokens (Balancer). Fees are given as gamma, what a swap
+keeps: 0.997 for 0.3 %.
 """
 
 from abc import ABC, abstractmethod
@@ -30,9 +31,7 @@ class Trade:
     def flow(self, tokens: Indices, count: int) -> Floats:
         """Net flow per global token: [count]."""
         net = (self.received - self.tendered).ravel()
-        total = np.zeros(count)
-        np.add.at(total, tokens.ravel(), net)
-        return total
+        return np.bincount(tokens.ravel(), net, count)
 
 
 class PoolSet(ABC):
@@ -54,64 +53,49 @@ class PoolSet(ABC):
         """The trades that gain most at local prices [m, n]."""
 
     @abstractmethod
-    def curvature(self, prices: Floats) -> Floats:
-        """Derivative of each pool's flow by local prices: [m, n, n], symmetric, none negative."""
-
-    @abstractmethod
-    def liquidity(self, prices: Floats) -> float:
-        """Worth of all reserves at global prices."""
-
-    @abstractmethod
-    def marginal_edges(self) -> tuple[Indices, Indices, Floats]:
-        """Known token, other token, price of the other in units of the known: each way."""
+    def marginal_edges(self) -> tuple[Indices, Indices, Floats, Floats]:
+        """Known token, other token, price of the other in the known, depth in the known token."""
 
 
 @dataclass(frozen=True)
-class ProductPools(PoolSet):
-    """x y = k on `reserves` [m, 2], which may be virtual: at most `available` [m, 2] comes out."""
+class PairPools(PoolSet):
+    """Pools of two tokens that pay r x / (1 + s x) for up to `cap` of the token sold: [m, 2] each.
+
+    Column k sells local token k. Constant product: r = gamma R_out / R_in, s = gamma / R_in.
+    """
 
     tokens: Indices
-    reserves: Floats
-    available: Floats
-    gamma: Floats
+    rate: Floats
+    slope: Floats
+    cap: Floats
 
-    def select(self, index: Indices) -> "ProductPools":
-        return ProductPools(
-            self.tokens[index], self.reserves[index], self.available[index], self.gamma[index]
-        )
+    def select(self, index: Indices) -> "PairPools":
+        return PairPools(self.tokens[index], self.rate[index], self.slope[index], self.cap[index])
 
     def trade(self, prices: Floats) -> Trade:
-        """Received: R - sqrt(k nu_in / (gamma nu_out)), cut to what there is; tendered from k."""
-        product = self.reserves[:, 0] * self.reserves[:, 1]
-        tendered, received = np.zeros_like(self.reserves), np.zeros_like(self.reserves)
-        for give, take in ((0, 1), (1, 0)):
-            left = np.sqrt(product * prices[:, give] / (self.gamma * prices[:, take]))
-            taken = np.clip(self.reserves[:, take] - left, 0.0, self.available[:, take])
-            # R_in Lambda / (R_out - Lambda) is k / (R_out - Lambda) - R_in without cancellation.
-            rest = np.maximum(self.reserves[:, take] - taken, np.finfo(np.float64).tiny)
-            received[:, take] += taken
-            tendered[:, give] += self.reserves[:, give] * taken / rest / self.gamma
-        return Trade(tendered, received)
+        """Sold: (sqrt(r nu_out / nu_in) - 1) / s, cut to 0 .. cap; all or nothing for s = 0."""
+        worth = self.rate * prices[:, ::-1]
+        curved = self.slope > 0.0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            best = (np.sqrt(worth / prices) - 1.0) / np.where(curved, self.slope, 1.0)
+        best = np.where(curved, best, np.where(worth > prices, self.cap, 0.0))
+        return self.trade_of(np.clip(best, 0.0, self.cap))
 
-    def curvature(self, prices: Floats) -> Floats:
-        """With q = (1 / nu_in, -1 / nu_out): q q' nu_out left / 2 where a trade is not cut."""
-        product = self.reserves[:, 0] * self.reserves[:, 1]
-        result = np.zeros((self.count, 2, 2))
-        slopes = np.stack([1 / prices[:, 0], -1 / prices[:, 1]], axis=1)
-        for give, take in ((0, 1), (1, 0)):
-            left = np.sqrt(product * prices[:, give] / (self.gamma * prices[:, take]))
-            taken = self.reserves[:, take] - left
-            inside = (taken > 0) & (taken < self.available[:, take])
-            size = np.where(inside, 0.5 * left * prices[:, take], 0.0)
-            result += size[:, None, None] * slopes[:, :, None] * slopes[:, None, :]
-        return result
+    def trade_of(self, sold: Floats) -> Trade:
+        """The trade that sells these amounts [m, 2]."""
+        return Trade(sold, (self.rate * sold / (1.0 + self.slope * sold))[:, ::-1])
 
-    def liquidity(self, prices: Floats) -> float:
-        return float((self.available * prices[self.tokens]).sum())
-
-    def marginal_edges(self) -> tuple[Indices, Indices, Floats]:
-        price = self.reserves[:, 0] / self.reserves[:, 1]
-        return _both_ways(self.tokens, price)
+    def marginal_edges(self) -> tuple[Indices, Indices, Floats, Floats]:
+        # Between what the pool asks and bids: the fees of both directions cancel.
+        price = np.sqrt(self.rate[:, ::-1] / self.rate)
+        with np.errstate(divide="ignore"):
+            depth = np.minimum(np.where(self.slope > 0.0, 1.0 / self.slope, np.inf), self.cap)
+        return (
+            self.tokens.T.ravel(),
+            self.tokens[:, ::-1].T.ravel(),
+            price.T.ravel(),
+            depth.T.ravel(),
+        )
 
 
 @dataclass(frozen=True)
@@ -141,7 +125,10 @@ class WeightedPools(PoolSet):
         return Trade(given / self.gamma[:, None], taken)
 
     def curvature(self, prices: Floats) -> Floats:
-        """l w_i / (nu_i nu_j) (delta_ij - w_j / W) among the tokens that move, W their weight."""
+        """Derivative of the flow by local prices, [m, n, n], symmetric and never negative:
+
+        l w_i / (nu_i nu_j) (delta_ij - w_j / W) among the tokens that move, W their weight.
+        """
         shift, lower, upper = self._multiplier(prices)
         weights = np.where((shift < lower) | (shift > upper), self.weights, 0.0)
         share = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
@@ -164,87 +151,16 @@ class WeightedPools(PoolSet):
         rise = np.where(above > below, above - below, 1.0)
         return (start - below * (stop - start) / rise)[:, None], lower, upper
 
-    def liquidity(self, prices: Floats) -> float:
-        return float((self.reserves * prices[self.tokens]).sum())
-
-    def marginal_edges(self) -> tuple[Indices, Indices, Floats]:
-        depth = self.reserves / self.weights
-        edges = []
-        for i in range(1, self.tokens.shape[1]):
-            edges.append(_both_ways(self.tokens[:, [0, i]], depth[:, 0] / depth[:, i]))
-        source, target, ratio = (np.concatenate(column) for column in zip(*edges, strict=True))
-        return source, target, ratio
-
-
-@dataclass(frozen=True)
-class SumPools(PoolSet):
-    """x + y constant on `reserves` [m, 2]: one price until a side is empty.
-
-    Not strictly concave: at one price any fill is best. A fill [m, 2] says how much of each side
-    was taken, 0 to 1.
-    """
-
-    tokens: Indices
-    reserves: Floats
-    gamma: Floats
-
-    def select(self, index: Indices) -> "SumPools":
-        return SumPools(self.tokens[index], self.reserves[index], self.gamma[index])
-
-    def _worth(self, prices: Floats) -> Floats:
-        """Gain of taking all of each side: [m, 2]."""
-        return self.reserves * (prices - prices[:, ::-1] / self.gamma[:, None])
-
-    def trade(self, prices: Floats) -> Trade:
-        return self.trade_of_fills((self._worth(prices) > 0).astype(np.float64))
-
-    def trade_of_fills(self, fills: Floats) -> Trade:
-        """The trade that takes these shares of the reserves."""
-        received = self.reserves * fills
-        return Trade(received[:, ::-1] / self.gamma[:, None], received)
-
-    def fills(self, prices: Floats, centre: Floats, weight: float) -> Floats:
-        """Best fills when moving away from `centre` costs weight / 2 times the squared distance."""
-        return np.clip(centre + self._worth(prices) / weight, 0.0, 1.0)
-
-    def curvature(self, prices: Floats) -> Floats:
-        return np.zeros((self.count, 2, 2))
-
-    def proximal_curvature(self, prices: Floats, centre: Floats, weight: float) -> Floats:
-        """Curvature of `proximal`: v v' / weight for each side whose fill is not cut."""
-        fills = centre + self._worth(prices) / weight
-        size = np.where((fills > 0) & (fills < 1), self.reserves**2 / weight, 0.0)
-        result = np.zeros((self.count, 2, 2))
-        for take, give in ((0, 1), (1, 0)):
-            side = np.zeros((self.count, 2))
-            side[:, take] = 1.0
-            side[:, give] = -1.0 / self.gamma
-            result += size[:, take, None, None] * side[:, :, None] * side[:, None, :]
-        return result
-
-    def proximal(self, prices: Floats, centre: Floats, weight: float) -> tuple[float, Trade]:
-        """Gain of those fills less the cost of moving, and their trade."""
-        fills = self.fills(prices, centre, weight)
-        worth = (fills * self._worth(prices)).sum()
-        return float(worth - 0.5 * weight * ((fills - centre) ** 2).sum()), self.trade_of_fills(
-            fills
+    def marginal_edges(self) -> tuple[Indices, Indices, Floats, Floats]:
+        virtual = self.reserves / self.weights
+        size = self.tokens.shape[1]
+        known, other = (index.ravel() for index in np.nonzero(~np.eye(size, dtype=bool)))
+        return (
+            self.tokens[:, known].ravel(),
+            self.tokens[:, other].ravel(),
+            (virtual[:, known] / virtual[:, other]).ravel(),
+            self.reserves[:, known].ravel(),
         )
-
-    def liquidity(self, prices: Floats) -> float:
-        return float((self.reserves * prices[self.tokens]).sum())
-
-    def marginal_edges(self) -> tuple[Indices, Indices, Floats]:
-        return _both_ways(self.tokens, np.ones(self.count))
-
-
-def _both_ways(pairs: Indices, ratio: Floats) -> tuple[Indices, Indices, Floats]:
-    """Edges from both ends, where token 1 costs `ratio` of token 0."""
-    source, target = pairs[:, 0], pairs[:, 1]
-    return (
-        np.concatenate([source, target]),
-        np.concatenate([target, source]),
-        np.concatenate([ratio, 1.0 / ratio]),
-    )
 
 
 def _columns(tokens: object, reserves: object, gamma: object) -> tuple[Indices, Floats, Floats]:
@@ -264,10 +180,12 @@ def _columns(tokens: object, reserves: object, gamma: object) -> tuple[Indices, 
     return token_array, reserve_array, gamma_array
 
 
-def product_pools(tokens: object, reserves: object, gamma: object) -> ProductPools:
+def product_pools(tokens: object, reserves: object, gamma: object) -> PairPools:
     """Constant-product pools from tokens [m, 2], reserves [m, 2], gamma [m]."""
-    columns = _columns(tokens, reserves, gamma)
-    return ProductPools(columns[0], columns[1], columns[1], columns[2])
+    token_array, reserve_array, gamma_array = _columns(tokens, reserves, gamma)
+    slope = gamma_array[:, None] / reserve_array
+    unbounded = np.full_like(slope, np.inf)
+    return PairPools(token_array, slope * reserve_array[:, ::-1], slope, unbounded)
 
 
 def weighted_pools(
@@ -282,9 +200,11 @@ def weighted_pools(
     return WeightedPools(token_array, reserve_array, shares, gamma_array)
 
 
-def sum_pools(tokens: object, reserves: object, gamma: object) -> SumPools:
-    """Constant-sum pools from tokens [m, 2], reserves [m, 2], gamma [m]."""
-    return SumPools(*_columns(tokens, reserves, gamma))
+def sum_pools(tokens: object, reserves: object, gamma: object) -> PairPools:
+    """Constant-sum pools from tokens [m, 2], reserves [m, 2], gamma [m]: one price until empty."""
+    token_array, reserve_array, gamma_array = _columns(tokens, reserves, gamma)
+    rate = np.repeat(gamma_array[:, None], 2, axis=1)
+    return PairPools(token_array, rate, np.zeros_like(rate), reserve_array[:, ::-1] / rate)
 
 
 def concentrated_pools(
@@ -293,8 +213,8 @@ def concentrated_pools(
     sqrt_price: object,
     sqrt_range: object,
     gamma: object,
-) -> ProductPools:
-    """Tick ranges of concentrated liquidity, one pool per range.
+) -> PairPools:
+    """Tick ranges of concentrated liquidity, one pool per range: bounded constant products.
 
     liquidity [m], current sqrt price [m] of token 0 in token 1, sqrt_range [m, 2] = (low, high).
     Ranges of one pool trade apart at given prices, so a whole V3 pool is the list of its ranges;
@@ -306,8 +226,9 @@ def concentrated_pools(
         raise ValueError("sqrt_range: expected 0 < low < high in each row")
     price = np.clip(np.atleast_1d(np.asarray(sqrt_price, np.float64)), bounds[:, 0], bounds[:, 1])
     virtual = np.stack([depth / price, depth * price], axis=1)
-    token_array, reserve_array, gamma_array = _columns(tokens, virtual, gamma)
-    available = np.stack(
-        [depth * (1 / price - 1 / bounds[:, 1]), depth * (price - bounds[:, 0])], axis=1
-    )
-    return ProductPools(token_array, reserve_array, available, gamma_array)
+    pools = product_pools(tokens, virtual, gamma)
+    # Selling token 0 lowers the price to the lower end of the range.
+    room = np.stack([1 / bounds[:, 0] - 1 / price, bounds[:, 1] - price], axis=1)
+    # slope = gamma / virtual: what is sold is what the range takes, before the fee.
+    cap = depth[:, None] * room / (pools.slope * virtual)
+    return PairPools(pools.tokens, pools.rate, pools.slope, cap)
