@@ -16,7 +16,7 @@ from benchmarks.harness import CheckFailedError, Measurement
 
 # What one name runs: modules of this package, each with run(quick).
 PARTS = {
-    "kernels": ("kernels", "uniswap_v3", "calldata"),
+    "kernels": ("kernels", "uniswap_v3", "calldata", "graph"),
     "env": ("env",),
     "train": ("train",),
     "serve": ("serve",),

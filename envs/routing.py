@@ -15,6 +15,7 @@ than they earn on real graphs, where narrow tick ranges and constant sums make t
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_array, csc_array, diags_array
@@ -232,7 +233,7 @@ class _Interior:
 
     def _net(self, bought: Floats, sold: Floats) -> Floats:
         """Per token, what edges bring less what they take."""
-        into = np.bincount(self.target, bought, self.tokens)
+        into: Any = np.bincount(self.target, bought, self.tokens)
         return into - np.bincount(self.source, sold, self.tokens)
 
     def _flow(self) -> Floats:

@@ -31,7 +31,7 @@ class Trade:
     def flow(self, tokens: Indices, count: int) -> Floats:
         """Net flow per global token: [count]."""
         net = (self.received - self.tendered).ravel()
-        return np.bincount(tokens.ravel(), net, count)
+        return np.bincount(tokens.ravel(), net, count).astype(np.float64)
 
 
 class PoolSet(ABC):

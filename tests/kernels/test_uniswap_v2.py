@@ -333,20 +333,32 @@ def test_pair_accepts_the_quote_and_refuses_one_more_exhaustively(exchange: Unis
     check_swaps(exchange, 100_000, 12, (997, 997, 1000))
 
 
-@pytest.mark.parametrize("charged", [(2, 2, 1000), (10, 200, 4000), (0, 1, 3)])
-def test_forks_with_their_own_fees(charged: tuple[int, int, int]) -> None:
+def check_fork(charged: tuple[int, int, int], count: int) -> None:
     """The pair's bytecode with other fee constants, also one per direction."""
     charged0, charged1, denominator = charged
     fork = UniswapV2(charged0=charged0, charged1=charged1, denominator=denominator)
     fees = (denominator - charged0, denominator - charged1, denominator)
-    check_swaps(fork, 500, denominator, fees)
+    check_swaps(fork, count, denominator, fees)
 
 
-def test_any_swap_ends_as_on_the_pair(exchange: UniswapV2) -> None:
-    """Both tokens in and out at once, donations, flash repayments, overflows: same end."""
-    random = Random(5)
+FORKED = [(2, 2, 1000), (10, 200, 4000), (0, 1, 3)]
+
+
+@pytest.mark.parametrize("charged", FORKED)
+def test_forks_with_their_own_fees(charged: tuple[int, int, int]) -> None:
+    check_fork(charged, 500)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("charged", FORKED)
+def test_forks_with_their_own_fees_exhaustively(charged: tuple[int, int, int]) -> None:
+    check_fork(charged, 20_000)
+
+
+def check_any_swap(exchange: UniswapV2, count: int, seed: int) -> None:
+    random = Random(seed)
     attempts = []
-    for _ in range(3_000):
+    for _ in range(count):
         bits = random.randint(1, 112)
         reserves = (random.getrandbits(bits), random.getrandbits(random.randint(1, 112)))
         sent = tuple(
@@ -366,10 +378,21 @@ def test_any_swap_ends_as_on_the_pair(exchange: UniswapV2) -> None:
     assert seen >= {OK, INSUFFICIENT_OUTPUT_AMOUNT, MUL_OVERFLOW} | reverts
 
 
-def test_router_quotes_and_their_reverts(exchange: UniswapV2) -> None:
-    random = Random(6)
+def test_any_swap_ends_as_on_the_pair(exchange: UniswapV2) -> None:
+    """Both tokens in and out at once, donations, flash repayments, overflows: same end."""
+    check_any_swap(exchange, 3_000, 5)
+
+
+@pytest.mark.exhaustive
+def test_any_swap_ends_as_on_the_pair_exhaustively(exchange: UniswapV2) -> None:
+    check_any_swap(exchange, 100_000, 15)
+
+
+def check_router(exchange: UniswapV2, count: int, seed: int) -> None:
+    """getAmountOut and getAmountIn of the deployed router, reverts and their reasons included."""
+    random = Random(seed)
     cases = []
-    for _ in range(3_000):
+    for _ in range(count):
         draw = [
             random.choice((0, 1, 2**112 - 1, *(random.getrandbits(bits) for bits in (30, 80, 128))))
             for _ in range(3)
@@ -393,3 +416,12 @@ def test_router_quotes_and_their_reverts(exchange: UniswapV2) -> None:
             else:
                 assert (status, amount) == (OK, expected), case
     assert seen >= {OK, MUL_OVERFLOW, SUB_UNDERFLOW, DIVISION_BY_ZERO, INSUFFICIENT_LIQUIDITY}
+
+
+def test_router_quotes_and_their_reverts(exchange: UniswapV2) -> None:
+    check_router(exchange, 3_000, 6)
+
+
+@pytest.mark.exhaustive
+def test_router_quotes_and_their_reverts_exhaustively(exchange: UniswapV2) -> None:
+    check_router(exchange, 100_000, 16)
