@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -241,9 +242,10 @@ def run(study: Study, console: Console, file: Path | None = None) -> dict[str, A
         for arm, bids, took in trials(study, name):
             learned[arm], seconds[arm] = bids, took
             console.print(f"{name}: {arm} trained in {took:.0f} s")
+        learned = {arm: learned[arm] for arm in sorted(learned)}
         chains = record(model, study.split, 0, study.chains, study.burn_in + study.length)
         scores = arms(model, chains, learned, study.burn_in)
-        summary = summarise(scores, sorted(learned), study.resamples)
+        summary = summarise(scores, list(learned), study.resamples)
         report["scenarios"][name] = summary | {"seconds": seconds}
         console.print(shares_table(name, summary))
         if file:
@@ -266,6 +268,34 @@ def shares_table(name: str, summary: dict[str, Any]) -> Table:
     return table
 
 
+def figure(report: dict[str, Any]) -> Figure:
+    """Shares by arm in the first scenario, and the gap that every training closes in each."""
+    drawing = Figure(figsize=(11, 4.2), layout="constrained")
+    left, right = drawing.subplots(1, 2, width_ratios=(3, 2))
+    name, summary = next(iter(report["scenarios"].items()))
+    shares = {arm: found["value"] for arm, found in summary["shares"].items()}
+    del shares["clairvoyant"]
+    order = sorted(shares, key=lambda arm: shares[arm][0])
+    middle, low, high = np.array([shares[arm] for arm in order]).T
+    colours = ["#c1272d" if arm in summary["learners"] else "#8c8c8c" for arm in order]
+    left.barh(order, middle, xerr=[middle - low, high - middle], color=colours)
+    left.tick_params(axis="y", labelsize=8)
+    left.set_xlabel(f"share of the clairvoyant profit by value, scenario {name}, 95 % interval")
+    for place, found in enumerate(report["scenarios"].values()):
+        for weighting, marker in (("value", "o"), ("count", "x")):
+            gaps = [
+                rows[weighting]["gap_closed"][0]
+                for arm, rows in found["learners"].items()
+                if not arm.startswith("stateless")
+            ]
+            right.plot([place] * len(gaps), gaps, marker, color="#0072b2", fillstyle="none")
+    right.set_xticks(range(len(report["scenarios"])), list(report["scenarios"]))
+    right.set_ylabel("gap from best static to Bayes that is closed\n(o by value, x by auction)")
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    return drawing
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; 0, or 2 with the reason on standard error for bad input."""
     parser = ArgumentParser(prog="python -m agents.hidden_competition", description=__doc__)
@@ -274,20 +304,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--stateless-seeds", type=int, default=1, help="trainings without history")
     parser.add_argument("--steps", type=int, default=2_000_000, help="auctions of each training")
     parser.add_argument("--window", type=int, default=16, help="past auctions a learner sees")
+    parser.add_argument("--chains", type=int, default=256, help="held-out chains")
+    parser.add_argument("--length", type=int, default=1000, help="auctions per held-out chain")
     parser.add_argument("--split", default="test", help="held-out chains: test or validation")
     parser.add_argument("--workers", type=int, default=1, help="trainings at a time")
     parser.add_argument("--json", default="", help="write the report to this file")
+    parser.add_argument("--figure", default="", help="draw the shares into this file")
     given = vars(parser.parse_args(arguments))
-    name = given.pop("json")
-    file = Path(name) if name else None
+    file, picture = Path(given.pop("json")), Path(given.pop("figure"))
     try:
-        if file and not file.absolute().parent.is_dir():
-            raise ValueError(f"--json {file}: its folder does not exist")
+        for path in (file, picture):
+            if not path.absolute().parent.is_dir():
+                raise ValueError(f"{path}: its folder does not exist")
         study = Study(**given)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    run(study, Console(), file)
+    report = run(study, Console(), file if file.name else None)
+    if picture.name:
+        figure(report).savefig(picture, dpi=110)
     return 0
 
 
