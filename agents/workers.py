@@ -47,6 +47,7 @@ class PolicyTrial(tune.Trainable):
         """Build the trainer."""
         if inputs is None:
             raise ValueError("inputs are missing: bind them with tune.with_parameters")
+        self.inputs = inputs
         name, seed = config["trial"]
         trial = Trial(name, seed, config["learning_rate"], config["entropy"])
         self.training = Training(trial, inputs)
@@ -65,6 +66,12 @@ class PolicyTrial(tune.Trainable):
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Called by Tune when a trial's process died."""
         self.training.load(Path(checkpoint))
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Called by Tune when a member of a population takes other rates."""
+        self.training.close()
+        self.setup(new_config, self.inputs)
+        return True
 
     def cleanup(self) -> None:
         """Called by Tune at the end."""
@@ -187,6 +194,7 @@ def _fit(
         param_space=tune.grid_search(space),  # type: ignore[arg-type]
         tune_config=tune.TuneConfig(
             scheduler=_population(inputs, space[0]["trial"][1]),
+            reuse_actors=inputs.trials.exchange_reports > 0,
             trial_name_creator=lambda trial: trial.config["trial"][0],
             trial_dirname_creator=lambda trial: trial.config["trial"][0],
         ),

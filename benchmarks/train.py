@@ -1,63 +1,208 @@
-"""Training steps per second of MaskablePPO over the native environment, beside the defaults of
-stable-baselines3 on eight single environments. Both play the same market with the same network."""
+"""Training steps per second of our learners over the native market, beside those of the libraries.
 
+Everybody plays the same market with networks of the same shape on one thread, a round each in
+turn; the best round of each counts. A rollout process in step makes the learner wait for it, out of
+step its rollouts are one update stale.
+"""
+
+import dataclasses
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
+from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3 import PPO
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from agents.config import PPOConfig
-from agents.learners import build
+from agents.learners import arguments_of, build
+from agents.rollouts import Crew, Markets, build_remote
 from agents.vecenv import MarketVecEnv
+from agents.workers import ray_session
 from benchmarks.harness import Measurement, check
+from envs.market import MarketConfig, PricePaths
 from envs.paths import stand_in_paths
 from envs.searcher import Searcher
 from envs.vector import MarketVectorEnv
-from models.policy import MaskedPolicy, network_of
+from models.policy import network_of
 
 SEED = 5
+DEFAULT_LANES = 8
+RECURRENT = PPOConfig(num_envs=256, rollout_slots=32, minibatch=4096, lstm=64)
+TWO_LSTMS = dataclasses.replace(RECURRENT, critic_lstm=True)
+Model = Any
 
 
-def native_steps_per_s(config: PPOConfig, updates: int) -> float:
-    """Decisions learned from per second, after one update that is not counted."""
-    paths = stand_in_paths()
-    venv = MarketVecEnv(MarketVectorEnv(config.num_envs, paths=paths, seed=SEED))
-    per_update = config.num_envs * config.rollout_slots
-    model = build(venv, config, SEED, per_update * (updates + 1))
+def market(paths: PricePaths, num_envs: int) -> MarketVecEnv:
+    """Training markets of the default configuration."""
+    return MarketVecEnv(MarketVectorEnv(num_envs, paths=paths, seed=SEED))
+
+
+def library(kind: Any, policy: str, venv: VecEnv, config: PPOConfig) -> Model:
+    """A learner of the libraries with our settings and its own networks and buffers."""
+    arguments = arguments_of(config, SEED)
+    del arguments["policy_kwargs"]["optimizer_kwargs"]  # fused Adam is ours
+    if kind is RecurrentPPO:
+        memory = {"lstm_hidden_size": config.lstm, "enable_critic_lstm": config.critic_lstm}
+        arguments["policy_kwargs"] |= memory
+    return kind(policy, venv, **arguments)
+
+
+class Contender:
+    """A learner and its best speed so far."""
+
+    def __init__(self, model: Model, updates: int) -> None:
+        self.model = model
+        self.updates = updates
+        self.steps_per_s = 0.0
+        self.update_share = 0.0
+        model.set_logger(Logger(None, []))
+        self._rollout_steps = model.n_steps * model.n_envs
+        self._train, self._update_s = model.train, 0.0
+        model.train = self._timed
+
+    def _timed(self) -> None:
+        begin = time.perf_counter()
+        self._train()
+        self._update_s += time.perf_counter() - begin
+
+    def play(self) -> None:
+        """One update that is not counted, then a round."""
+        self.model.learn(self._rollout_steps, reset_num_timesteps=False)
+        self._update_s = 0.0
+        begin = time.perf_counter()
+        self.model.learn(self._rollout_steps * self.updates, reset_num_timesteps=False)
+        seconds = time.perf_counter() - begin
+        steps_per_s = self._rollout_steps * self.updates / seconds
+        if steps_per_s > self.steps_per_s:
+            self.steps_per_s, self.update_share = steps_per_s, self._update_s / seconds
+
+
+def check_learning(model: Model) -> None:
+    """Every layer moves, to finite weights, and a rollout is scored as it was played."""
     before = network_of(model.policy).layers
-    model.learn(per_update)
-    begin = time.perf_counter()
-    model.learn(per_update * updates, reset_num_timesteps=False)
-    seconds = time.perf_counter() - begin
+    model.learn(model.n_steps * model.n_envs, reset_num_timesteps=False)
     after = network_of(model.policy).layers
-    moved = [not np.array_equal(a[0], b[0]) for a, b in zip(before, after)]
+    moved = all(not np.array_equal(a[0], b[0]) for a, b in zip(before, after))
     finite = all(np.isfinite(weight).all() for weight, _ in after)
-    check(all(moved) and finite, "training left a layer unchanged or made it infinite")
-    return per_update * updates / seconds
+    check(moved and finite, "training left a layer unchanged or made it infinite")
+    _, callback = model._setup_learn(1 << 60, None, False)
+    model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
+    with torch.no_grad():
+        for batch in model.rollout_buffer.get(model.batch_size):
+            gap = float((model.evaluate(batch)[1] - batch.old_log_p).abs().max())
+            check(gap < 1e-4, f"log probabilities of a rollout differ by {gap:.2g} when learned")
 
 
-def default_steps_per_s(steps: int) -> float:
-    """PPO of stable-baselines3 as it comes: 8 environments, batches of 64, 10 epochs."""
-    paths = stand_in_paths()
-    venv = DummyVecEnv([lambda i=i: Searcher(paths=paths, seed=SEED + i) for i in range(8)])
-    n_steps = max(64, steps // 8)
-    model = PPO("MlpPolicy", venv, n_steps=n_steps, seed=SEED, device="cpu")
-    begin = time.perf_counter()
-    model.learn(8 * n_steps)
-    return 8 * n_steps / (time.perf_counter() - begin)
+def check_against_library(model: Model, other: MaskablePPO) -> None:
+    """Same probabilities and entropies as sb3-contrib for the weights and masks of a rollout."""
+    other.policy.load_state_dict(model.policy.state_dict())
+    buffer = model.rollout_buffer
+    with torch.no_grad():
+        observations = torch.from_numpy(buffer.observations[-1])
+        actions, masks = torch.from_numpy(buffer.actions[-1]), buffer.masks[-1]
+        ours = model.policy.evaluate_actions(observations, actions, action_masks=masks)
+        theirs = other.policy.evaluate_actions(observations, actions, action_masks=masks)
+    gap = max(float((a - b).abs().max()) for a, b in zip(ours, theirs) if b is not None)
+    check(gap < 1e-4, f"the policy differs from sb3-contrib's by {gap:.2g}")
+
+
+@contextmanager
+def processes(paths: PricePaths, wanted: bool) -> Iterator[Callable[[PPOConfig], Model]]:
+    """Builds learners with rollout processes, and ends these processes."""
+    crews: list[Crew] = []
+
+    def make(config: PPOConfig) -> Model:
+        crew = Crew(Markets(MarketConfig(), paths, config, 1.0), SEED, max_failures=0)
+        crews.append(crew)
+        return build_remote(market(paths, config.num_envs), config, SEED, 1 << 30, crew)
+
+    if not wanted:
+        yield make
+        return
+    with ray_session(2):
+        yield make
+        for crew in crews:
+            crew.close()
+
+
+def contenders(
+    paths: PricePaths, quick: bool, remote: Callable[[PPOConfig], Model]
+) -> dict[str, Contender]:
+    """All learners, by name."""
+    config, updates = PPOConfig(), 2 if quick else 6
+    lanes: list[Any] = [
+        lambda i=i: Searcher(paths=paths, seed=SEED + i) for i in range(DEFAULT_LANES)
+    ]
+    n_steps = 256 if quick else 2048
+    ours = build(market(paths, config.num_envs), config, SEED, 1 << 30)
+    stock = library(MaskablePPO, "MlpPolicy", market(paths, config.num_envs), config)
+    check_learning(ours)
+    check_against_library(ours, stock)
+    defaults = PPO("MlpPolicy", DummyVecEnv(lanes), n_steps=n_steps, seed=SEED, device="cpu")
+    found = {
+        "ours": Contender(ours, updates),
+        "MaskablePPO": Contender(stock, 1 if quick else 2),
+        "defaults": Contender(defaults, 1),
+    }
+    for name, shape in (("one LSTM", RECURRENT), ("two LSTMs", TWO_LSTMS)):
+        model = build(market(paths, shape.num_envs), shape, SEED, 1 << 30)
+        check_learning(model)
+        found[name] = Contender(model, updates)
+        other = library(RecurrentPPO, "MlpLstmPolicy", market(paths, shape.num_envs), shape)
+        found[f"RecurrentPPO, {name}"] = Contender(other, 1 if quick else 2)
+    if not quick:
+        one = dataclasses.replace(config, rollout_workers=1)
+        stale = dataclasses.replace(one, asynchronous=True)
+        found["in step"] = Contender(remote(one), updates)
+        found["out of step"] = Contender(remote(stale), updates)
+    return found
 
 
 def run(quick: bool) -> list[Measurement]:
-    """One thread; a round of each in turn, so that the ratio holds on a busy machine."""
+    """One thread per process; the rollout processes are measured on the long run only."""
     torch.set_num_threads(1)
+    paths = stand_in_paths()
+    with processes(paths, not quick) as remote:
+        found = contenders(paths, quick, remote)
+        for _ in range(1 if quick else 3):
+            for contender in found.values():
+                contender.play()
+    return _table(found)
+
+
+def _table(found: dict[str, Contender]) -> list[Measurement]:
+    speed = {name: contender.steps_per_s for name, contender in found.items()}
     config = PPOConfig()
-    native = native_steps_per_s(config, updates=2 if quick else 8)
-    default = default_steps_per_s(2_048 if quick else 16_384)
     note = f"{config.num_envs} markets, minibatch {config.minibatch}, {config.epochs} epochs"
-    return [
-        Measurement(f"MaskablePPO ({MaskedPolicy.__name__})", native, "steps/s", note),
-        Measurement("PPO, library defaults", default, "steps/s", "8 single environments, no masks"),
-        Measurement("native / defaults", native / default, "ratio"),
+    share = f"{found['ours'].update_share:.0%} of it gradient updates"
+    memory = f"{RECURRENT.num_envs} markets, {RECURRENT.lstm} units"
+    rows = [
+        Measurement(
+            "PPO with masks", speed["ours"], "steps/s", f"{note}; {share}", at_least=90_000
+        ),
+        Measurement("MaskablePPO, same settings", speed["MaskablePPO"], "steps/s", note),
+        Measurement("PPO, library defaults", speed["defaults"], "steps/s", "8 single markets"),
+        _ratio("PPO with masks / MaskablePPO", speed["ours"], speed["MaskablePPO"]),
+        _ratio("PPO with masks / defaults", speed["ours"], speed["defaults"], 25.0),
     ]
+    for name, target in (("one LSTM", 2.0), ("two LSTMs", None)):
+        ours, theirs = speed[name], speed[f"RecurrentPPO, {name}"]
+        rows += [
+            Measurement(f"MaskableRecurrentPPO, {name}", ours, "steps/s", memory),
+            Measurement(f"RecurrentPPO, {name}, same settings", theirs, "steps/s", memory),
+            _ratio(f"MaskableRecurrentPPO / RecurrentPPO, {name}", ours, theirs, target),
+        ]
+    for name, target in (("in step", 0.9), ("out of step", 1.25)):
+        if name in speed:
+            title = f"one rollout process {name} / none"
+            rows.append(_ratio(title, speed[name], speed["ours"], target))
+    return rows
+
+
+def _ratio(name: str, ours: float, theirs: float, at_least: float | None = None) -> Measurement:
+    return Measurement(name, ours / theirs, "ratio", at_least=at_least)

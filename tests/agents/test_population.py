@@ -1,17 +1,21 @@
-"""Populations and clusters: trials that copy the best of them, and trials on other nodes."""
+"""Trials that copy the best of them, on other nodes, and with rollout processes of their own."""
 
 import dataclasses
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from ray.cluster_utils import Cluster
 
 from agents.checkpoints import load_checkpoint
 from agents.config import PPOConfig, TrialsConfig
 from agents.training import Training, Trial, TrialInputs
-from agents.workers import latest_checkpoint, run_trials
+from agents.workers import latest_checkpoint, ray_session, run_trials
 from envs.market import MarketConfig, PricePaths
 
 PPO = PPOConfig(num_envs=32, rollout_slots=8, minibatch=128, epochs=2, hidden=(16,))
@@ -32,10 +36,10 @@ def test_another_trials_checkpoint_gives_its_weights_and_not_its_markets(
     taker = Training(Trial("b", 1, 2e-3, entropy=0.05), inputs)
     before = taker.venv.state()["tiles"]
     taker.load(tmp_path)
-    assert (taker.venv.state()["tiles"] == before).all()
+    assert np.array_equal(taker.venv.state()["tiles"], before)
     assert taker.model.num_timesteps == donor.model.num_timesteps
     for ours, theirs in zip(taker.model.policy.parameters(), donor.model.policy.parameters()):
-        assert (ours == theirs).all()
+        assert torch.equal(ours, theirs)
     taker.advance()
     assert taker.model.ent_coef == pytest.approx(0.5 * 0.05)
     assert taker.model.policy.optimizer.param_groups[0]["lr"] == pytest.approx(0.5 * 2e-3)
@@ -81,7 +85,9 @@ def test_trials_run_on_a_cluster_by_its_address(tmp_path: Path, inputs: TrialInp
     try:
         cluster.add_node(num_cpus=1)
         members = [Trial("a", 0, 1e-3), Trial("b", 1, 1e-3)]
-        results = run_trials(tmp_path / "checkpoints", inputs, members, 1, report, cluster.address)
+        results = run_trials(
+            tmp_path / "checkpoints", inputs, members, 1, report, str(cluster.address)
+        )
     finally:
         cluster.shutdown()
     assert len(nodes) == 2
@@ -92,6 +98,34 @@ def test_trials_run_on_a_cluster_by_its_address(tmp_path: Path, inputs: TrialInp
     loaded = Training(Trial("a", 0, 1e-3), inputs)
     load_checkpoint(loaded.model, loaded.venv, remote.checkpoint)
     for ours, theirs in zip(loaded.model.policy.parameters(), local.model.policy.parameters()):
-        assert (ours == theirs).all()
+        assert torch.equal(ours, theirs)
     for training in (local, loaded):
         training.close()
+
+
+@pytest.mark.slow
+def test_rollout_processes_under_tune_survive_a_killed_trial(
+    tmp_path: Path, inputs: TrialInputs
+) -> None:
+    """The trial's process is killed; its rollout processes go with it and come again."""
+    trial = Trial("a", 0, 1e-3)
+    ppo = dataclasses.replace(PPO, rollout_workers=1, asynchronous=True)
+    inputs = dataclasses.replace(inputs, ppo=ppo)
+    with ray_session(2):
+        whole = Training(trial, inputs)
+        for _ in range(4):
+            whole.advance()
+        whole.close()
+    killed: list[int] = []
+
+    def kill_once(name: str, metrics: dict[str, int]) -> None:
+        if metrics["steps"] == 512 and not killed:
+            killed.append(metrics["pid"])
+            os.kill(metrics["pid"], signal.SIGKILL)
+
+    (result,) = run_trials(tmp_path / "checkpoints", inputs, [trial], 2, kill_once)
+    assert killed
+    curves = [
+        [point["validation_iqm_eth"] for point in curve] for curve in (whole.curve, result.curve)
+    ]
+    assert curves[0] == curves[1]

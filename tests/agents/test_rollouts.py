@@ -105,33 +105,6 @@ def test_a_process_that_keeps_dying_ends_the_training(
     training.close()
 
 
-@pytest.mark.slow
-def test_rollout_processes_under_tune_survive_a_killed_trial(
-    tmp_path: Path, market: MarketConfig, paths: PricePaths
-) -> None:
-    """The trial's process is killed; its rollout processes go with it and come again."""
-    ppo = dataclasses.replace(PPO, rollout_workers=1, asynchronous=True)
-    inputs = inputs_of(tmp_path, market, paths, ppo)
-    with ray_session(2):
-        whole = Training(TRIAL, inputs)
-        for _ in range(4):
-            whole.advance()
-        whole.close()
-    killed: list[int] = []
-
-    def kill_once(name: str, metrics: dict[str, int]) -> None:
-        if metrics["steps"] == 512 and not killed:
-            killed.append(metrics["pid"])
-            os.kill(metrics["pid"], signal.SIGKILL)
-
-    (result,) = run_trials(tmp_path / "checkpoints", inputs, [TRIAL], 2, kill_once)
-    assert killed
-    curves = [
-        [point["validation_iqm_eth"] for point in curve] for curve in (whole.curve, result.curve)
-    ]
-    assert curves[0] == curves[1]
-
-
 def test_more_processes_than_cores_are_refused(
     tmp_path: Path, market: MarketConfig, paths: PricePaths
 ) -> None:
