@@ -47,7 +47,6 @@ class PolicyTrial(tune.Trainable):
         """Build the trainer."""
         if inputs is None:
             raise ValueError("inputs are missing: bind them with tune.with_parameters")
-        self.inputs = inputs
         name, seed = config["trial"]
         trial = Trial(name, seed, config["learning_rate"], config["entropy"])
         self.training = Training(trial, inputs)
@@ -70,7 +69,7 @@ class PolicyTrial(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Called by Tune when a member of a population takes other rates."""
         self.training.close()
-        self.setup(new_config, self.inputs)
+        self.setup(new_config)  # the inputs are bound to it
         return True
 
     def cleanup(self) -> None:

@@ -34,6 +34,9 @@ def events(tmp_path: Path, market: MarketConfig, paths: PricePaths) -> EventAccu
 def test_names_points_and_ranges(events: EventAccumulator) -> None:
     tags = events.Tags()
     assert "Bids/fraction of net profit" in tags["histograms"]
+    assert "Bids/fraction by value" in tags["images"]
+    image = events.Images("Bids/fraction by value")[0]
+    assert image.encoded_image_string.startswith(b"\x89PNG")
     for name in (
         "Profit/per slot (ETH)",
         "Profit/share of best response",
@@ -43,6 +46,7 @@ def test_names_points_and_ranges(events: EventAccumulator) -> None:
         "Validation/IQM profit per episode (ETH)",
         "Learning/rate",
         "Learning/negative entropy",
+        "Speed/decisions learned from per second",
     ):
         assert name in tags["scalars"]
     rate = events.Scalars("Auctions/win rate")
@@ -50,6 +54,9 @@ def test_names_points_and_ranges(events: EventAccumulator) -> None:
     assert steps == [256, 512, 768, 1024], "one point per rollout, none twice after a restore"
     assert all(0.0 < point.value < 1.0 for point in rate)
     assert events.Scalars("Learning/rate")[-1].value == pytest.approx(0.25e-3)
+    settings = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    for name in (b"learning_rate", b"rollout_slots", b"hidden"):
+        assert name in settings, "the HParams page compares trials by it"
     histogram = events.Histograms("Bids/fraction of net profit")[0].histogram_value
     assert 0.0 <= histogram.min <= histogram.max <= 0.99
     assert np.isclose(histogram.num, round(histogram.num))
