@@ -82,13 +82,51 @@ def _season(minute: np.ndarray) -> np.ndarray:
     return season + WEEKEND_SHIFT * weekend
 
 
+def expected_variances(
+    seed: int, days: int, horizons_minutes: tuple[int, ...], first_day: str = FIRST_DAY
+) -> dict[str, np.ndarray]:
+    """The best forecast there is for the bars of the same arguments, float64[minutes, horizons].
+
+    Expected sum of squared returns over the minutes after each bar's close for one who sees the
+    hidden state at that close: no forecast from prices can have a lower expected QLIKE.
+    """
+    n = days * 1440
+    minute = minute_of(first_day) + np.arange(n, dtype=np.int64)
+    common = _components(seed, 0, n)
+    decay = 0.5 ** (1.0 / np.array(HALF_LIVES_MINUTES))
+    variance = np.array(LOG_VARIANCE_SD) ** 2
+    jumps = 1.0 + JUMPS_PER_DAY / 1440.0 * JUMP_SD**2
+    expected = {}
+    for a, symbol in enumerate(SYMBOLS):
+        own = _components(seed, 1 + a, n)
+        state = np.sqrt(COMMON_SHARE) * common + np.sqrt(1.0 - COMMON_SHARE) * own
+        out = np.zeros((n, len(horizons_minutes)))
+        for ahead in range(1, max(horizons_minutes) + 1):
+            faded = decay**ahead
+            log_mean = state @ faded + 0.5 * float(variance @ (1.0 - faded**2))
+            log_mean += LEVEL[symbol] + _season(minute + ahead)
+            for j, horizon in enumerate(horizons_minutes):
+                if ahead <= horizon:
+                    out[:, j] += jumps * np.exp(log_mean)
+        expected[symbol] = out
+    return expected
+
+
 def _log_variance(seed: int, stream: int, n: int) -> np.ndarray:
     """Sum of stationary autoregressions, float64[n]."""
-    draws = _normals(seed, 100 + stream, (n, len(HALF_LIVES_MINUTES)))
     total = np.zeros(n)
-    for k, half_life in enumerate(HALF_LIVES_MINUTES):
-        total += LOG_VARIANCE_SD[k] * _autoregression(draws[:, k], 0.5 ** (1.0 / half_life))
+    for component in _components(seed, stream, n).T:
+        total += component
     return total
+
+
+def _components(seed: int, stream: int, n: int) -> np.ndarray:
+    """The autoregressions of minutes, hours and days, float64[n, 3], in log variance."""
+    draws = _normals(seed, 100 + stream, (n, len(HALF_LIVES_MINUTES)))
+    out = np.empty_like(draws)
+    for k, half_life in enumerate(HALF_LIVES_MINUTES):
+        out[:, k] = LOG_VARIANCE_SD[k] * _autoregression(draws[:, k], 0.5 ** (1.0 / half_life))
+    return out
 
 
 @kernel
