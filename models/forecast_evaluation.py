@@ -27,6 +27,7 @@ LINEAR = tuple(f"{design} {fit}" for design in DESIGNS for fit in ("OLS", "GLM")
 EWMA, RANDOM_WALK = "EWMA", "random walk"
 POOLED = "pooled"
 MIN_TEST_DAYS = 7
+CALIBRATION_BINS = 10
 
 Predictions = dict[str, list[np.ndarray]]  # model -> per symbol float64[test origins, horizons]
 
@@ -177,7 +178,8 @@ def report_rows(test: Test, config: VolatilityConfig) -> list[dict[str, Any]]:
                 kind: {model: by[a] for model, by in table.items()}
                 for kind, table in losses.items()
             }
-            rows.append(_row(origins.symbol, horizon, minutes[a], series, test, config))
+            row = _row(origins.symbol, horizon, minutes[a], series, test, config)
+            rows.append(row | {"calibration": _calibration(test, a, masks[a], horizon)})
         if len(test.origins) > 1:
             shared = minutes[0]
             for m in minutes[1:]:
@@ -255,3 +257,24 @@ def _stretches(
                 }
             )
     return rows
+
+
+def _calibration(test: Test, a: int, mask: np.ndarray, horizon: int) -> list[dict[str, Any]]:
+    """Mean forecast and mean realised variance per minute in tenths of the HAR-LSTM's forecasts.
+
+    Their ratio is one in every tenth where "the variance will be h" can be taken at its word.
+    """
+    j = test.horizons_minutes.index(horizon)
+    forecast = np.exp(test.predictions[HAR_LSTM][a][mask, j]) / horizon
+    realised = floored(test.origins[a].targets[mask, j], horizon) / horizon
+    order = np.argsort(forecast, kind="stable")
+    return [
+        {
+            "origins": int(chosen.size),
+            "forecast": float(forecast[chosen].mean()),
+            "realised": float(realised[chosen].mean()),
+            "standard_error": float(realised[chosen].std() / np.sqrt(max(chosen.size, 1))),
+        }
+        for chosen in np.array_split(order, CALIBRATION_BINS)
+        if chosen.size
+    ]

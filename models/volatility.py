@@ -1,7 +1,7 @@
 """Volatility forecasts: train, evaluate against the econometric standard, and the command line.
 
 python -m models.volatility evaluate --data FILE --test-from YYYY-MM-DD
-    [--symbol ETHUSDT] [--model DIR] [--json FILE] [--config.ensemble 2 ...]
+    [--symbol ETHUSDT] [--model DIR] [--json FILE] [--figure FILE.png] [--config.ensemble 2 ...]
 """
 
 import json
@@ -138,6 +138,9 @@ def _parser() -> ArgumentParser:
         "--model", type=str | None, default=None, help="folder with a trained volatility.onnx"
     )
     evaluation.add_argument("--json", type=str | None, default=None, help="write the report here")
+    evaluation.add_argument(
+        "--figure", type=str | None, default=None, help="draw the calibration here (.png or .svg)"
+    )
     evaluation.add_class_arguments(VolatilityConfig, "config")
     commands.add_subcommand("evaluate", evaluation)
     return parser
@@ -170,6 +173,11 @@ def main(arguments: list[str] | None = None) -> int:
         temporary = path.with_name(path.name + ".partial")
         temporary.write_text(json.dumps(report, indent=2) + "\n")
         os.replace(temporary, path)
+    if given.figure:
+        # matplotlib takes a second that only a figure needs.
+        from models.forecast_figures import calibration_figure
+
+        calibration_figure(report, Path(given.figure))
     return 0
 
 
