@@ -13,7 +13,8 @@ from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.config import PPOConfig
-from agents.ppo import ScheduledPPO, build
+from agents.learners import build
+from agents.ppo import ScheduledPPO
 from agents.vecenv import MarketVecEnv
 from envs.auction_game import AuctionGame, AuctionVectorEnv
 from envs.bid_equilibrium import Rivals, ValueLaw, first_price_bid

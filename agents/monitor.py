@@ -126,6 +126,10 @@ _MARKET_NAMES = {
     "bid_share": "Auctions/bid share (bid over net profit, weighted by value)",
     "lost_outbid": "Losses/outbid, share of bids",
     "lost_stale": "Losses/stale pools, share of bids",
+    "lost_late": "Losses/late, share of bids",
+    "lost_reverted": "Losses/reverted in public, share of bids",
+    "lost_filtered": "Losses/proposer took no bundles, share of bids",
+    "lost_missed": "Losses/missed slots, share of bids",
 }
 # Names of stable-baselines3 and what they are called here; they describe the update before.
 _LEARNER_NAMES = {

@@ -16,6 +16,7 @@ from agents.baselines import FRACTIONS
 from agents.evaluate import Comparison, verdict
 from agents.runs import write_text
 from agents.workers import TrialResult
+from envs.auctions import PASSED
 from kernels.observation import VALUE_CENTRE, VALUE_SCALE
 from models.forecast_table import markdown_report
 
@@ -44,9 +45,9 @@ class BidCurve:
     def watch(
         self, available: NDArray[np.float64], rewards: NDArray[np.float64], infos: dict[str, Any]
     ) -> None:
-        """Add the auctions of one slot."""
+        """Add the auctions that one decision settled."""
         value = np.searchsorted(VALUE_EDGES_ETH, infos["net"]) - 1
-        known = (infos["opportunity"] >= 0) & (value >= 0) & (value < self.bids.shape[1])
+        known = (infos["outcome"] != PASSED) & (value >= 0) & (value < self.bids.shape[1])
         cell = infos["regime"][known], value[known]
         np.add.at(self.bids, cell, 1.0)
         np.add.at(self.fraction, cell, infos["own_fraction"][known])

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.tally import Tally, best_net_eth
-from kernels.action import BIDS
+from kernels.action import BIDS, bid_indices
 
 # Edges of the values that bids are shown by, ln ETH: a thousandth of an ETH to 20 ETH.
 VALUE_EDGES = np.linspace(-7.0, 3.0, 21)
@@ -44,10 +44,11 @@ class SumsCallback(BaseCallback):
         actions: NDArray[np.int64] = self.locals["actions"]
         available = best_net_eth(self.locals["observations"], self.locals["action_masks"])
         self.sums.tally.add(available, venv.rewards_eth, venv.step_infos)
-        made = actions > 0
+        bid = bid_indices(actions)
+        made = bid >= 0
         net = np.maximum(venv.step_infos["net"][made], 1e-12)
         row = np.searchsorted(VALUE_EDGES, np.log(net))
-        cell = row * BIDS + (actions[made] - 1) % BIDS
+        cell = row * BIDS + bid[made]
         bids = self.sums.bids
         bids += np.bincount(cell, minlength=bids.size).reshape(bids.shape)
         return True

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.auctions import OUTBID, STALE, WON
+from envs.auctions import OUTCOMES, PASSED, WON
 from kernels.observation import FIELDS, VALUE_CENTRE, VALUE_SCALE
 
 Sums = NDArray[np.float64]
 
+REASONS = OUTCOMES[2:]  # why bids lose
 _NET = [field.name for field in FIELDS].index("opportunity0_net")
 
 
@@ -30,24 +31,31 @@ class Tally:
         self.available_eth = np.zeros(num_envs)
         self.offered = np.zeros(num_envs)  # slots with an opportunity
         self.bids = np.zeros(num_envs)
+        self.taken = np.zeros(num_envs)  # bids in slots with an opportunity
         self.won = np.zeros(num_envs)
-        self.outbid = np.zeros(num_envs)
-        self.stale = np.zeros(num_envs)
+        self.lost = {name: np.zeros(num_envs) for name in REASONS}
         self.bid_on_eth = np.zeros(num_envs)  # net profit of what was bid on
         self.bid_eth = np.zeros(num_envs)
 
     def add(self, available_eth: Sums, rewards: Sums, infos: dict[str, Any]) -> None:
-        """Add one slot: what was on offer before it, its rewards and its infos."""
+        """Add one decision: what was on offer before it, its rewards and its infos.
+
+        Money counts at every decision, auctions at the last one of a slot, which settles it.
+        """
+        self.profit_eth += rewards
+        if not infos["settled"].all():
+            return
         outcome, net = infos["outcome"], infos["net"]
         self.slots += 1
-        self.profit_eth += rewards
         self.best_response_eth += infos["best_response"]
         self.available_eth += available_eth
         self.offered += available_eth > 0.0
-        self.bids += infos["opportunity"] >= 0
+        bid = outcome != PASSED
+        self.bids += bid
+        self.taken += bid & (available_eth > 0.0)
         self.won += outcome == WON
-        self.outbid += outcome == OUTBID
-        self.stale += outcome == STALE
+        for name, count in self.lost.items():
+            count += outcome == OUTCOMES.index(name)
         self.bid_on_eth += net
         self.bid_eth += net * infos["own_fraction"]
 
@@ -57,12 +65,10 @@ class Tally:
             "profit_per_slot_eth": _ratio(self.profit_eth, self.slots * self.profit_eth.size),
             "share_of_best_response": _ratio(self.profit_eth, self.best_response_eth),
             "share_of_available": _ratio(self.profit_eth, self.available_eth),
-            "participation": _ratio(self.bids, self.offered),
+            "participation": _ratio(self.taken, self.offered),
             "win_rate": _ratio(self.won, self.bids),
             "bid_share": _ratio(self.bid_eth, self.bid_on_eth),
-            "lost_outbid": _ratio(self.outbid, self.bids),
-            "lost_stale": _ratio(self.stale, self.bids),
-        }
+        } | {f"lost_{name}": _ratio(count, self.bids) for name, count in self.lost.items()}
 
 
 def joined(tallies: Sequence[Tally]) -> Tally:
@@ -72,6 +78,8 @@ def joined(tallies: Sequence[Tally]) -> Tally:
     for name, value in vars(whole).items():
         if isinstance(value, np.ndarray):
             setattr(whole, name, np.concatenate([getattr(tally, name) for tally in tallies]))
+    for reason in whole.lost:
+        whole.lost[reason] = np.concatenate([tally.lost[reason] for tally in tallies])
     return whole
 
 

@@ -18,7 +18,7 @@ from benchmarks.harness import CheckFailedError, Measurement
 PARTS = {
     "kernels": ("kernels", "uniswap_v3", "calldata", "graph"),
     "env": ("env",),
-    "forecast", "train": ("forecast", "train",),
+    "train": ("train", "forecast"),
     "serve": ("serve",),
 }
 

@@ -1,11 +1,28 @@
-"""Environment steps per second: the compiled kernel alone, and through the SB3 adapter."""
+"""Environment decisions per second: whole, by stage, through the SB3 adapter, and how the cost
+grows with pools, tokens and pending swaps. One step is one decision of one market.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from agents.vecenv import MarketVecEnv
-from benchmarks.harness import Measurement, check, paired_seconds
+from benchmarks.harness import Measurement, check, paired_seconds, seconds_per_call
+from envs.auctions import build_blocks
+from envs.flow import informed_trades
+from envs.market import MarketConfig
+from envs.mempool import show_pending
+from envs.paths import PricePaths, stand_in_paths
+from envs.rivals import meet_rivals
 from envs.vector import MarketVectorEnv
-from kernels.action import PASS
+from kernels.action import PASS, mask
+from kernels.market import LANES, overlay
+from kernels.observation import encode
+from kernels.opportunities import find
+from kernels.sizing_filter import size_cycles
 
 SEED = 11
 
@@ -40,18 +57,119 @@ def random_allowed(masks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return (rng.random(masks.shape) * masks).argmax(axis=1)
 
 
+def _plans(env: MarketVectorEnv, steps: int) -> list[np.ndarray]:
+    """Actions drawn once: masks move on, and a bid on what is gone counts as a pass."""
+    rng = np.random.default_rng(SEED)
+    return [random_allowed(env.action_masks(), rng) for _ in range(steps)]
+
+
+def by_stage(env: MarketVectorEnv, repeats: int) -> list[Measurement]:
+    """Nanoseconds per market of each kernel, on the states of many different steps.
+
+    A kernel that is timed on the same data again has its branches learned by heart, so that every
+    call works on another state, copied before the clock starts.
+    """
+    physics, found = env._physics, []
+    rng = np.random.default_rng(SEED)
+    states = []
+    for _ in range(repeats):
+        env.step(random_allowed(env.action_masks(), rng))
+        states.append(env._tiles.copy())
+    lanes = env._tiles.shape[0] * LANES
+    keys = rng.integers(0, 2**63, lanes).astype(np.uint64)
+    shape = (lanes, env.single_observation_space.shape[0])  # type: ignore[index]
+    shown, allowed = np.empty(shape, np.float32), np.empty(env._masks.shape, np.bool_)
+    actions, reward = np.zeros(lanes, np.int64), np.zeros(lanes)
+    outcome = np.zeros_like(env._outcome)
+
+    def rows(tile: int) -> slice:
+        return slice(tile * LANES, (tile + 1) * LANES)
+
+    graph = (physics.cycles, physics.weights)
+    stages: dict[str, Callable[[np.ndarray, int], Any]] = {
+        "mempool": lambda t, i: show_pending(physics, t),
+        "overlay": lambda t, i: overlay(*graph, t),
+        "size cycles": lambda t, i: size_cycles(*graph, t),
+        "find": lambda t, i: find(*graph, t),
+        "rivals": lambda t, i: meet_rivals(physics, t, keys[rows(i)]),
+        "encode": lambda t, i: encode(physics.cycles, t, shown[rows(i)]),
+        "mask": lambda t, i: mask(t, allowed[rows(i)]),
+        "block": lambda t, i: build_blocks(
+            physics, t, keys[rows(i)], actions[rows(i)], reward[rows(i)], outcome[rows(i)]
+        ),
+        "informed traders": lambda t, i: informed_trades(physics, t, keys[rows(i)]),
+    }
+    tiles = len(states[0])
+    idle = seconds_per_call(lambda: [None for _ in range(tiles)], 0.05)
+    for name, stage in stages.items():
+        seconds = []
+        for state in states:
+            work = state.copy()
+            stage(work[0], 0)
+            begin = time.perf_counter()
+            for index in range(tiles):
+                stage(work[index], index)
+            seconds.append(time.perf_counter() - begin - idle)
+        each = min(seconds) / lanes
+        note = "per block, the others per decision" if name == "block" else ""
+        found.append(Measurement(f"stage: {name}", 1e9 * each, "ns/market", note))
+    return found
+
+
+def _larger(config: MarketConfig, venues: int, dollars: int) -> MarketConfig:
+    """`venues` copies of a constant-product and a concentrated venue, and that many dollars."""
+    symbols = ("WETH", "WBTC", *(f"USD{i}" for i in range(dollars)))
+    pairs = [(0, token) for token in range(1, len(symbols))] + [(1, 2)]
+    plain = pairs * venues
+    return replace(
+        config,
+        symbols=symbols,
+        decimals=(18, 8) + (6,) * dollars,
+        eth_exposure=(0.0, -1.0) + (-1.0,) * dollars,
+        btc_exposure=(0.0, 1.0) + (0.0,) * dollars,
+        token0=tuple(a for a, _ in plain * 2),
+        token1=tuple(b for _, b in plain * 2),
+        depth_eth=(2000.0,) * (2 * len(plain)),
+        concentrated_pools=len(plain),
+        loan_pools=(1, 1),
+    )
+
+
+def growth(paths: PricePaths, lanes: int, steps: int) -> list[Measurement]:
+    """Decisions per second as the market grows: pools and tokens, and swaps per slot."""
+    default = MarketConfig()
+    cases = {
+        "6 pools, 3 tokens": _larger(default, 1, 1),
+        "8 pools (default)": default,
+        "12 pools, 3 tokens": _larger(default, 2, 1),
+        "16 pools, 4 tokens": _larger(default, 2, 2),
+        "20 pools, 5 tokens": _larger(default, 2, 3),
+        "0.5 swaps per slot": replace(default, user_rate=0.5),
+        "6 swaps per slot": replace(default, user_rate=6.0),
+        "1 decision per slot": replace(default, ticks_per_slot=1),
+    }
+    found = []
+    for name, config in cases.items():
+        env = MarketVectorEnv(lanes, config, paths, seed=SEED)
+        env.reset(seed=SEED)
+        plans = _plans(env, steps)
+        seconds = seconds_per_call(lambda e=env, p=plans: [e.step(a) for a in p], 0.5, rounds=3)
+        note = f"{env._physics.cycles.shape[0]} cycles"
+        found.append(Measurement(f"growth: {name}", lanes * steps / seconds, "steps/s", note))
+    return found
+
+
 def run(quick: bool) -> list[Measurement]:
     """Checks that lanes are independent and value is conserved, then times 1,024 markets."""
-    lanes, slots = 1024, 16 if quick else 128
-    check_lanes_do_not_depend_on_n(8 if quick else 300)
-    env = MarketVectorEnv(lanes, seed=SEED)
-    check_conservation(env, 8 if quick else 200)
-    adapter = MarketVecEnv(MarketVectorEnv(lanes, seed=SEED))
+    lanes, steps = 1024, 18 if quick else 126
+    paths = stand_in_paths(10 if quick else 60)
+    check_lanes_do_not_depend_on_n(9 if quick else 300)
+    env = MarketVectorEnv(lanes, paths=paths, seed=SEED)
+    check_conservation(env, 9 if quick else 300)
+    adapter = MarketVecEnv(MarketVectorEnv(lanes, paths=paths, seed=SEED))
     env.reset(seed=SEED)
     adapter.reset()
-    # Actions drawn once: masks move on, and a bid on an opportunity that is gone counts as a pass.
-    rng = np.random.default_rng(SEED)
-    plans = [random_allowed(env.action_masks(), rng) for _ in range(slots)]
+    plans = _plans(env, steps)
 
     def native() -> None:
         for actions in plans:
@@ -63,11 +181,27 @@ def run(quick: bool) -> list[Measurement]:
             adapter.action_masks()
 
     native_s, adapter_s = paired_seconds(native, through_adapter, 2.0 if quick else 10.0)
-    steps = lanes * slots
+    block = np.random.default_rng(0).random(8 << 20)  # 64 MiB: past the caches
+    copy_s = seconds_per_call(lambda: block.copy(), 0.5)
+    decisions = lanes * steps
     passes = float(np.mean([np.mean(actions == PASS) for actions in plans]))
     note = f"{lanes} markets, float64, one thread, {1 - passes:.0%} of actions are bids"
+    # Read and written once per decision: the tile, the observation, mask, reward and outcome.
+    moved = 2 * env._tiles.nbytes + sum(
+        a.nbytes for a in (env._observation, env._masks, env._reward, env._outcome)
+    )
+    per_step = moved / lanes
     return [
-        Measurement("environment, native", steps / native_s, "steps/s", note),
-        Measurement("environment, SB3 adapter with masks", steps / adapter_s, "steps/s"),
+        Measurement("environment, native", decisions / native_s, "steps/s", note),
+        Measurement("environment, SB3 adapter with masks", decisions / adapter_s, "steps/s"),
         Measurement("SB3 adapter / native", native_s / adapter_s, "ratio"),
+        Measurement("bytes per step", per_step, "B", "tile in and out, observation, mask"),
+        Measurement(
+            "memcpy at that size / step",
+            2 * block.nbytes / copy_s / per_step / (decisions / native_s),
+            "ratio",
+            "how many times faster the bytes alone could move",
+        ),
+        *by_stage(env, 10 if quick else 60),
+        *growth(paths, 256 if quick else lanes, 6 if quick else 60),
     ]

@@ -1,27 +1,89 @@
-"""The bundle auctions of one slot: every opportunity is sold by sealed bids to us or to a rival,
-and the winner's cycle executes in the pools.
+"""The block: users' swaps, the builder's choice among bundles, public transactions, and who pays.
+
+The builder takes bundles by what they pay, each on the state that the ones before it left, and
+drops those that no longer pay; ties go to rivals, whose bids were there before ours. Rivals bid a
+share of what they realise, we a fixed amount.
 """
 
 import numpy as np
 
-from envs.physics import BURNT, REGIME, RIVALS, SEARCHER, VALIDATOR, Physics
-from envs.rivals import MAX_RIVALS, rival_bids
-from kernels.action import BID_FRACTION, BIDS, PPM, decode
-from kernels.auction import NOBODY, OWN, first_price
-from kernels.compile import inline, kernel
-from kernels.graph import HOPS, MAX_HOPS, POOL, ROW_IN, ROW_OUT
+from envs.bidding import gas_cost, own_gas, place, revert_cost
+from envs.flow import (
+    BID_LATE,
+    GWEI,
+    SWAP_AHEAD,
+    book,
+    book_gas,
+    book_inside,
+    book_swap,
+)
+from envs.mempool import clear_included, root_nonce
+from envs.physics import (
+    BORROWER_BOOK,
+    BURNT,
+    CANCEL_BURNT,
+    CANCEL_COST,
+    INSIDE,
+    LOSERS,
+    LOSERS_BID,
+    MARK,
+    MISSED,
+    REGIME,
+    RIVALS,
+    SEARCHER,
+    STANDING_NET,
+    TOP,
+    TOP_PUBLIC,
+    USERS,
+    VALIDATOR,
+    Physics,
+)
+from envs.randomness import uniform
+from envs.rivals import sandwich, sandwiched
+from kernels.action import BID, BID_FRACTION, BIDS, COARSE_STEP, decode
+from kernels.compile import inline, lean_kernel, never_inline
+from kernels.graph import HOPS, POOL, ROW_IN
+from kernels.lending import LIQUIDATION_BONUS
 from kernels.market import (
     BASE_FEE,
-    FOUND_AMOUNT_IN,
+    BUNDLES_TAKEN,
+    CONCENTRATED_FROM,
     FOUND_CYCLE,
     FOUND_NET,
+    FOUND_REFUND,
     LANES,
+    LOAN_COLLATERAL,
+    LOAN_DEBT,
+    LOAN_HUB_FIRST,
+    LOAN_POOL,
+    LOAN_PRICE,
     OPPORTUNITIES,
+    OVERLAY_SEGMENT,
     OWN_TIP,
+    PENDING,
+    PENDING_AMOUNT_IN,
+    PENDING_AMOUNT_OUT,
+    PENDING_MIN_OUT,
+    PENDING_ORDER,
+    PENDING_POOL,
+    PENDING_TIP,
+    PENDING_VISIBLE,
+    PENDING_ZERO_FOR_ONE,
+    PUBLIC,
     RESERVES,
-    amount_out,
+    SEGMENT,
+    STANDING_AMOUNT,
+    STANDING_CHANNEL,
+    STANDING_CYCLE,
+    STANDING_FRACTION,
+    STANDING_PAYMENT,
+    concentrated_row,
+    overlay_row,
+    quote,
+    swap,
 )
 from kernels.observation import record_auction
+from kernels.opportunities import gross_of, size_of
 
 # Columns of the outcome array, one row per lane. Units: ETH, or fractions of net.
 NET = 0  # of the opportunity bid on
@@ -30,78 +92,363 @@ CLEARING_FRACTION = 2  # highest bid / net, own included
 BEST_RESPONSE = 3  # what the best bid of the grid would have earned
 OUTCOME = 4  # one of the codes below
 REGIME_NOW = 5  # hidden from the agent
-OPPORTUNITY = 6  # k, -1 for a pass
-OUTCOME_COLUMNS = 7
+OPPORTUNITY = 6  # k among what was found at the end, -1 for a pass or when it is gone
+SETTLED = 7  # 1 when this decision was the last of its slot: the columns above hold
+CAUSE = 8  # why a public transaction failed: OUTBID or STALE
+OUTCOME_COLUMNS = 9
 
-PASSED = 0  # no bid, or a bid on an opportunity that does not exist
+PASSED = 0  # no bid stood
 WON = 1
-OUTBID = 2
-STALE = 3  # highest bid, but the pools had moved: the bundle was dropped at no cost
-
-GWEI = 1e-9
+OUTBID = 2  # somebody who paid more took it, or a pool of it
+STALE = 3  # the pools had moved: a bundle was dropped at no cost
+LATE = 4  # the bid reached the builder after the block was built
+REVERTED = 5  # a public transaction failed and paid gas
+FILTERED = 6  # a bundle for a proposer that takes none
+MISSED_SLOT = 7  # no block came
+OUTCOMES = ("passed", "won", "outbid", "stale", "late", "reverted", "filtered", "missed")
 
 
 @inline
-def cycle_amounts(
-    cycles: np.ndarray,
+def _include_one(physics: Physics, tile: np.ndarray, lane: int, pending: int, victim: bool) -> None:
+    """Execute one pending swap on the reserves, or let it revert; book tokens and gas."""
+    world, pools, cycles = physics.world, physics.token0.shape[0], physics.cycles.shape[0]
+    tokens = physics.exposure.shape[0]
+    users, inside = book(world, tokens, USERS), book(world, tokens, INSIDE)
+    amount = tile[PENDING_AMOUNT_IN + pending, lane]
+    pool = int(tile[PENDING_POOL + pending, lane])
+    forward = tile[PENDING_ZERO_FOR_ONE + pending, lane] > 0.0
+    gamma, least = physics.weights[pool], tile[PENDING_MIN_OUT + pending, lane]
+    out = -1.0
+    if victim:
+        out = sandwich(physics, tile, lane, pending)
+    if out < 0.0:
+        out = quote(tile, lane, pools, cycles, RESERVES, pool, forward, amount, gamma)
+        if out < least:
+            out = 0.0
+        else:
+            out = swap(tile, lane, pools, cycles, RESERVES, pool, forward, amount, gamma)
+    if out > 0.0:
+        token0, token1 = physics.token0, physics.token1
+        book_swap(tile, lane, users, inside, token0, token1, pool, forward, amount, out)
+    tip = tile[PENDING_TIP + pending, lane]
+    book_gas(tile, lane, world, users, physics.swap_gas, tip)
+
+
+@lean_kernel
+def include_visible(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> None:
+    """The visible swaps by priority fee: as the overlay computed them, unless one is sandwiched."""
+    never_inline()
+    pools, world, cycles = physics.token0.shape[0], physics.world, physics.cycles.shape[0]
+    tokens = physics.exposure.shape[0]
+    users, inside = book(world, tokens, USERS), book(world, tokens, INSIDE)
+    first = overlay_row(pools)
+    for lane in range(LANES):
+        if tile[world + MISSED, lane] > 0.0:
+            continue
+        victim = sandwiched(physics, tile, lane, keys[lane])
+        if victim >= 0:
+            for at in range(PENDING):
+                pending = int(tile[PENDING_ORDER + at, lane])
+                shown = tile[PENDING_VISIBLE + pending, lane] > 0.0
+                if shown and tile[PENDING_AMOUNT_IN + pending, lane] > 0.0:
+                    _include_one(physics, tile, lane, pending, pending == victim)
+            continue
+        for row in range(4 * pools):
+            tile[RESERVES + row, lane] = tile[first + row, lane]
+        for index in range(pools - int(tile[CONCENTRATED_FROM, lane])):
+            at = concentrated_row(pools, cycles, index)
+            tile[at + SEGMENT, lane] = tile[at + OVERLAY_SEGMENT, lane]
+        for pending in range(PENDING):
+            amount = tile[PENDING_AMOUNT_IN + pending, lane]
+            if amount > 0.0 and tile[PENDING_VISIBLE + pending, lane] > 0.0:
+                out = tile[PENDING_AMOUNT_OUT + pending, lane]
+                if out > 0.0:
+                    pool = int(tile[PENDING_POOL + pending, lane])
+                    forward = tile[PENDING_ZERO_FOR_ONE + pending, lane] > 0.0
+                    token0, token1 = physics.token0, physics.token1
+                    book_swap(tile, lane, users, inside, token0, token1, pool, forward, amount, out)
+                tip = tile[PENDING_TIP + pending, lane]
+                book_gas(tile, lane, world, users, physics.swap_gas, tip)
+
+
+@lean_kernel
+def include_unseen(physics: Physics, tile: np.ndarray, keys: np.ndarray, ahead: bool) -> None:
+    """Private swaps and those that arrived too late to be seen: ahead of the bundles, or behind."""
+    never_inline()
+    world = physics.world
+    for lane in range(LANES):
+        if tile[world + MISSED, lane] > 0.0:
+            continue
+        for pending in range(PENDING):
+            present = tile[PENDING_AMOUNT_IN + pending, lane] > 0.0
+            if not present or tile[PENDING_VISIBLE + pending, lane] > 0.0:
+                continue
+            if tile[PENDING_TIP + pending, lane] < 0.0:
+                continue
+            # Nonces of one sender land on the same side, in order.
+            root = root_nonce(tile, lane, world, pending)
+            u = uniform(keys[lane], SWAP_AHEAD + root)
+            if (u < physics.private_ahead_share) == ahead:
+                _include_one(physics, tile, lane, pending, False)
+
+
+@lean_kernel
+def _execute(
+    cycle_table: np.ndarray,
     weights: np.ndarray,
+    token0: np.ndarray,
+    token1: np.ndarray,
+    world: int,
+    tokens: int,
     tile: np.ndarray,
     lane: int,
-    cycle: int,
-    amount: float,
-    amounts: np.ndarray,
-) -> float:
-    """Output of a cycle on the present reserves; what each hop takes and gives in `amounts`."""
-    hops = cycles[cycle, HOPS]
-    amounts[0] = amount
-    for hop in range(hops):
-        row_in = RESERVES + cycles[cycle, ROW_IN + hop]
-        row_out = RESERVES + cycles[cycle, ROW_OUT + hop]
-        gamma = float(weights[cycles[cycle, POOL + hop]])
-        amount = amount_out(amount, tile[row_in, lane], tile[row_out, lane], gamma)
-        amounts[hop + 1] = amount
-    return amount
-
-
-@inline
-def move_reserves(
-    cycles: np.ndarray, tile: np.ndarray, lane: int, cycle: int, amounts: np.ndarray
+    candidate: int,
+    size: float,
 ) -> None:
-    """Execute a cycle whose amounts were computed on the same reserves."""
-    for hop in range(cycles[cycle, HOPS]):
-        tile[RESERVES + cycles[cycle, ROW_IN + hop], lane] += amounts[hop]
-        tile[RESERVES + cycles[cycle, ROW_OUT + hop], lane] -= amounts[hop + 1]
-
-
-@kernel
-def best_response(net: float, realised_net: float, rival_bid: float) -> float:
-    """Most that a bid of the grid above `rival_bid` would have earned, ETH; 0 if nothing.
-
-    `rival_bid` below 0 means no rival. Bids are shares of the expected `net`; what is earned is
-    the realised one.
-    """
-    for index in range(BIDS):
-        bid = net * BID_FRACTION[index]
-        if bid > rival_bid:
-            return max(realised_net - bid, 0.0)
-    return 0.0
+    """Move reserves, loans and the tokens inside pools as a plan does; `size` as in gross_of."""
+    never_inline()
+    pools, cycles = token0.shape[0], cycle_table.shape[0]
+    inside = book(world, tokens, INSIDE)
+    if candidate >= cycles:
+        loan = candidate - cycles
+        pool = int(tile[LOAN_POOL + loan, lane])
+        hub_first = tile[LOAN_HUB_FIRST + loan, lane] > 0.0
+        row_in = RESERVES + pool + (0 if hub_first else pools)
+        row_out = RESERVES + pool + (pools if hub_first else 0)
+        gamma = weights[pool]
+        cost = size * tile[row_in, lane] / (gamma * (tile[row_out, lane] - size))
+        seized = size * tile[LOAN_PRICE + loan, lane] * (1.0 + LIQUIDATION_BONUS)
+        tile[row_in, lane] += cost
+        tile[row_out, lane] -= size
+        tile[LOAN_DEBT + loan, lane] -= size
+        tile[LOAN_COLLATERAL + loan, lane] -= seized
+        borrowers = book(world, tokens, BORROWER_BOOK)
+        tile[borrowers, lane] -= seized
+        tile[borrowers + (token1[pool] if hub_first else token0[pool]), lane] += size
+        return
+    amount = size
+    for hop in range(cycle_table[candidate, HOPS]):
+        pool = int(cycle_table[candidate, POOL + hop])
+        forward = cycle_table[candidate, ROW_IN + hop] < pools
+        gamma = weights[pool]
+        out = swap(tile, lane, pools, cycles, RESERVES, pool, forward, amount, gamma)
+        book_inside(tile, lane, inside, token0, token1, pool, forward, amount, out)
+        amount = out
 
 
 @inline
 def _pay(
-    tile: np.ndarray, lane: int, world: int, winner: int, gross: float, payment: float, gas: float
+    physics: Physics,
+    tile: np.ndarray,
+    lane: int,
+    party: int,
+    gross: float,
+    payment: float,
+    gas: float,
+    refund: float,
 ) -> None:
-    """The winner's books: gross profit in; the bid and the tip to the validator; base fee burnt."""
-    party = world + (SEARCHER if winner == OWN else RIVALS)
+    """The winner's books: gross profit in; the bid to validator and users; base fee burnt."""
+    world = physics.world
     burnt = gas * tile[BASE_FEE, lane] * GWEI
     tip = gas * tile[OWN_TIP, lane] * GWEI
     tile[party, lane] += gross - payment - burnt - tip
-    tile[world + VALIDATOR, lane] += payment + tip
+    tile[world + VALIDATOR, lane] += payment * (1.0 - refund) + tip
+    tile[book(world, physics.exposure.shape[0], USERS), lane] += payment * refund
     tile[world + BURNT, lane] += burnt
 
 
-@kernel
-def run_auctions(
+@inline
+def _try(
+    physics: Physics,
+    tile: np.ndarray,
+    lane: int,
+    party: int,
+    candidate: int,
+    size: float,
+    payment: float,
+    share_of: float,
+    refund: float,
+) -> float:
+    """Execute a plan if its profit covers gas and payment; what is left, or -1 when dropped.
+
+    Rivals pay a share of what they realise: with `share_of` above 0, `payment` is for that net.
+    """
+    gas = own_gas(physics, candidate)
+    gross = gross_of(physics.cycles, physics.weights, tile, lane, candidate, RESERVES, size)
+    realised = gross - gas_cost(tile, lane, gas)
+    if share_of > 0.0:
+        payment *= min(max(realised, 0.0) / share_of, 1.0)
+    left = realised - payment
+    # Written so that NaN drops the plan.
+    if not left >= 0.0:
+        return -1.0
+    token0, token1, tokens = physics.token0, physics.token1, physics.exposure.shape[0]
+    _execute(
+        physics.cycles,
+        physics.weights,
+        token0,
+        token1,
+        physics.world,
+        tokens,
+        tile,
+        lane,
+        candidate,
+        size,
+    )
+    _pay(physics, tile, lane, party, gross, payment, gas, refund)
+    return left
+
+
+@inline
+def _share_pools(physics: Physics, tile: np.ndarray, lane: int, one: int, other: int) -> bool:
+    cycles = physics.cycles.shape[0]
+    for i in range(3):
+        a = int(physics.cycles[one, POOL + i]) if one < cycles else -2
+        if one >= cycles and i == 0:
+            a = int(tile[LOAN_POOL + one - cycles, lane])
+        for j in range(3):
+            b = int(physics.cycles[other, POOL + j]) if other < cycles else -2
+            if other >= cycles and j == 0:
+                b = int(tile[LOAN_POOL + other - cycles, lane])
+            if a >= 0 and a == b:
+                return True
+    return False
+
+
+@inline
+def _best_response(physics: Physics, tile: np.ndarray, lane: int) -> float:
+    """Most that one bid of the grid would have earned, on the state that bundles find."""
+    step = 1 if tile[BUNDLES_TAKEN, lane] > 0.0 else COARSE_STEP
+    best = 0.0
+    for k in range(OPPORTUNITIES):
+        candidate = int(tile[FOUND_CYCLE + k, lane])
+        if candidate < 0:
+            break
+        net, top = tile[FOUND_NET + k, lane], tile[physics.world + TOP + k, lane]
+        size = size_of(physics.cycles.shape[0], tile, lane, k)
+        gross = gross_of(physics.cycles, physics.weights, tile, lane, candidate, RESERVES, size)
+        realised = gross - gas_cost(tile, lane, own_gas(physics, candidate))
+        index = step - 1
+        while index < BIDS and net * BID_FRACTION[index] <= top:
+            index += step
+        if index < BIDS:
+            best = max(best, realised - net * BID_FRACTION[index])
+    return best
+
+
+@inline
+def _fees_of_losers(physics: Physics, tile: np.ndarray, lane: int, k: int, top_lost: bool) -> None:
+    """Rivals' public transactions that failed pay for the gas they used."""
+    world = physics.world
+    count, bids = tile[world + LOSERS + k, lane], tile[world + LOSERS_BID + k, lane]
+    if top_lost and tile[world + TOP_PUBLIC + k, lane] > 0.0:
+        count += 1.0
+        bids += tile[world + TOP + k, lane]
+    if count <= 0.0:
+        return
+    share = physics.revert_gas_share
+    gas = count * share * own_gas(physics, int(tile[FOUND_CYCLE + k, lane]))
+    book_gas(tile, lane, world, world + RIVALS, gas, tile[OWN_TIP, lane])
+    tile[world + RIVALS, lane] -= share * bids
+    tile[world + VALIDATOR, lane] += share * bids
+
+
+@inline
+def _build(
+    physics: Physics, tile: np.ndarray, lane: int, bundle: bool, result: np.ndarray
+) -> float:
+    """Take bundles and public transactions by payment; our profit, and `result` for ours.
+
+    `bundle`: whether our standing bid takes part at all.
+    """
+    world, cycles = physics.world, physics.cycles.shape[0]
+    own = int(tile[STANDING_CYCLE, lane]) if bundle else -1
+    own_payment = tile[STANDING_PAYMENT, lane]
+    done, profit, blocked = 0, 0.0, False
+    own_refund, own_k = 0.0, -1
+    for k in range(OPPORTUNITIES):
+        if own >= 0 and int(tile[FOUND_CYCLE + k, lane]) == own:
+            own_refund, own_k = tile[FOUND_REFUND + k, lane] * physics.refund_to_user, k
+    result[OPPORTUNITY] = own_k
+    waiting = own >= 0
+    for _ in range(OPPORTUNITIES + 1):
+        best, payment = -1, -1.0
+        for k in range(OPPORTUNITIES):
+            bid = tile[world + TOP + k, lane]
+            if tile[FOUND_CYCLE + k, lane] >= 0.0 and (done >> k) & 1 == 0 and bid > payment:
+                best, payment = k, bid
+        if waiting and own_payment > payment:
+            waiting = False
+            size = tile[STANDING_AMOUNT, lane]
+            refund = own_refund if tile[STANDING_CHANNEL, lane] != PUBLIC else 0.0
+            party = world + SEARCHER
+            left = _try(physics, tile, lane, party, own, size, own_payment, 0.0, refund)
+            if left >= 0.0:
+                profit = left
+                result[OUTCOME] = WON
+            else:
+                result[OUTCOME] = OUTBID if blocked else STALE
+            continue
+        if best < 0:
+            break
+        done |= 1 << best
+        candidate = int(tile[FOUND_CYCLE + best, lane])
+        refund = tile[FOUND_REFUND + best, lane] * physics.refund_to_user
+        if tile[world + TOP_PUBLIC + best, lane] > 0.0:
+            refund = 0.0
+        size = size_of(cycles, tile, lane, best)
+        party = world + RIVALS
+        net = tile[FOUND_NET + best, lane]
+        left = _try(physics, tile, lane, party, candidate, size, payment, net, refund)
+        if left >= 0.0 and own >= 0 and _share_pools(physics, tile, lane, own, candidate):
+            blocked = True
+        _fees_of_losers(physics, tile, lane, best, left < 0.0)
+    return profit
+
+
+@inline
+def _settle(physics: Physics, tile: np.ndarray, lane: int, late: bool, result: np.ndarray) -> float:
+    """The auction of one lane's block: our profit in ETH."""
+    world = physics.world
+    stands = tile[STANDING_CYCLE, lane] >= 0.0
+    public = stands and tile[STANDING_CHANNEL, lane] == PUBLIC
+    net = tile[world + STANDING_NET, lane]
+    own_fraction = tile[STANDING_FRACTION, lane]
+    if stands:
+        result[NET], result[OWN_FRACTION] = net, own_fraction
+    result[OUTCOME] = LATE if late and not stands else PASSED
+    if tile[world + MISSED, lane] > 0.0:
+        result[OUTCOME] = MISSED_SLOT if stands else result[OUTCOME]
+        return 0.0
+    result[BEST_RESPONSE] = _best_response(physics, tile, lane)
+    takes = tile[BUNDLES_TAKEN, lane] > 0.0
+    profit = _build(physics, tile, lane, stands and (public or takes), result)
+    cost, burnt = tile[world + CANCEL_COST, lane], tile[world + CANCEL_BURNT, lane]
+    if stands and not public and not takes:
+        result[OUTCOME] = FILTERED
+    if public and result[OUTCOME] != WON:
+        result[CAUSE] = result[OUTCOME]
+        result[OUTCOME] = REVERTED
+        cost += revert_cost(physics, tile, lane)
+        gas = physics.revert_gas_share * own_gas(physics, int(tile[STANDING_CYCLE, lane]))
+        burnt += gas * tile[BASE_FEE, lane] * GWEI
+    if cost > 0.0:
+        tile[world + SEARCHER, lane] -= cost
+        tile[world + VALIDATOR, lane] += cost - burnt
+        tile[world + BURNT, lane] += burnt
+    if stands and result[OUTCOME] != FILTERED:
+        top, k = own_fraction, int(result[OPPORTUNITY])
+        if k >= 0:
+            top = max(tile[world + TOP + k, lane] / net, own_fraction)
+        elif result[OUTCOME] != WON:
+            result[OPPORTUNITY] = -1.0
+        result[CLEARING_FRACTION] = top
+        record_auction(tile, lane, net, own_fraction, top, result[OUTCOME] == WON)
+    return profit - cost
+
+
+@lean_kernel
+def build_blocks(
     physics: Physics,
     tile: np.ndarray,
     keys: np.ndarray,
@@ -109,48 +456,32 @@ def run_auctions(
     reward: np.ndarray,
     outcome: np.ndarray,
 ) -> None:
-    """Sell every opportunity of every lane and execute the winners' cycles.
+    """The last decision of a slot and its block: writes reward[lanes] (ETH) and outcome[lanes].
 
-    The pools already hold the targets and the private swaps ahead. A bundle whose realised profit
-    no longer covers gas and bid is dropped (revert protection). The opportunities of a lane share
-    no pool, so their order does not matter. Writes reward[lanes] (ETH) and outcome[lanes].
+    Order: visible swaps by priority fee, unseen swaps ahead, bundles and public arbitrages by
+    payment, other unseen swaps.
     """
-    world, pools = physics.world, physics.token0.shape[0]
-    bids, amounts = np.empty(MAX_RIVALS), np.empty(MAX_HOPS + 1)
+    never_inline()
+    world = physics.world
+    include_visible(physics, tile, keys)
+    include_unseen(physics, tile, keys, True)
     for lane in range(LANES):
-        regime = int(tile[world + REGIME, lane])
-        chosen, bid_ppm = decode(actions[lane])
         result = outcome[lane]
         for column in range(OUTCOME_COLUMNS):
             result[column] = 0.0
-        result[REGIME_NOW] = regime
+        result[REGIME_NOW] = tile[world + REGIME, lane]
         result[OPPORTUNITY] = -1.0
-        reward[lane] = 0.0
-        for k in range(OPPORTUNITIES):
-            cycle = int(tile[FOUND_CYCLE + k, lane])
-            if cycle < 0:
-                break
-            net, amount = tile[FOUND_NET + k, lane], tile[FOUND_AMOUNT_IN + k, lane]
-            gas = float(physics.weights[pools + cycle])
-            gas_eth = gas * (tile[BASE_FEE, lane] + tile[OWN_TIP, lane]) * GWEI
-            count = rival_bids(physics, tile, lane, regime, k, gas, keys[lane], bids)
-            own_bid = net * (bid_ppm / PPM) if chosen == k else -1.0
-            winner, payment, second = first_price(own_bid, bids[:count])
-            cycles, weights = physics.cycles, physics.weights
-            gross = cycle_amounts(cycles, weights, tile, lane, cycle, amount, amounts) - amount
-            rival_bid = -1.0 if count == 0 else (second if winner == OWN else payment)
-            response = best_response(net, gross - gas_eth, rival_bid)
-            result[BEST_RESPONSE] = max(result[BEST_RESPONSE], response)
-            executed = winner != NOBODY and gross - gas_eth >= payment
-            if executed:
-                move_reserves(cycles, tile, lane, cycle, amounts)
-                _pay(tile, lane, world, winner, gross, payment, gas)
-            if chosen == k:
-                won = executed and winner == OWN
-                result[NET] = net
-                result[OWN_FRACTION] = bid_ppm / PPM
-                result[CLEARING_FRACTION] = payment / net
-                result[OUTCOME] = WON if won else (STALE if winner == OWN else OUTBID)
-                result[OPPORTUNITY] = k
-                reward[lane] = gross - gas_eth - payment if won else 0.0
-                record_auction(tile, lane, net, bid_ppm / PPM, payment / net, won)
+        result[SETTLED] = 1.0
+        bids = decode(actions[lane])[0] == BID
+        late = bids and uniform(keys[lane], BID_LATE) < physics.late_share
+        if not late:
+            place(physics, tile, lane, actions[lane])
+        reward[lane] = _settle(physics, tile, lane, late, result) - tile[world + MARK, lane]
+        tile[world + MARK, lane] = 0.0
+        tile[world + CANCEL_COST, lane] = 0.0
+        tile[world + CANCEL_BURNT, lane] = 0.0
+        tile[STANDING_CYCLE, lane] = -1.0
+    include_unseen(physics, tile, keys, False)
+    for lane in range(LANES):
+        if tile[world + MISSED, lane] <= 0.0:
+            clear_included(tile, lane)

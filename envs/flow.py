@@ -1,4 +1,4 @@
-"""Order flow of a tile: reference prices, users' swaps, informed CEX-DEX traders, and the books.
+"""Reference prices, competition regimes, informed CEX-DEX traders, and the books of a tile.
 
 Every function plays its part for all lanes of a tile; `keys` uint64[lanes] are their slot keys.
 Everybody pays gas, and every token that moves is booked to a party.
@@ -8,52 +8,57 @@ import numpy as np
 
 from envs.paths import SLOTS_PER_MINUTE
 from envs.physics import (
+    BOOKS,
     BURNT,
+    INFORMED_BOOK,
+    INSIDE,
     LOG_PRICE,
     MINUTE,
+    MISSED,
     NORMAL,
     PRICE,
     REGIME,
-    SIZE,
     STEP,
-    TIP,
     VALIDATOR,
     Physics,
 )
-from envs.randomness import draw, quantile, uniform
-from kernels.compile import inline, kernel
+from envs.randomness import quantile, uniform
+from kernels.compile import inline, lean_kernel, never_inline
 from kernels.market import (
     BASE_FEE,
+    CONCENTRATED_FROM,
     FORECAST,
     FORECASTS,
     LANES,
-    PENDING,
-    PENDING_AMOUNT_IN,
-    PENDING_AMOUNT_OUT,
-    PENDING_POOL,
-    PENDING_TIP,
-    PENDING_VISIBLE,
-    PENDING_ZERO_FOR_ONE,
     RESERVES,
-    amount_out,
-    overlay_row,
+    capacity_row,
+    swap,
 )
 
-# Channels of a slot's randomness. Those of the rivals start at 256.
-COUNT = 0
+# Channels of a slot's randomness. Those of the rivals start at 256, rarer ones at RARE.
 PRICE_NOISE = 1  # [2]
 GAS_USED = 3
 REGIME_SWITCH = 4
 REGIME_NEXT = 5
+BLOCK_MISSED = 6
+BID_LATE = 7
 SWAP_KIND = 8  # [M]
 SWAP_SIZE = 16  # [M]
 SWAP_TIP = 24  # [M]
 SWAP_AHEAD = 32  # [M]
 START = 40  # an episode's first draws: minute, base fee, regime
+REPLACEMENT = 48
+PROPOSER = 49
+SANDWICH = 50
+PROVIDER = 51  # [3]
+SWAP_CARE = 54  # [M] fee cap, tolerance and delay
 START_DEPTH = 64  # [P]
 START_ERROR = 128  # [P]
 INFORMED = 192  # [P]
-MAX_POOLS = 64
+MAX_POOLS = 62
+RARE = 1 << 20
+ARRIVAL = RARE  # [2 * arrivals]
+LOAN_OPEN = RARE + 64  # [3 B]
 
 GWEI = 1e-9
 # sqrt((n - 1) / n) with n slots left to the close, by slots played in the minute.
@@ -61,7 +66,13 @@ BRIDGE_NOISE = np.sqrt(1.0 - 1.0 / np.arange(SLOTS_PER_MINUTE, 0, -1))
 
 
 @inline
-def _book_gas(
+def book(world: int, tokens: int, which: int) -> int:
+    """First of the T rows of a book."""
+    return world + PRICE + which * tokens
+
+
+@inline
+def book_gas(
     tile: np.ndarray, lane: int, world: int, payer: int, gas: float, tip_gwei: float
 ) -> None:
     """Gas at base fee (burnt) plus tip (validator) out of the ETH in row `payer`."""
@@ -73,24 +84,47 @@ def _book_gas(
 
 
 @inline
-def _book_swap(
-    physics: Physics,
+def book_inside(
     tile: np.ndarray,
     lane: int,
-    holder: int,
+    inside: int,
+    token0: np.ndarray,
+    token1: np.ndarray,
     pool: int,
     forward: bool,
     amount: float,
     out: float,
 ) -> None:
-    """A swap's tokens in the balances at rows holder .. holder + T - 1."""
-    token_in = physics.token0[pool] if forward else physics.token1[pool]
-    token_out = physics.token1[pool] if forward else physics.token0[pool]
+    """Tokens that a swap moves into and out of a concentrated pool."""
+    if pool >= int(tile[CONCENTRATED_FROM, lane]):
+        token_in = token0[pool] if forward else token1[pool]
+        token_out = token1[pool] if forward else token0[pool]
+        tile[inside + token_in, lane] += amount
+        tile[inside + token_out, lane] -= out
+
+
+@inline
+def book_swap(
+    tile: np.ndarray,
+    lane: int,
+    holder: int,
+    inside: int,
+    token0: np.ndarray,
+    token1: np.ndarray,
+    pool: int,
+    forward: bool,
+    amount: float,
+    out: float,
+) -> None:
+    """A swap's tokens in the balances at rows holder .. holder + T - 1, and inside its pool."""
+    token_in = token0[pool] if forward else token1[pool]
+    token_out = token1[pool] if forward else token0[pool]
     tile[holder + token_in, lane] -= amount
     tile[holder + token_out, lane] += out
+    book_inside(tile, lane, inside, token0, token1, pool, forward, amount, out)
 
 
-@kernel
+@inline
 def set_prices(physics: Physics, tile: np.ndarray, lane: int) -> None:
     """Token prices in ETH from the two log prices."""
     world = physics.world
@@ -106,7 +140,7 @@ def set_prices(physics: Physics, tile: np.ndarray, lane: int) -> None:
         tile[world + PRICE + token, lane] = np.exp(power)
 
 
-@kernel
+@lean_kernel
 def advance_prices(
     physics: Physics,
     log_price: np.ndarray,
@@ -120,6 +154,7 @@ def advance_prices(
     With n slots left, x += (close - x) / n + sigma sqrt((n - 1) / n) z: at n = 1 it lands on the
     close, so the path agrees with the recorded closes. Forecasts change at closes.
     """
+    never_inline()
     world = physics.world
     for lane in range(LANES):
         minute, step = int(tile[world + MINUTE, lane]), int(tile[world + STEP, lane])
@@ -138,7 +173,7 @@ def advance_prices(
         set_prices(physics, tile, lane)
 
 
-@kernel
+@lean_kernel
 def advance_regimes(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> None:
     """Leave the competition regime with a fixed chance, for one of the others uniformly."""
     regimes = physics.rival_log_rate.shape[0]
@@ -149,97 +184,62 @@ def advance_regimes(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> Non
             tile[physics.world + REGIME, lane] = (regime + jump) % regimes
 
 
-@kernel
-def new_swaps(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> None:
-    """Fill the pending rows with this slot's users: Poisson count, random pool and direction,
-    lognormal share of the reserve they sell, tips as on mainnet, a share of them private.
+@inline
+def _pull(
+    tile: np.ndarray,
+    lane: int,
+    pools: int,
+    cycles: int,
+    pool: int,
+    forward: bool,
+    gamma: float,
+    price_ratio: float,
+    change: bool,
+) -> tuple[float, float]:
+    """(input, output) of the trade that leaves a pool at the edge of the band; 0, 0 for none.
+
+    Selling x of the token with reserve r against reserve q is worth it while gamma q / r is above
+    price_ratio; the best x leaves gamma r q / (r + gamma x)^2 = price_ratio (Angeris and Chitra
+    2020), counted segment by segment. With `change` false nothing moves, and the answer is that of
+    a pool whose present liquidity goes on without end.
     """
-    pools = physics.token0.shape[0]
-    for lane in range(LANES):
-        key = keys[lane]
-        scale = physics.size_factor[int(tile[physics.world + REGIME, lane])]
-        u = uniform(key, COUNT)
-        count = 0
-        while count < PENDING and u >= physics.count_cdf[count]:
-            count += 1
-        for swap in range(count):
-            # One draw serves three choices: 16 bits the pool, 15 privacy, 1 the direction.
-            bits = int(draw(key, SWAP_KIND + swap))
-            pool = ((bits >> 16) * pools) >> 16
-            forward = bits & 1
-            private = ((bits >> 1) & 0x7FFF) * (1.0 / 32768.0) < physics.private_share
-            share = scale * quantile(physics.quantiles, SIZE, uniform(key, SWAP_SIZE + swap))
-            row_in = RESERVES + pool + (0 if forward else pools)
-            tile[PENDING_POOL + swap, lane] = pool
-            tile[PENDING_ZERO_FOR_ONE + swap, lane] = forward
-            tile[PENDING_AMOUNT_IN + swap, lane] = min(share, physics.size_max) * tile[row_in, lane]
-            tip = quantile(physics.quantiles, TIP, uniform(key, SWAP_TIP + swap))
-            tile[PENDING_TIP + swap, lane] = tip
-            tile[PENDING_VISIBLE + swap, lane] = 0.0 if private else 1.0
-        for swap in range(count, PENDING):
-            tile[PENDING_POOL + swap, lane] = 0.0
-            tile[PENDING_ZERO_FOR_ONE + swap, lane] = 0.0
-            tile[PENDING_AMOUNT_IN + swap, lane] = 0.0
-            tile[PENDING_TIP + swap, lane] = 0.0
-            tile[PENDING_VISIBLE + swap, lane] = 0.0
+    row_in = RESERVES + pool + (0 if forward else pools)
+    row_out = RESERVES + pool + (pools if forward else 0)
+    capacity = capacity_row(pools) + pool + (0 if forward else pools)
+    total_in, total_out = 0.0, 0.0
+    while True:
+        reserve = tile[row_in, lane]
+        target = np.sqrt(gamma * reserve * tile[row_out, lane] / price_ratio)
+        amount = (target - reserve) / gamma
+        if not amount > 0.0:
+            break
+        most = tile[capacity, lane] if change else np.inf
+        last = amount < most
+        amount = amount if last else most
+        total_in += amount
+        if not change:
+            paid = amount * gamma
+            total_out += paid * tile[row_out, lane] / (reserve + paid)
+            break
+        total_out += swap(tile, lane, pools, cycles, RESERVES, pool, forward, amount, gamma)
+        if last:
+            break
+    return total_in, total_out
 
 
-@kernel
-def include_visible(physics: Physics, tile: np.ndarray) -> None:
-    """The visible swaps as the overlay computed them: reserves, users' books, gas."""
-    pools, world = physics.token0.shape[0], physics.world
-    users = world + PRICE + physics.exposure.shape[0]
-    first = overlay_row(pools)
-    for row in range(2 * pools):
-        for lane in range(LANES):
-            tile[RESERVES + row, lane] = tile[first + row, lane]
-    for lane in range(LANES):
-        for swap in range(PENDING):
-            amount = tile[PENDING_AMOUNT_IN + swap, lane]
-            if amount > 0.0 and tile[PENDING_VISIBLE + swap, lane] > 0.0:
-                pool = int(tile[PENDING_POOL + swap, lane])
-                forward = tile[PENDING_ZERO_FOR_ONE + swap, lane] > 0.0
-                out = tile[PENDING_AMOUNT_OUT + swap, lane]
-                _book_swap(physics, tile, lane, users, pool, forward, amount, out)
-                tip = tile[PENDING_TIP + swap, lane]
-                _book_gas(tile, lane, world, users, physics.swap_gas, tip)
-
-
-@kernel
-def include_private(physics: Physics, tile: np.ndarray, keys: np.ndarray, ahead: bool) -> None:
-    """Execute the private swaps that land ahead of the bundles, or those that land behind."""
-    pools, world = physics.token0.shape[0], physics.world
-    users = world + PRICE + physics.exposure.shape[0]
-    for lane in range(LANES):
-        for swap in range(PENDING):
-            amount = tile[PENDING_AMOUNT_IN + swap, lane]
-            if amount <= 0.0 or tile[PENDING_VISIBLE + swap, lane] > 0.0:
-                continue
-            if (uniform(keys[lane], SWAP_AHEAD + swap) < physics.private_ahead_share) != ahead:
-                continue
-            pool = int(tile[PENDING_POOL + swap, lane])
-            forward = tile[PENDING_ZERO_FOR_ONE + swap, lane] > 0.0
-            row_in = RESERVES + pool + (0 if forward else pools)
-            row_out = RESERVES + pool + (pools if forward else 0)
-            out = amount_out(amount, tile[row_in, lane], tile[row_out, lane], physics.weights[pool])
-            tile[row_in, lane] += amount
-            tile[row_out, lane] -= out
-            _book_swap(physics, tile, lane, users, pool, forward, amount, out)
-            tip = tile[PENDING_TIP + swap, lane]
-            _book_gas(tile, lane, world, users, physics.swap_gas, tip)
-
-
-@kernel
+@lean_kernel
 def informed_trades(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> None:
     """CEX-DEX traders pull pools to the edge of the band without arbitrage around the reference.
 
-    Selling x of token0 is worth it while gamma r1 / r0 > m, the value of token0 in token1; the
-    best x leaves gamma k / (r0 + gamma x)^2 = m (Angeris and Chitra 2020). They trade when the
-    profit at reference prices exceeds gas and their payment to the builder.
+    They trade when the profit at reference prices exceeds gas and their payment to the builder.
     """
-    pools, world = physics.token0.shape[0], physics.world
-    holder = world + PRICE + 2 * physics.exposure.shape[0]
+    never_inline()
+    pools, cycles, world = physics.token0.shape[0], physics.cycles.shape[0], physics.world
+    tokens = physics.exposure.shape[0]
+    holder, inside = book(world, tokens, INFORMED_BOOK), book(world, tokens, INSIDE)
     for lane in range(LANES):
+        if tile[world + MISSED, lane] > 0.0:
+            continue
         gas_eth = physics.swap_gas * (tile[BASE_FEE, lane] + physics.own_tip) * GWEI
         for pool in range(pools):
             gamma = physics.weights[pool]
@@ -252,19 +252,35 @@ def informed_trades(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> Non
                 continue
             if uniform(keys[lane], INFORMED + pool) >= physics.informed_probability:
                 continue
-            row_in, row_out = (row0, row1) if forward else (row1, row0)
             price_in, price_out = (price0, price1) if forward else (price1, price0)
-            reserve = tile[row_in, lane]
-            target = np.sqrt(gamma * reserve * tile[row_out, lane] * price_out / price_in)
-            amount = (target - reserve) / gamma
-            out = amount_out(amount, reserve, tile[row_out, lane], gamma)
-            volume = amount * price_in
-            payment = physics.informed_payment * volume
-            if out * price_out - volume <= payment + gas_eth:
+            ratio = price_in / price_out
+            amount, out = _pull(tile, lane, pools, cycles, pool, forward, gamma, ratio, False)
+            margin = out * price_out - amount * price_in * (1.0 + physics.informed_payment)
+            if margin <= gas_eth:
                 continue
-            tile[row_in, lane] += amount
-            tile[row_out, lane] -= out
-            _book_swap(physics, tile, lane, holder, pool, forward, amount, out)
-            _book_gas(tile, lane, world, holder, physics.swap_gas, physics.own_tip)
+            amount, out = _pull(tile, lane, pools, cycles, pool, forward, gamma, ratio, True)
+            book_swap(
+                tile,
+                lane,
+                holder,
+                inside,
+                physics.token0,
+                physics.token1,
+                pool,
+                forward,
+                amount,
+                out,
+            )
+            book_gas(tile, lane, world, holder, physics.swap_gas, physics.own_tip)
+            payment = physics.informed_payment * amount * price_in
             tile[holder, lane] -= payment
             tile[world + VALIDATOR, lane] += payment
+
+
+@inline
+def clear_books(physics: Physics, tile: np.ndarray, lane: int) -> None:
+    """All balances to 0, prices apart."""
+    tokens = physics.exposure.shape[0]
+    first = book(physics.world, tokens, 1)
+    for row in range(first, first + (BOOKS - 1) * tokens):
+        tile[row, lane] = 0.0

@@ -2,8 +2,9 @@
 forecast known at each minute. The simulator bridges them to slots of 12 seconds.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from scipy.signal import lfilter
@@ -20,6 +21,53 @@ VARIANCE_FLOOR = 1e-12
 SPLIT_EDGES = (0.0, 0.7, 0.85, 1.0)
 
 
+class RecordedFlow(NamedTuple):
+    """Recorded blocks under the price paths; whatever it has overrides what would be drawn.
+
+    Slot s = SLOTS_PER_MINUTE * minute + step, with `minute` a row of the PricePaths that carry it,
+    so every array by slot has SLOTS_PER_MINUTE * n entries, or none where nothing was recorded.
+    Swaps of slot s stand at swap_start[s] .. swap_start[s + 1] - 1, in order of arrival; the first
+    ones that find room among the 8 pending are used. They are whole swaps against the pools of the
+    MarketConfig (`swap_pool` is an index into token0): a loader maps real pools to them and scales
+    amounts to their depth. With `swap_start` no user's swap is drawn in any slot.
+    """
+
+    base_fee_gwei: np.ndarray = np.zeros(0)  # of the block built in slot s; NaN where not recorded
+    gas_used_ratio: np.ndarray = np.zeros(0)  # used / target of that block; NaN where not recorded
+    missed: np.ndarray = np.zeros(0)  # 1 where slot s has no block, else 0
+    swap_start: np.ndarray = np.zeros(0, np.int64)  # int64[slots + 1], or empty: swaps are drawn
+    swap_pool: np.ndarray = np.zeros(0, np.int64)
+    swap_zero_for_one: np.ndarray = np.zeros(0)  # 1 sells token0
+    swap_amount_in: np.ndarray = np.zeros(0)  # whole tokens
+    swap_min_out: np.ndarray = np.zeros(0)  # whole tokens, 0 without a limit
+    swap_cap_gwei: np.ndarray = np.zeros(0)  # fee cap
+    swap_tip_gwei: np.ndarray = np.zeros(0)  # priority fee
+    swap_seen_s: np.ndarray = np.zeros(0)  # seconds into the slot when the mempool shows it
+    swap_kind: np.ndarray = np.zeros(0)  # 0 public, 1 private, 2 shown by an order-flow auction
+
+    def check(self, minutes: int, pools: int) -> None:
+        """Refuse arrays that the compiled simulator could not read; ValueError names the array."""
+        slots = SLOTS_PER_MINUTE * minutes
+        for name in ("base_fee_gwei", "gas_used_ratio", "missed"):
+            size = getattr(self, name).size
+            if size not in (0, slots):
+                raise ValueError(f"recorded {name} has {size} entries: give {slots}, or none")
+        swaps = self.swap_pool.size
+        for name in self._fields[5:]:
+            if getattr(self, name).shape != (swaps,):
+                raise ValueError(f"recorded {name} has another length than swap_pool ({swaps})")
+        if self.swap_start.size == 0:
+            return
+        if self.swap_start.size != slots + 1 or np.any(np.diff(self.swap_start) < 0):
+            raise ValueError(f"recorded swap_start: give {slots + 1} numbers that do not fall")
+        if self.swap_start[0] != 0 or self.swap_start[-1] != swaps:
+            raise ValueError(f"recorded swap_start must run from 0 to {swaps}, the swaps given")
+        if swaps and (self.swap_pool.min() < 0 or self.swap_pool.max() >= pools):
+            raise ValueError(f"recorded swap_pool holds a pool outside 0 .. {pools - 1}")
+        if swaps and not (np.isfinite(self.swap_amount_in).all() and self.swap_amount_in.min() > 0):
+            raise ValueError("recorded swap_amount_in: give finite amounts above 0")
+
+
 @dataclass(frozen=True)
 class PricePaths:
     """n minutes in one or more contiguous segments; all arrays have n rows."""
@@ -29,6 +77,7 @@ class PricePaths:
     forecast: np.ndarray  # float64[n, 3], ln realised variance of the next 5, 15, 60 minutes
     segment: np.ndarray  # int64[n], equal within a contiguous run of minutes
     source: str  # one line for reports
+    recorded: RecordedFlow = field(default_factory=RecordedFlow)  # nothing: everything is drawn
 
     def __len__(self) -> int:
         return self.segment.size

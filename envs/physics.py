@@ -3,21 +3,24 @@
 from typing import NamedTuple
 
 import numpy as np
+from scipy.integrate import cumulative_trapezoid
 from scipy.special import ndtri
-from scipy.stats import poisson
 
-from envs.market import SHOWN_PROBABILITIES, MarketConfig
+from envs.market import REWARDS, SHOWN_PROBABILITIES, MarketConfig
 from kernels.graph import Graph
-from kernels.market import PENDING, tile_rows
+from kernels.market import OPPORTUNITIES, PENDING, tile_rows
 
 CELLS = 512  # of a tabulated quantile function
+SLOT_S = 12.0
 
 # Rows of Physics.quantiles.
 NORMAL = 0
 SIZE = 1  # fraction of the reserve, in a market of size factor 1
 TIP = 2  # gwei
 GAS_RATIO = 3  # used / target
-EFFICIENCY = 4  # [R], of rivals, by regime
+EFFICIENCY = 4  # [R], of rivals, by regime; then their equilibrium bids [R, NODES]
+NODES = 24  # of ln rate, for equilibrium bids
+NODE_FIRST, NODE_STEP = -1.75, 0.25  # ln rate of a node: -1.75 .. 4
 
 # Rows that the simulator adds to a tile, counted from Physics.world.
 REGIME = 0  # hidden from the agent
@@ -27,10 +30,36 @@ EPISODE = 3  # episodes this lane has finished
 LOG_PRICE = 4  # [2] ln ETH/USD, ln BTC/USD
 SEARCHER = 6  # wealth since the episode's start, ETH
 RIVALS = 7
-VALIDATOR = 8
-BURNT = 9
-PRICE = 10  # [T] ETH per token; then users[T], informed[T], initial[T] in tokens
-FIXED_WORLD_ROWS = 10
+SANDWICHERS = 8
+VALIDATOR = 9
+BURNT = 10
+HARM = 11  # what users lost to sandwiches, ETH; no party
+MARK = 12  # what our standing bid was worth at the last decision, ETH
+EXCITEMENT = 13  # arrival rate above the usual one, swaps per second
+TICK_INDEX = 14  # decisions made in this slot
+CANCEL_COST = 15  # ETH for empty transactions that replaced public ones of ours in this slot
+MISSED = 16  # 1 when no block comes of this slot
+CANCEL_BURNT = 18  # the part of that which is burnt
+STANDING_NET = 17  # net of the standing bid's opportunity when it was placed, ETH
+# What waits in the mempool, beside the shared rows.
+WAITING_CAP = 19  # [M] fee cap, gwei
+WAITING_TIP = WAITING_CAP + PENDING  # [M] priority fee, gwei
+WAITING_SEEN = WAITING_TIP + PENDING  # [M] second of the slot at which the mempool shows it
+WAITING_EXPIRY = WAITING_SEEN + PENDING  # [M] last slot in which it can be included
+WAITING_AFTER = WAITING_EXPIRY + PENDING  # [M] pending index of the earlier nonce, -1 none
+WAITING_KIND = WAITING_AFTER + PENDING  # [M] one of the next three
+PUBLIC_SWAP, PRIVATE_SWAP, REFUND_SWAP = 0, 1, 2
+# Rivals of the opportunities found, if the block were built now.
+TOP = WAITING_KIND + PENDING  # [K] highest bid, ETH; -1 nobody
+LOSERS = TOP + OPPORTUNITIES  # [K] public transactions of rivals that do not win
+LOSERS_BID = LOSERS + OPPORTUNITIES  # [K] their bids together, ETH
+TOP_PUBLIC = LOSERS_BID + OPPORTUNITIES  # [K] 1 when the highest bid is a public transaction
+LOAN_ORACLE = TOP_PUBLIC + OPPORTUNITIES  # [2] ln ETH/USD, ln BTC/USD of the oracle
+# [T] each: ETH per token; balances of users, informed traders, liquidity providers' wallets and
+# borrowers; tokens inside concentrated pools; tokens of all pools at the start.
+PRICE = LOAN_ORACLE + 2
+USERS, INFORMED_BOOK, PROVIDERS, BORROWER_BOOK, INSIDE, INITIAL = 1, 2, 3, 4, 5, 6
+BOOKS = 7
 
 
 class Physics(NamedTuple):
@@ -43,35 +72,73 @@ class Physics(NamedTuple):
     depth_eth: np.ndarray  # float64[P]
     exposure: np.ndarray  # float64[T, 2] to ln ETH/USD and ln BTC/USD
     same_price: np.ndarray  # int64[T], the first token with this token's exposure
-    quantiles: np.ndarray  # float64[4 + R, CELLS + 1]
-    count_cdf: np.ndarray  # float64[M + 1], P(users' swaps <= n), 1 at the end
+    quantiles: np.ndarray  # float64[4 + R + R * NODES, CELLS + 1]
     rival_log_rate: np.ndarray  # float64[R]
     rule_cdf: np.ndarray  # float64[R, RULES]
+    style_cdf: np.ndarray  # float64[STYLES]
     size_factor: np.ndarray  # float64[R]
+    loan_pools: np.ndarray  # int64[B]
     world: int  # first of the simulator's own rows
     episode_slots: int
+    ticks: int
+    marked: bool
     depth_sigma: float
+    provider_rate: float
+    provider_size: float
+    immigrant_rate: float  # swaps per second
+    excitement: float  # added to the rate by each swap, per second
+    excitement_decay: float  # per second
+    slippage_low: float
+    slippage_high: float
+    deadline_slots: float
+    low_cap_share: float
+    replace_share: float
+    nonce_share: float
+    visibility_delay: float  # seconds, mean
+    decision_lead: float  # seconds
     private_share: float
+    refund_share: float
+    refund_to_user: float
     private_ahead_share: float
     size_max: float  # fraction of a reserve
     swap_gas: float
     informed_probability: float
     informed_payment: float  # fraction of volume
+    loan_median: float  # ETH
+    loan_sigma: float
+    loan_health_low: float
+    loan_health_high: float
+    loan_leave: float
+    oracle_deviation: float
     own_tip: float  # gwei
+    revert_gas_share: float
+    cancel_gas: float
     base_fee: float  # gwei
     base_fee_sigma: float
     gas_limit: float
     gas_elasticity: float
+    missed_share: float
+    late_share: float
+    mev_boost_share: float
+    sandwich_share: float
     regime_leave: float  # chance per slot
     value_slope: float
+    public_rivals: float
+    local_rivals: float
+    local_shade: float
     clamp_low: float  # gwei
     clamp_high: float  # gwei
     start_noise: float  # largest |ln price error| of a pool at the start
 
 
+def book_row(world: int, tokens: int, book: int) -> int:
+    """First of the T rows of a book: USERS, INFORMED_BOOK, ..."""
+    return world + PRICE + book * tokens
+
+
 def world_rows(tokens: int) -> int:
     """Rows that the simulator adds to a tile."""
-    return FIXED_WORLD_ROWS + 4 * tokens
+    return PRICE + BOOKS * tokens
 
 
 def _cell_edges() -> np.ndarray:
@@ -88,6 +155,25 @@ def _shown_quantiles(shown: tuple[float, ...], low: float, high: float) -> np.nd
     )
 
 
+def efficiency_quantiles(a: float, b: float) -> np.ndarray:
+    """Quantiles of Kumaraswamy(a, b): F(x) = 1 - (1 - x^a)^b on [0, 1]."""
+    return (1.0 - (1.0 - np.linspace(0.0, 1.0, CELLS + 1)) ** (1.0 / b)) ** (1.0 / a)
+
+
+def equilibrium_bids(a: float, b: float, rate: float) -> np.ndarray:
+    """Equilibrium bids float64[CELLS + 1] at the quantiles of the value, a share of net.
+
+    First price, values Kumaraswamy(a, b), the number of other bidders Poisson(rate): the chance to
+    win with value x is W(x) = exp(-rate (1 - F(x))), and b(v) = v - integral_0^v W / W(v).
+    """
+    value = efficiency_quantiles(a, b)
+    x = np.linspace(0.0, 1.0, 4097)
+    log_win = -rate * (1.0 - x**a) ** b
+    total = cumulative_trapezoid(np.exp(log_win), x, initial=0.0)
+    bid = value - np.interp(value, x, total) / np.exp(np.interp(value, x, log_win))
+    return np.maximum.accumulate(np.clip(bid, 0.0, None))
+
+
 def _quantile_table(config: MarketConfig) -> np.ndarray:
     edges = _cell_edges()
     normal = ndtri(edges)
@@ -95,21 +181,21 @@ def _quantile_table(config: MarketConfig) -> np.ndarray:
     tip = _shown_quantiles(config.tip_gwei, 0.0, 2.0 * config.tip_gwei[-1])
     gas_low = max(0.0, 2.0 * config.gas_used_ratio[0] - config.gas_used_ratio[1])
     gas = _shown_quantiles(config.gas_used_ratio, gas_low, 2.0)
-    # Kumaraswamy: F(x) = 1 - (1 - x^a)^b on [0, 1].
-    efficiency = [
-        (1.0 - (1.0 - np.linspace(0.0, 1.0, CELLS + 1)) ** (1.0 / b)) ** (1.0 / a)
-        for a, b in zip(config.efficiency_a, config.efficiency_b)
-    ]
-    return np.ascontiguousarray([normal, size, tip, gas, *efficiency])
+    shapes = list(zip(config.efficiency_a, config.efficiency_b))
+    efficiency = [efficiency_quantiles(a, b) for a, b in shapes]
+    rates = np.exp(NODE_FIRST + NODE_STEP * np.arange(NODES))
+    equilibrium = [equilibrium_bids(a, b, float(rate)) for a, b in shapes for rate in rates]
+    return np.ascontiguousarray([normal, size, tip, gas, *efficiency, *equilibrium])
 
 
 def physics_of(config: MarketConfig, graph: Graph) -> Physics:
     """Tabulate a configuration for the simulator."""
-    count_cdf = poisson.cdf(np.arange(PENDING + 1), config.user_rate)
-    count_cdf[-1] = 1.0
     rule_cdf = np.cumsum(np.asarray(config.rule_weight, np.float64), axis=1)
     rule_cdf[:, -1] = 1.0
+    style_cdf = np.cumsum(np.asarray(config.style_weight, np.float64))
+    style_cdf[-1] = 1.0
     pairs = list(zip(config.eth_exposure, config.btc_exposure))
+    decay = 1.0 / config.hawkes_decay_s
     return Physics(
         cycles=graph.cycles,
         weights=graph.weights,
@@ -119,26 +205,59 @@ def physics_of(config: MarketConfig, graph: Graph) -> Physics:
         exposure=np.array(pairs, np.float64),
         same_price=np.array([pairs.index(pair) for pair in pairs], np.int64),
         quantiles=_quantile_table(config),
-        count_cdf=count_cdf,
         rival_log_rate=np.asarray(config.rival_log_rate, np.float64),
         rule_cdf=rule_cdf,
+        style_cdf=style_cdf,
         size_factor=np.asarray(config.regime_size_factor, np.float64),
-        world=tile_rows(graph),
+        loan_pools=np.asarray(config.loan_pools, np.int64).reshape(-1),
+        world=tile_rows(graph, config.concentrated_pools),
         episode_slots=int(config.episode_slots),
+        ticks=int(config.ticks_per_slot),
+        marked=config.reward == REWARDS[0],
         depth_sigma=float(config.depth_sigma),
+        provider_rate=float(config.provider_rate),
+        provider_size=float(config.provider_size),
+        immigrant_rate=config.user_rate * (1.0 - config.hawkes_branching) / SLOT_S,
+        excitement=config.hawkes_branching * decay,
+        excitement_decay=decay,
+        slippage_low=float(config.slippage[0]),
+        slippage_high=float(config.slippage[1]),
+        deadline_slots=float(config.deadline_slots),
+        low_cap_share=float(config.low_cap_share),
+        replace_share=float(config.replace_share),
+        nonce_share=float(config.nonce_share),
+        visibility_delay=float(config.visibility_delay_s),
+        decision_lead=float(config.decision_lead_s),
         private_share=float(config.private_share),
+        refund_share=float(config.refund_share),
+        refund_to_user=float(config.refund_to_user),
         private_ahead_share=float(config.private_ahead_share),
         size_max=float(config.user_size_max),
         swap_gas=float(config.swap_gas),
         informed_probability=float(config.informed_probability),
         informed_payment=1e-4 * config.informed_payment_bps,
+        loan_median=float(config.loan_median_eth),
+        loan_sigma=float(config.loan_sigma),
+        loan_health_low=float(config.loan_health[0]),
+        loan_health_high=float(config.loan_health[1]),
+        loan_leave=float(config.loan_leave),
+        oracle_deviation=float(config.oracle_deviation),
         own_tip=float(config.own_tip_gwei),
+        revert_gas_share=float(config.revert_gas_share),
+        cancel_gas=float(config.cancel_gas),
         base_fee=float(config.base_fee_median_gwei),
         base_fee_sigma=float(config.base_fee_sigma),
         gas_limit=float(config.gas_limit),
         gas_elasticity=float(config.gas_elasticity),
+        missed_share=float(config.missed_share),
+        late_share=float(config.late_share),
+        mev_boost_share=float(config.mev_boost_share),
+        sandwich_share=float(config.sandwich_share),
         regime_leave=1.0 / config.regime_stay_slots,
         value_slope=float(config.rival_value_slope),
+        public_rivals=float(config.public_rivals),
+        local_rivals=float(config.local_rivals),
+        local_shade=float(config.local_shade),
         clamp_low=float(config.clamp_gwei[0]),
         clamp_high=float(config.clamp_gwei[1]),
         start_noise=-0.9 * float(np.log(config.fee_numerator / config.fee_denominator)),

@@ -1,38 +1,81 @@
-"""Other searchers: how many look at an opportunity and what they bid, by four fixed rules.
+"""Other searchers: how many look at an opportunity, what they bid and what they show; and the
+sandwichers, who exist here alone, so that their harm to users can be measured.
 
-Their number, the mix of their rules and how much of the profit they can capture (efficiency)
-depend on a hidden competition regime, so that past clearing bids tell about future ones.
+Number, rules and efficiency depend on a hidden competition regime, so that past clearing bids tell
+about future ones. Rules: four in use by public searchers, and the equilibrium of a first-price
+auction. Styles of public bidding: "Strategic Bidding Wars" (Wu et al. 2023, arXiv 2312.14510).
 """
 
 import numpy as np
 
-from envs.market import RULES
-from envs.physics import EFFICIENCY, Physics
+from envs.flow import GWEI, SANDWICH, book, book_gas
+from envs.market import RULES, STYLES
+from envs.physics import (
+    EFFICIENCY,
+    HARM,
+    LOSERS,
+    LOSERS_BID,
+    NODE_FIRST,
+    NODE_STEP,
+    NODES,
+    REGIME,
+    SANDWICHERS,
+    TOP,
+    TOP_PUBLIC,
+    VALIDATOR,
+    Physics,
+)
 from envs.randomness import draw, quantile, uniform
-from kernels.compile import kernel
-from kernels.market import FOUND_AGE, FOUND_GROSS, FOUND_NET
+from kernels.compile import inline, lean_kernel, never_inline
+from kernels.market import (
+    BASE_FEE,
+    BUNDLES_TAKEN,
+    CONCENTRATED_FROM,
+    FOUND_AGE,
+    FOUND_CYCLE,
+    FOUND_GROSS,
+    FOUND_NET,
+    FOUND_PUBLIC_BID,
+    LANES,
+    OPPORTUNITIES,
+    OWN_TIP,
+    PENDING,
+    PENDING_AMOUNT_IN,
+    PENDING_AMOUNT_OUT,
+    PENDING_MIN_OUT,
+    PENDING_POOL,
+    PENDING_VISIBLE,
+    PENDING_ZERO_FOR_ONE,
+    PUBLIC,
+    RESERVES,
+    STANDING_CHANNEL,
+    STANDING_CYCLE,
+    STANDING_PAYMENT,
+    amount_out,
+)
+from kernels.mempool import bumped
 from kernels.observation import VALUE_CENTRE, VALUE_SCALE, ln
+from kernels.opportunities import candidate_gas
 
-RIVALS_CHANNEL = 256  # of opportunity 0; the next opportunity is RIVALS_STRIDE further
+RIVALS_CHANNEL = 256  # of candidate 0; the next candidate is RIVALS_STRIDE further
 RIVALS_STRIDE = 64
 MAX_RIVALS = 32
 MAX_LOG_RATE = 3.0  # at most 20 rivals on average, however large the value
 
-SHARE_80 = 0
-SHARE_90 = 1
-CLAMPED = 2
-TRUE_VALUE = 3
+SHARE_80, SHARE_90, CLAMPED, TRUE_VALUE, EQUILIBRIUM = 0, 1, 2, 3, 4
+NAIVE, ADAPTIVE, LAST_MINUTE, STEALTH, BLUFF = 0, 1, 2, 3, 4
+SEALED, ABSENT = STYLES, STYLES + 1
 
 CLAMPED_SHARE = 1.25  # gross / 1.25
 AGE_DECAY = 0.25  # divided by 1 + 0.25 * age
-GWEI = 1e-9
+STEALTH_SHARE = 0.3  # of what a stealth bidder will bid, shown until the end
 # Dividing by a small count is what costs in the Poisson loop.
 _RECIPROCAL = 1.0 / np.maximum(np.arange(MAX_RIVALS + 1), 1)
 _EIGHT_BITS = 1.0 / 256.0
-_TWENTY_FOUR_BITS = 1.0 / 16777216.0
+_SIXTEEN_BITS = 1.0 / 65536.0
 
 
-@kernel
+@lean_kernel
 def rule_bid(
     rule: int, net: float, gross: float, gas: float, age: float, low_gwei: float, high_gwei: float
 ) -> float:
@@ -52,7 +95,21 @@ def rule_bid(
     return net
 
 
-@kernel
+@lean_kernel
+def shown_bid(style: int, final: float, net: float) -> float:
+    """What a public bidder shows before the end, in ETH; below 0 for nothing.
+
+    Naive: what it will bid. Adaptive: counted apart, for it looks at the others. Last-minute:
+    nothing. Stealth: a part. Bluff: the whole net, withdrawn at the end.
+    """
+    if style == NAIVE:
+        return final
+    if style == STEALTH:
+        return STEALTH_SHARE * final
+    return net if style == BLUFF else -1.0
+
+
+@lean_kernel
 def rival_count(log_rate: float, u: float) -> int:
     """Poisson quantile at u for the mean exp(log_rate), at most MAX_RIVALS."""
     mean = np.exp(min(log_rate, MAX_LOG_RATE))
@@ -66,40 +123,185 @@ def rival_count(log_rate: float, u: float) -> int:
     return count
 
 
-@kernel
-def rival_bids(
-    physics: Physics,
-    tile: np.ndarray,
-    lane: int,
-    regime: int,
-    k: int,
-    gas: float,
-    key: np.uint64,
-    bids: np.ndarray,
-) -> int:
-    """Draw the rivals of opportunity k; their bids in ETH go to bids[0 .. count - 1].
+@inline
+def _style(physics: Physics, bits: int, local: bool) -> int:
+    """How a rival bids: sealed, or in public by one of the styles.
+
+    When the proposer builds alone there is no sealed channel: some of the sealed come at the end.
+    """
+    u = (bits & 0xFF) * _EIGHT_BITS
+    if u >= physics.public_rivals:
+        if not local:
+            return SEALED
+        came = u - physics.public_rivals < physics.local_rivals * (1.0 - physics.public_rivals)
+        return LAST_MINUTE if came else ABSENT
+    u /= physics.public_rivals
+    style = 0
+    while style < STYLES - 1 and u >= physics.style_cdf[style]:
+        style += 1
+    return style
+
+
+@inline
+def _meet(
+    physics: Physics, tile: np.ndarray, lane: int, regime: int, k: int, key: np.uint64
+) -> None:
+    """Draw the rivals of opportunity k and note the highest bid, the losers, what is shown.
 
     The Poisson rate grows with the value: ln rate = A + slope (ln net + 3.32) / 1.6. A rival of
-    efficiency e believes that net is e times what it is.
+    efficiency e believes that net is e times what it is. The same candidate meets the same rivals
+    at every decision of a slot.
     """
-    net, gross, age = (
-        tile[FOUND_NET + k, lane],
-        tile[FOUND_GROSS + k, lane],
-        tile[FOUND_AGE + k, lane],
-    )
-    channel = RIVALS_CHANNEL + k * RIVALS_STRIDE
+    world = physics.world
+    net, gross = tile[FOUND_NET + k, lane], tile[FOUND_GROSS + k, lane]
+    age, candidate = tile[FOUND_AGE + k, lane], int(tile[FOUND_CYCLE + k, lane])
+    channel = RIVALS_CHANNEL + candidate * RIVALS_STRIDE
+    cycles, pools = physics.cycles.shape[0], physics.token0.shape[0]
+    gas = candidate_gas(physics.weights, pools, cycles, candidate)
+    local = tile[BUNDLES_TAKEN, lane] <= 0.0
     z = (ln(net) - VALUE_CENTRE) / VALUE_SCALE
     log_rate = physics.rival_log_rate[regime] + physics.value_slope * z
     count = rival_count(log_rate, uniform(key, channel))
-    low, high = physics.clamp_low, physics.clamp_high
+    node = int((min(log_rate, MAX_LOG_RATE) - NODE_FIRST) / NODE_STEP + 0.5)
+    node = min(max(node, 0), NODES - 1)
+    equilibrium = EFFICIENCY + physics.rival_log_rate.shape[0] + regime * NODES + node
+    best, best_public, shown, losers, losers_bid = -1.0, False, 0.0, 0.0, 0.0
+    adaptive = -1.0
     for rival in range(count):
-        # 8 bits choose the rule, 24 the efficiency.
+        # 8 bits choose the rule, 8 the style, 16 the efficiency.
         bits = int(draw(key, channel + 1 + rival))
         u = (bits & 0xFF) * _EIGHT_BITS
         rule = 0
         while rule < RULES - 1 and u >= physics.rule_cdf[regime, rule]:
             rule += 1
-        u = (bits >> 8) * _TWENTY_FOUR_BITS
-        efficiency = quantile(physics.quantiles, EFFICIENCY + regime, u)
-        bids[rival] = rule_bid(rule, efficiency * net, efficiency * gross, gas, age, low, high)
-    return count
+        u = (bits >> 16) * _SIXTEEN_BITS
+        if rule == EQUILIBRIUM:
+            bid = net * quantile(physics.quantiles, equilibrium, u)
+        else:
+            efficiency = quantile(physics.quantiles, EFFICIENCY + regime, u)
+            low, high = physics.clamp_low, physics.clamp_high
+            bid = rule_bid(rule, efficiency * net, efficiency * gross, gas, age, low, high)
+        style = _style(physics, bits >> 8, local)
+        if style == ABSENT:
+            continue
+        bid *= physics.local_shade if local else 1.0
+        if style == ADAPTIVE:
+            # Only the strongest of them matters: the others stop below its bid.
+            losers += 1.0 if adaptive >= 0.0 else 0.0
+            losers_bid += min(adaptive, bid) if adaptive >= 0.0 else 0.0
+            adaptive = max(adaptive, bid)
+            continue
+        public = style != SEALED
+        losers += 1.0 if public else 0.0
+        losers_bid += bid if public else 0.0
+        shown = max(shown, shown_bid(style, bid, net))
+        best_public = public if bid > best else best_public
+        best = max(best, bid)
+    if adaptive >= 0.0:
+        own = 0.0
+        if int(tile[STANDING_CYCLE, lane]) == candidate and tile[STANDING_CHANNEL, lane] == PUBLIC:
+            own = tile[STANDING_PAYMENT, lane]
+        # A tenth above what it sees, from half of its limit on, never above the limit.
+        final = min(adaptive, max(bumped(max(shown, own), 0.0), 0.5 * adaptive))
+        losers += 1.0
+        losers_bid += final
+        best_public = True if final > best else best_public
+        best = max(best, final)
+        shown = max(shown, final)
+    # The winner is no loser.
+    tile[world + LOSERS + k, lane] = losers - (1.0 if best_public else 0.0)
+    tile[world + LOSERS_BID + k, lane] = losers_bid - (best if best_public else 0.0)
+    tile[world + TOP + k, lane] = best
+    tile[world + TOP_PUBLIC + k, lane] = 1.0 if best_public else 0.0
+    tile[FOUND_PUBLIC_BID + k, lane] = shown / net
+
+
+@lean_kernel
+def meet_rivals(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> None:
+    """Who else bids on the opportunities found, as if the block were built now.
+
+    Writes TOP, TOP_PUBLIC, LOSERS and LOSERS_BID (hidden), and FOUND_PUBLIC_BID.
+    """
+    never_inline()
+    for lane in range(LANES):
+        regime = int(tile[physics.world + REGIME, lane])
+        for k in range(OPPORTUNITIES):
+            if tile[FOUND_CYCLE + k, lane] < 0.0:
+                tile[physics.world + TOP + k, lane] = -1.0
+                continue
+            _meet(physics, tile, lane, regime, k, keys[lane])
+
+
+@inline
+def front_run(amount: float, least: float, reserve: float, product: float, gamma: float) -> float:
+    """Input that leaves a victim selling `amount` just its minimum output; 0 without room.
+
+    After the reserve has grown to y, the victim gets gamma a k / (y (y + gamma a)) at least.
+    """
+    paid = gamma * amount
+    y = 0.5 * (np.sqrt(paid * paid + 4.0 * paid * product / least) - paid)
+    return max(y - reserve, 0.0)
+
+
+@inline
+def sandwiched(physics: Physics, tile: np.ndarray, lane: int, key: np.uint64) -> int:
+    """The visible swap that a sandwicher watches in this slot, -1 for none.
+
+    Each swap has the same chance, `sandwich_share`; only sales of the hub into constant-product
+    pools are worth it here, so that the profit is in ETH.
+    """
+    u = uniform(key, SANDWICH)
+    if u >= physics.sandwich_share * PENDING:
+        return -1
+    swap = int(u / physics.sandwich_share) if physics.sandwich_share > 0.0 else 0
+    swap = min(swap, PENDING - 1)
+    pool = int(tile[PENDING_POOL + swap, lane])
+    sells0 = tile[PENDING_ZERO_FOR_ONE + swap, lane] > 0.0
+    sold = physics.token0[pool] if sells0 else physics.token1[pool]
+    worth = (
+        tile[PENDING_VISIBLE + swap, lane] > 0.0
+        and tile[PENDING_AMOUNT_OUT + swap, lane] > 0.0
+        and tile[PENDING_MIN_OUT + swap, lane] > 0.0
+        and pool < int(tile[CONCENTRATED_FROM, lane])
+        and sold == 0
+    )
+    return swap if worth else -1
+
+
+@inline
+def sandwich(physics: Physics, tile: np.ndarray, lane: int, swap: int) -> float:
+    """Execute [front-run, victim, back-run]; what the victim gets, or -1 when it does not pay.
+
+    The sandwicher keeps a fifth of the profit, as the 80 % rule has it; the rest is its bid.
+    """
+    world, pools = physics.world, physics.token0.shape[0]
+    pool = int(tile[PENDING_POOL + swap, lane])
+    forward = tile[PENDING_ZERO_FOR_ONE + swap, lane] > 0.0
+    gamma = physics.weights[pool]
+    row_in = RESERVES + pool + (0 if forward else pools)
+    row_out = RESERVES + pool + (pools if forward else 0)
+    amount, least = tile[PENDING_AMOUNT_IN + swap, lane], tile[PENDING_MIN_OUT + swap, lane]
+    reserve_in, reserve_out = tile[row_in, lane], tile[row_out, lane]
+    front = front_run(amount, least, reserve_in, reserve_in * reserve_out, gamma)
+    if front <= 0.0:
+        return -1.0
+    bought = amount_out(front, reserve_in, reserve_out, gamma)
+    in_, out = reserve_in + front, reserve_out - bought
+    victim = amount_out(amount, in_, out, gamma)
+    in_, out = in_ + amount, out - victim
+    back = amount_out(bought, out, in_, gamma)
+    gas = 2.0 * physics.swap_gas * (tile[BASE_FEE, lane] + tile[OWN_TIP, lane]) * GWEI
+    profit = back - front - gas
+    if profit <= 0.0 or victim < least:
+        return -1.0
+    tile[row_in, lane] = in_ - back
+    tile[row_out, lane] = out + bought
+    bid = 0.8 * profit
+    tile[world + SANDWICHERS, lane] += back - front - bid
+    tile[world + VALIDATOR, lane] += bid
+    book_gas(tile, lane, world, world + SANDWICHERS, 2.0 * physics.swap_gas, tile[OWN_TIP, lane])
+    token_out = physics.token1[pool] if forward else physics.token0[pool]
+    price = tile[book(world, physics.exposure.shape[0], 0) + token_out, lane]
+    harm = (tile[PENDING_AMOUNT_OUT + swap, lane] - victim) * price
+    tile[world + HARM, lane] += harm
+    return victim

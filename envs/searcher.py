@@ -54,7 +54,7 @@ class Searcher(gymnasium.Env[NDArray[np.float32], np.int64]):
     def step(
         self, action: int | np.integer
     ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Play one slot."""
+        """Play one decision."""
         if self._after_end is not None:
             raise RuntimeError("step after the end of an episode: call reset first")
         observations, rewards, _, truncated, infos = self._markets.step(np.array([action]))

@@ -1,39 +1,53 @@
-"""One slot of N markets: auctions, the block, the books, the next slot. Compiled, tile by tile."""
+"""One decision in N markets: the bid, and at the end of a slot its block and the next slot.
+
+Compiled, tile by tile.
+"""
 
 import numpy as np
 
-from envs.auctions import run_auctions
+from envs.auctions import OUTCOME_COLUMNS, REGIME_NOW, build_blocks
+from envs.bidding import decide_early
 from envs.flow import (
+    BLOCK_MISSED,
     GAS_USED,
     GWEI,
+    PROPOSER,
     START,
-    START_DEPTH,
-    START_ERROR,
     advance_prices,
     advance_regimes,
-    include_private,
-    include_visible,
+    clear_books,
     informed_trades,
-    new_swaps,
     set_prices,
 )
+from envs.lending import advance_loans, start_loans
+from envs.liquidity import provide_liquidity, start_pools
+from envs.mempool import clear_pending, receive, show_pending
+from envs.paths import SLOTS_PER_MINUTE, RecordedFlow
 from envs.physics import (
+    CANCEL_BURNT,
+    CANCEL_COST,
     EPISODE,
     GAS_RATIO,
     LOG_PRICE,
+    MARK,
     MINUTE,
+    MISSED,
     NORMAL,
-    PRICE,
     REGIME,
     SEARCHER,
     STEP,
+    TICK_INDEX,
     Physics,
 )
 from envs.randomness import quantile, slot_key, uniform
-from kernels.compile import kernel
+from envs.rivals import meet_rivals
+from kernels.action import mask
+from kernels.compile import inline, lean_kernel, never_inline
 from kernels.fees import next_base_fee_f64
 from kernels.market import (
     BASE_FEE,
+    BORROWERS,
+    BUNDLES_TAKEN,
     FORECAST,
     FORECASTS,
     FOUND_CYCLE,
@@ -42,37 +56,93 @@ from kernels.market import (
     HISTORY_VALUE,
     LANES,
     OWN_TIP,
-    RESERVES,
     SLOT,
+    STANDING_CYCLE,
     since_row,
 )
-from kernels.observation import observe
+from kernels.observation import encode, search
 
 MIN_BASE_FEE = 0.01  # gwei; the least fee seen is 0.045
 
 
-@kernel
+@inline
+def _recorded_at(values: np.ndarray, slot: int) -> float:
+    """A recorded value, NaN where nothing was recorded."""
+    return values[slot] if values.shape[0] > 0 else np.nan
+
+
+@inline
+def _path_slot(tile: np.ndarray, lane: int, world: int) -> int:
+    """Index of the present slot along the price paths."""
+    return int(tile[world + MINUTE, lane]) * SLOTS_PER_MINUTE + int(tile[world + STEP, lane])
+
+
+@lean_kernel
 def _slot_keys(physics: Physics, tile: np.ndarray, lane_keys: np.ndarray, keys: np.ndarray) -> None:
     """Keys of the slot being built; slot 0 of the counter belongs to the episode's start."""
+    never_inline()
     for lane in range(LANES):
         episode, slot = int(tile[physics.world + EPISODE, lane]), int(tile[SLOT, lane])
         keys[lane] = slot_key(lane_keys[lane], episode, slot + 1)
 
 
-@kernel
-def _advance_base_fees(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> None:
-    """EIP-1559 on a block whose fullness is drawn, and falls when the base fee is high."""
+@lean_kernel
+def _advance_base_fees(
+    physics: Physics, recorded: RecordedFlow, tile: np.ndarray, keys: np.ndarray
+) -> None:
+    """EIP-1559 on a block whose fullness is drawn, and falls when the base fee is high.
+
+    A recorded fullness counts instead; without a block the fee stays.
+    """
+    never_inline()
     for lane in range(LANES):
+        if tile[physics.world + MISSED, lane] > 0.0:
+            continue
         ratio = quantile(physics.quantiles, GAS_RATIO, uniform(keys[lane], GAS_USED))
         excess = tile[BASE_FEE, lane] / physics.base_fee - 1.0
         ratio = min(max(ratio - physics.gas_elasticity * excess, 0.0), 2.0)
+        seen = _recorded_at(recorded.gas_used_ratio, _path_slot(tile, lane, physics.world))
+        ratio = seen if seen == seen else ratio
         gas_used = np.floor(0.5 * ratio * physics.gas_limit)
         fee = next_base_fee_f64(np.floor(tile[BASE_FEE, lane] / GWEI), gas_used, physics.gas_limit)
         tile[BASE_FEE, lane] = max(fee * GWEI, MIN_BASE_FEE)
         tile[GAS_USED_RATIO, lane] = ratio
 
 
-@kernel
+@inline
+def _begin_slot(
+    physics: Physics, recorded: RecordedFlow, tile: np.ndarray, lane: int, key: np.uint64
+) -> None:
+    """Who proposes, whether a block will come, the recorded base fee, and the slot's users."""
+    world, slot = physics.world, _path_slot(tile, lane, physics.world)
+    takes = uniform(key, PROPOSER) < physics.mev_boost_share
+    tile[BUNDLES_TAKEN, lane] = 1.0 if takes else 0.0
+    missed = 1.0 if uniform(key, BLOCK_MISSED) < physics.missed_share else 0.0
+    seen = _recorded_at(recorded.missed, slot)
+    tile[world + MISSED, lane] = seen if seen == seen else missed
+    fee = _recorded_at(recorded.base_fee_gwei, slot)
+    tile[BASE_FEE, lane] = fee if fee == fee else tile[BASE_FEE, lane]
+    tile[world + TICK_INDEX, lane] = 0.0
+    receive(physics, recorded, tile, lane, key)
+
+
+@lean_kernel
+def _begin_slots(
+    physics: Physics,
+    recorded: RecordedFlow,
+    tile: np.ndarray,
+    keys: np.ndarray,
+    lanes: np.ndarray,
+    everywhere: bool,
+) -> None:
+    """`_begin_slot` in the lanes where bool `lanes` says so, or everywhere."""
+    never_inline()
+    for lane in range(LANES):
+        if everywhere or lanes[lane]:
+            _begin_slot(physics, recorded, tile, lane, keys[lane])
+
+
+@lean_kernel
 def start_episode(
     physics: Physics,
     log_price: np.ndarray,
@@ -82,9 +152,9 @@ def start_episode(
     lane: int,
     lane_key: np.uint64,
 ) -> None:
-    """A fresh market for the episode in row EPISODE: price, pools near it, gas, regime, books."""
-    world, pools, tokens = physics.world, physics.token0.shape[0], physics.exposure.shape[0]
-    cycles = physics.cycles.shape[0]
+    """A fresh market for the episode in row EPISODE: price, pools near it, gas, loans, books."""
+    never_inline()
+    world, pools = physics.world, physics.token0.shape[0]
     key = slot_key(lane_key, int(tile[world + EPISODE, lane]), 0)
     minute = starts[int(uniform(key, START) * starts.shape[0])]
     tile[world + MINUTE, lane] = minute
@@ -101,52 +171,76 @@ def start_episode(
     tile[OWN_TIP, lane] = physics.own_tip
     tile[SLOT, lane] = 0.0
     tile[HISTORY_COUNT, lane] = 0.0
+    tile[STANDING_CYCLE, lane] = -1.0
     for row in range(HISTORY_VALUE, FOUND_CYCLE):
         tile[row, lane] = 0.0
-    for row in range(since_row(pools), since_row(pools) + cycles):
+    since = since_row(pools)
+    for row in range(since, since + physics.cycles.shape[0] + BORROWERS):
         tile[row, lane] = -1.0
-    for row in range(world + SEARCHER, world + PRICE):
+    for row in range(world + SEARCHER, world + MARK):
         tile[row, lane] = 0.0
-    for row in range(world + PRICE + tokens, world + PRICE + 4 * tokens):
-        tile[row, lane] = 0.0
-    initial = world + PRICE + 3 * tokens
-    for pool in range(pools):
-        z = quantile(physics.quantiles, NORMAL, uniform(key, START_DEPTH + pool))
-        depth = physics.depth_eth[pool] * np.exp(physics.depth_sigma * z)
-        error = physics.start_noise * (2.0 * uniform(key, START_ERROR + pool) - 1.0)
-        token0, token1 = physics.token0[pool], physics.token1[pool]
-        reserve0 = depth / tile[world + PRICE + token0, lane]
-        reserve1 = depth / tile[world + PRICE + token1, lane] * np.exp(error)
-        tile[RESERVES + pool, lane] = reserve0
-        tile[RESERVES + pools + pool, lane] = reserve1
-        tile[initial + token0, lane] += reserve0
-        tile[initial + token1, lane] += reserve1
+    for row in (MARK, CANCEL_COST, CANCEL_BURNT):
+        tile[world + row, lane] = 0.0
+    clear_books(physics, tile, lane)
+    clear_pending(physics, tile, lane)
+    start_pools(physics, tile, lane, key)
+    start_loans(physics, tile, lane, key)
 
 
-@kernel
+@lean_kernel
 def _present(
     physics: Physics,
     tile: np.ndarray,
-    lane_keys: np.ndarray,
     keys: np.ndarray,
     observation: np.ndarray,
     masks: np.ndarray,
 ) -> None:
-    """Bring the slot's users and show what the agent sees of them."""
-    _slot_keys(physics, tile, lane_keys, keys)
-    new_swaps(physics, tile, keys)
-    observe(physics.cycles, physics.weights, tile, observation, masks)
+    """Show the agent what it can know at this decision."""
+    never_inline()
+    show_pending(physics, tile)
+    search(physics.cycles, physics.weights, tile)
+    meet_rivals(physics, tile, keys)
+    encode(physics.cycles, tile, observation)
+    mask(tile, masks)
 
 
-@kernel
-def play_slot(
+@lean_kernel
+def _finish_slot(
+    physics: Physics,
+    log_price: np.ndarray,
+    slot_sigma: np.ndarray,
+    forecast: np.ndarray,
+    recorded: RecordedFlow,
+    tile: np.ndarray,
+    keys: np.ndarray,
+    actions: np.ndarray,
+    reward: np.ndarray,
+    outcome: np.ndarray,
+) -> None:
+    """The block, and everything that changes between two slots."""
+    never_inline()
+    build_blocks(physics, tile, keys, actions, reward, outcome)
+    provide_liquidity(physics, tile, keys)
+    informed_trades(physics, tile, keys)
+    _advance_base_fees(physics, recorded, tile, keys)
+    advance_regimes(physics, tile, keys)
+    advance_prices(physics, log_price, slot_sigma, forecast, tile, keys)
+    advance_loans(physics, tile, keys)
+    for lane in range(LANES):
+        tile[SLOT, lane] += 1.0
+
+
+@lean_kernel
+def play(
     physics: Physics,
     log_price: np.ndarray,
     slot_sigma: np.ndarray,
     forecast: np.ndarray,
     starts: np.ndarray,
+    recorded: RecordedFlow,
     tiles: np.ndarray,
     lane_keys: np.ndarray,
+    keys: np.ndarray,
     restart: bool,
     actions: np.ndarray,
     observation: np.ndarray,
@@ -156,39 +250,47 @@ def play_slot(
     outcome: np.ndarray,
     final_observation: np.ndarray,
 ) -> None:
-    """One slot of every lane of `tiles` float64[n, rows, LANES]; the other arrays have n * LANES
-    rows. Lanes whose episode ends get their last observation in `final_observation` and start the
-    next one, so that `observation` and `masks` belong to the next decision (SAME_STEP). With
-    `restart` nothing is played and every lane starts the episode in its row EPISODE.
+    """One decision of every lane of `tiles` float64[n, rows, LANES]; the other arrays have
+    n * LANES rows, `keys` is scratch. Lanes whose episode ends get their last observation in
+    `final_observation` and start the next one, so that `observation` and `masks` belong to the next
+    decision (SAME_STEP). With `restart` nothing is played and every lane starts the episode in its
+    row EPISODE. All lanes are at the same decision of their slots.
     """
-    keys = np.empty(LANES, np.uint64)
+    world = physics.world
     for index in range(tiles.shape[0]):
         tile = tiles[index]
         first, last = index * LANES, (index + 1) * LANES
-        own_keys = lane_keys[first:last]
+        own, slot = lane_keys[first:last], keys[first:last]
         ended = restart
         if not restart:
-            _slot_keys(physics, tile, own_keys, keys)
-            include_visible(physics, tile)
-            include_private(physics, tile, keys, True)
-            run_auctions(
-                physics,
-                tile,
-                keys,
-                actions[first:last],
-                reward[first:last],
-                outcome[first:last],
-            )
-            include_private(physics, tile, keys, False)
-            informed_trades(physics, tile, keys)
-            _advance_base_fees(physics, tile, keys)
-            advance_regimes(physics, tile, keys)
-            advance_prices(physics, log_price, slot_sigma, forecast, tile, keys)
-            for lane in range(LANES):
-                tile[SLOT, lane] += 1.0
-                truncated[first + lane] = tile[SLOT, lane] >= physics.episode_slots
-                ended = ended or truncated[first + lane]
-            _present(physics, tile, own_keys, keys, observation[first:last], masks[first:last])
+            _slot_keys(physics, tile, own, slot)
+            if tile[world + TICK_INDEX, 0] + 1.0 < physics.ticks:
+                decide_early(physics, tile, actions[first:last], reward[first:last])
+                for lane in range(LANES):
+                    tile[world + TICK_INDEX, lane] += 1.0
+                    truncated[first + lane] = False
+                    for column in range(OUTCOME_COLUMNS):
+                        outcome[first + lane, column] = 0.0
+                    outcome[first + lane, REGIME_NOW] = tile[world + REGIME, lane]
+            else:
+                _finish_slot(
+                    physics,
+                    log_price,
+                    slot_sigma,
+                    forecast,
+                    recorded,
+                    tile,
+                    slot,
+                    actions[first:last],
+                    reward[first:last],
+                    outcome[first:last],
+                )
+                _slot_keys(physics, tile, own, slot)
+                _begin_slots(physics, recorded, tile, slot, truncated[first:last], True)
+                for lane in range(LANES):
+                    truncated[first + lane] = tile[SLOT, lane] >= physics.episode_slots
+                    ended = ended or truncated[first + lane]
+            _present(physics, tile, slot, observation[first:last], masks[first:last])
             if not ended:
                 continue
         for lane in range(LANES):
@@ -198,7 +300,9 @@ def play_slot(
                     continue
                 for column in range(observation.shape[1]):
                     final_observation[at, column] = observation[at, column]
-                tile[physics.world + EPISODE, lane] += 1.0
-            start_episode(physics, log_price, forecast, starts, tile, lane, own_keys[lane])
+                tile[world + EPISODE, lane] += 1.0
+            start_episode(physics, log_price, forecast, starts, tile, lane, own[lane])
+        _slot_keys(physics, tile, own, slot)
+        _begin_slots(physics, recorded, tile, slot, truncated[first:last], restart)
         # Lanes in mid-episode are presented a second time, which changes nothing in them.
-        _present(physics, tile, own_keys, keys, observation[first:last], masks[first:last])
+        _present(physics, tile, slot, observation[first:last], masks[first:last])

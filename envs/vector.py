@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from envs.auctions import (
     BEST_RESPONSE,
+    CAUSE,
     CLEARING_FRACTION,
     NET,
     OPPORTUNITY,
@@ -17,25 +18,34 @@ from envs.auctions import (
     OUTCOME_COLUMNS,
     OWN_FRACTION,
     REGIME_NOW,
+    SETTLED,
     WON,
 )
 from envs.flow import MAX_POOLS
 from envs.market import MarketConfig, PricePaths
 from envs.paths import SLOTS_PER_MINUTE, stand_in_paths
 from envs.physics import (
+    BORROWER_BOOK,
     BURNT,
     EPISODE,
-    PRICE,
+    HARM,
+    INFORMED_BOOK,
+    INITIAL,
+    INSIDE,
+    PROVIDERS,
     RIVALS,
+    SANDWICHERS,
     SEARCHER,
+    USERS,
     VALIDATOR,
+    book_row,
     physics_of,
     world_rows,
 )
 from envs.randomness import lane_keys
-from envs.simulator import play_slot
+from envs.simulator import play
 from kernels.action import ACTIONS, PASS
-from kernels.market import LANES, RESERVES, new_tile
+from kernels.market import BUNDLE, CHANNELS, LANES, PUBLIC, RESERVES, new_tile
 from kernels.observation import LIMIT, SIZE
 
 _FLOAT_INFOS = {
@@ -44,45 +54,68 @@ _FLOAT_INFOS = {
     "clearing_fraction": CLEARING_FRACTION,
     "best_response": BEST_RESPONSE,
 }
-_INT_INFOS = {"outcome": OUTCOME, "regime": REGIME_NOW, "opportunity": OPPORTUNITY}
+_INT_INFOS = {
+    "outcome": OUTCOME,
+    "cause": CAUSE,
+    "regime": REGIME_NOW,
+    "opportunity": OPPORTUNITY,
+}
+_ETH_ROWS = {
+    "searcher": SEARCHER,
+    "rivals": RIVALS,
+    "sandwichers": SANDWICHERS,
+    "validator": VALIDATOR,
+    "burnt": BURNT,
+}
 
 
 class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64]]):
-    """N independent markets in which a searcher bids for arbitrage bundles, one decision per slot.
+    """N independent markets in which a searcher bids for arbitrage and liquidation bundles.
 
-    One slot of 12 s: users' swaps wait in the mempool; the agent sees the public ones and the
-    arbitrages they open; it bids on one of them or passes; rivals bid; the block executes.
+    A slot of 12 s has config.ticks_per_slot decisions. Between them users' swaps arrive; at each
+    the agent sees the mempool and what it opens, and places, replaces, cancels or keeps its bid.
+    After the last one the block is built. `docs/environment.md` explains every part.
 
-    | action (Discrete 1 + 4 * 32) | meaning |
+    | action (Discrete, kernels.action.ACTION_TABLE) | |
     |---|---|
-    | 0 | pass |
-    | 1 + 32 k + b | bid the share kernels.action.BID_PPM[b] of the net profit of opportunity k |
+    | 0 | pass: keep what stands |
+    | 1 + 32 k + b | bundle on opportunity k, bid BID_PPM[b] of its net profit |
+    | the next 4 x 8 | the same at half of the size, every fourth bid |
+    | the next 4 x 8 | public transaction on k, every fourth bid; who loses pays gas |
+    | last | cancel the standing bid (a public one costs an empty transaction) |
 
-    Bids on an opportunity that does not exist count as passes; `action_masks()` excludes them.
+    An action that cannot be done counts as a pass; `action_masks()` excludes it.
 
-    | observation (Box float32[80], within +-5) | |
+    | observation (Box float32, within +-5) | |
     |---|---|
     | kernels.observation.FIELDS | name, meaning, unit and scale of each entry |
-    | 8 global fields | base fee, last block's fullness, our tip, three variance forecasts, counts |
-    | 4 x 8 fields | the best pool-disjoint cycles on the overlaid reserves, best first |
+    | 14 global fields | gas, forecasts, counts, tick, proposer, the standing bid |
+    | 4 x 14 fields | the best pool-disjoint opportunities on the overlaid reserves, best first |
     | 8 x 5 fields | our last 8 auctions: net, own share, clearing share, won, slots since |
 
-    Hidden: private swaps, the rivals' number, rules and efficiency, and the competition regime.
+    Hidden: private swaps and those not seen yet, the rivals' number, rules, efficiency and style,
+    whether the block will be missed, and the competition regime.
 
     | block, in this order | |
     |---|---|
-    | public swaps | by priority fee, ties by arrival: exactly the overlay that was observed |
-    | private swaps ahead | a share of the private ones: they can make a plan stale |
-    | bundles | one sealed-bid first-price auction per opportunity, ties to the rival; the |
-    |  | winner's cycle runs if profit still covers gas and bid, else it is dropped at no cost |
-    | other private swaps | |
-    | informed traders | pull pools to the edge of the 0.3 % band around the reference price |
-    | after it | EIP-1559 base fee, regime, reference price (bridge between minute closes) |
+    | visible swaps | by priority fee, ties by arrival, nonces in order: the overlay that was |
+    |  | observed; a sandwicher may act on one; below its minimum output a swap reverts |
+    | unseen swaps ahead | a share of the unseen ones: they can make a plan stale |
+    | bundles and public arbitrages | by what they pay, each on the state left by the ones before; |
+    |  | a bundle that no longer pays is dropped at no cost, a public one reverts and pays gas |
+    | other unseen swaps | |
+    | liquidity providers, informed traders | mint or burn; pull pools to the edge of the fee band |
+    | after it | EIP-1559 base fee, regime, reference price, oracle and loans |
+
+    In a missed slot nothing of this happens, and the mempool waits. A share of proposers builds
+    alone: then only public transactions count, for us and for rivals.
 
     | reward (float64, ETH) | |
     |---|---|
-    | won | realised gross profit - gas - bid |
-    | otherwise | 0 |
+    | settled | at the last decision of a slot: gross profit - gas - bid if won, less the gas of |
+    |  | failed or cancelled public transactions; 0 at the others |
+    | marked (default) | every decision: change of what the standing bid would earn if the block |
+    |  | were built now; over a slot the sum is the same |
 
     | end | |
     |---|---|
@@ -90,9 +123,11 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
 
     | infos, arrays [N] per step | |
     |---|---|
-    | net, own_fraction, clearing_fraction | of the opportunity bid on; 0 after a pass |
-    | won, outcome | outcome: 0 passed, 1 won, 2 outbid, 3 stale (dropped because the pools moved) |
-    | opportunity | k, -1 after a pass |
+    | settled | this decision was the last of its slot; the others are 0 (opportunity -1) without |
+    | net, own_fraction, clearing_fraction | of the bid that stood; 0 without |
+    | outcome, won | envs.auctions.OUTCOMES: passed, won, outbid, stale, late, reverted, filtered, |
+    |  | missed; `cause` of a reverted one: outbid or stale |
+    | opportunity | k of the standing bid among what is found, -1 if it is not |
     | best_response | what the best bid of the grid would have earned after the fact, ETH |
     | regime | hidden state, for reference policies only |
     | final_obs, _final_obs | last observations of the episodes that ended, and which ended |
@@ -101,7 +136,8 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
     |---|---|
     | num_envs | N, any number of at least 1 |
     | config | envs.market.MarketConfig: every parameter of users, traders, gas and rivals |
-    | paths | envs.market.PricePaths; default: 60 days of stochastic-volatility stand-in |
+    | paths | envs.market.PricePaths; default: 60 days of stochastic-volatility stand-in; recorded |
+    |  | blocks and swaps that it carries override what would be drawn (paths.RecordedFlow) |
     | split | train, validation or test: disjoint randomness and disjoint parts of the paths |
     | seed | first seed, below 2^32; `reset(seed=...)` starts again with another |
 
@@ -135,6 +171,7 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
         self._physics = physics_of(self.config, graph)
         minutes = -(-self.config.episode_slots // SLOTS_PER_MINUTE) + 1
         self._starts = self.paths.starts(split, minutes)
+        self.paths.recorded.check(len(self.paths), graph.token0.size)
         self._allocate(graph)
         self._seed_lanes(seed)
 
@@ -144,7 +181,9 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
         lanes = count * LANES
         rows = self._physics.world + world_rows(len(self.config.symbols))
         self._tiles = np.zeros((count, rows, LANES))
-        self._tiles[:, : self._physics.world] = new_tile(graph, LANES)
+        empty = new_tile(graph, LANES, self.config.concentrated_pools)
+        empty[CHANNELS] = 1 << BUNDLE | 1 << PUBLIC
+        self._tiles[:, : self._physics.world] = empty
         self._observation = np.zeros((lanes, SIZE), np.float32)
         self._masks = np.zeros((lanes, ACTIONS), np.bool_)
         self._actions = np.zeros(lanes, np.int64)
@@ -152,6 +191,7 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
         self._truncated = np.zeros(lanes, np.bool_)
         self._outcome = np.zeros((lanes, OUTCOME_COLUMNS))
         self._final = np.zeros((lanes, SIZE), np.float32)
+        self._keys = np.zeros(lanes, np.uint64)
 
     def _seed_lanes(self, seed: int) -> None:
         self._np_random_seed = int(seed)
@@ -188,7 +228,7 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
         NDArray[np.bool_],
         dict[str, Any],
     ]:
-        """Play one slot in every market; see the class docstring."""
+        """Play one decision in every market; see the class docstring."""
         if not self._started():
             raise RuntimeError("step before reset: call reset first")
         n = self.num_envs
@@ -206,14 +246,16 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
         )
 
     def _play(self, restart: bool) -> None:
-        play_slot(
+        play(
             self._physics,
             self.paths.log_price,
             self.paths.slot_sigma,
             self.paths.forecast,
             self._starts,
+            self.paths.recorded,
             self._tiles,
             self._lane_keys,
+            self._keys,
             restart,
             self._actions,
             self._observation,
@@ -232,6 +274,7 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
         for name, column in _INT_INFOS.items():
             infos[name] = outcome[:, column].astype(np.int64)
         infos["won"] = infos["outcome"] == WON
+        infos["settled"] = outcome[:, SETTLED] > 0.0
         if truncated.any():
             infos["final_obs"] = self._final[: self.num_envs].copy()
             infos["_final_obs"] = truncated.copy()
@@ -265,27 +308,35 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
     def wealth(self) -> dict[str, NDArray[np.float64]]:
         """Gain of each party since the episode's start, ETH at present reference prices.
 
-        float64[N] by party: searcher, rivals, validator, burnt, users, informed,
-        liquidity_providers. They sum to zero up to rounding.
+        float64[N] by party: searcher, rivals, sandwichers, validator, burnt, users, informed,
+        borrowers, liquidity_providers. They sum to zero up to rounding.
         """
-        tiles, world, tokens = self._tiles, self._physics.world, len(self.config.symbols)
-        books = tiles[:, world + PRICE : world + PRICE + 4 * tokens]
-        price, users, informed, initial = np.split(books, 4, axis=1)
+        price = self._book(0)
+        held = self._book(INSIDE).copy()
+        plain = len(self.config.token0) - self.config.concentrated_pools
         pools = self._physics.token0.size
-        held = np.zeros_like(initial)
-        for row, token in enumerate(np.concatenate([self._physics.token0, self._physics.token1])):
-            held[:, token] += tiles[:, RESERVES + row]
-        assert row + 1 == 2 * pools
-        gains = {
-            name: tiles[:, world + row]
-            for name, row in (
-                ("searcher", SEARCHER),
-                ("rivals", RIVALS),
-                ("validator", VALIDATOR),
-                ("burnt", BURNT),
-            )
-        }
-        gains["users"] = (users * price).sum(axis=1)
-        gains["informed"] = (informed * price).sum(axis=1)
-        gains["liquidity_providers"] = ((held - initial) * price).sum(axis=1)
+        for side, tokens in enumerate((self._physics.token0, self._physics.token1)):
+            for pool in range(plain):
+                held[:, tokens[pool]] += self._tiles[:, RESERVES + side * pools + pool]
+        world = self._physics.world
+        gains = {name: self._tiles[:, world + row] for name, row in _ETH_ROWS.items()}
+        for name, which in (
+            ("users", USERS),
+            ("informed", INFORMED_BOOK),
+            ("borrowers", BORROWER_BOOK),
+        ):
+            gains[name] = (self._book(which) * price).sum(axis=1)
+        providers = held - self._book(INITIAL) + self._book(PROVIDERS)
+        gains["liquidity_providers"] = (providers * price).sum(axis=1)
         return {name: gain.reshape(-1)[: self.num_envs].copy() for name, gain in gains.items()}
+
+    def sandwich_harm(self) -> NDArray[np.float64]:
+        """What users lost to sandwiches since the episode's start, ETH float64[N]."""
+        harm = self._tiles[:, self._physics.world + HARM]
+        return harm.reshape(-1)[: self.num_envs].copy()
+
+    def _book(self, which: int) -> NDArray[np.float64]:
+        """Balances float64[tiles, T, LANES]; 0 for the prices."""
+        tokens = len(self.config.symbols)
+        first = book_row(self._physics.world, tokens, which)
+        return self._tiles[:, first : first + tokens]

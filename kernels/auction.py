@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from kernels.compile import kernel
+from kernels.compile import lean_kernel
 
 NOBODY = -1
 OWN = 0
 
 
-@kernel
+@lean_kernel
 def first_price(own_bid: float, rival_bids: np.ndarray) -> tuple[int, float, float]:
     """(winner, payment, second): who wins, what the winner pays, the highest losing bid.
 

@@ -6,7 +6,7 @@ whole tokens, values in ETH, gas prices in gwei. Kernels take `cycles` and `weig
 
 import numpy as np
 
-from kernels.compile import inline, kernel
+from kernels.compile import inline, lean_kernel, never_inline
 from kernels.graph import Graph
 
 LANES = 16  # lanes of a simulated tile: two vectors of eight float64
@@ -14,6 +14,11 @@ PENDING = 8  # M, pending swaps looked at
 FORECASTS = 3  # log realised variance of the next 5, 15 and 60 minutes
 OPPORTUNITIES = 4  # K
 HISTORY = 8  # H, past auctions of this searcher
+BORROWERS = 4  # B, loans watched; their collateral is the hub token
+SEGMENTS = 8  # S, of constant liquidity in a concentrated pool; the outermost have no end
+SCRATCH = 24  # rows that kernels may overwrite
+
+BUNDLE, PUBLIC = 0, 1  # channels; bit 1 << channel of row CHANNELS
 
 # Rows that every market has. The comment gives the unit.
 BASE_FEE = 0  # gwei, of the block being built
@@ -22,148 +27,343 @@ OWN_TIP = 2  # gwei, priority fee of our transaction
 FORECAST = 3  # [3] ln of realised variance, newest forecast
 SLOT = 6  # number of the slot being built
 HISTORY_COUNT = 7  # auctions of this searcher recorded so far
-PENDING_POOL = 8  # [M] pool index; 0 where absent
+TICK = 8  # share of the slot that has passed
+CHANNELS = 9  # bit mask of the channels that this deployment has
+BUNDLES_TAKEN = 10  # 1 when the proposer of this slot takes bundles, 0 when it builds alone
+CONCENTRATED_FROM = 11  # P - V, the same in all lanes: the last V pools are concentrated
+# The bid of ours that stands in this slot.
+STANDING_CYCLE = 12  # candidate index, -1 none
+STANDING_AMOUNT = 13  # input, hub tokens; of a loan, the share of its debt that is repaid
+STANDING_PAYMENT = 14  # ETH
+STANDING_FRACTION = 15  # of net when it was placed
+STANDING_CHANNEL = 16
+PENDING_POOL = 17  # [M] pool index; 0 where absent
 PENDING_ZERO_FOR_ONE = PENDING_POOL + PENDING  # [M] 1 sells token0
 PENDING_AMOUNT_IN = PENDING_ZERO_FOR_ONE + PENDING  # [M] tokens; 0 where absent
-PENDING_TIP = PENDING_AMOUNT_IN + PENDING  # [M] gwei
-PENDING_VISIBLE = PENDING_TIP + PENDING  # [M] 1 in the public mempool, 0 absent or private
-PENDING_AMOUNT_OUT = PENDING_VISIBLE + PENDING  # [M] tokens, written by overlay
+PENDING_TIP = PENDING_AMOUNT_IN + PENDING  # [M] gwei; not above that of an earlier nonce
+PENDING_MIN_OUT = PENDING_TIP + PENDING  # [M] tokens: the swap reverts below this
+PENDING_VISIBLE = PENDING_MIN_OUT + PENDING  # [M] 1 seen and includable, 0 absent or unseen
+PENDING_AMOUNT_OUT = PENDING_VISIBLE + PENDING  # [M] tokens, written by overlay; 0 reverted
 PENDING_ORDER = PENDING_AMOUNT_OUT + PENDING  # [M] the swap at inclusion place j, by overlay
+PENDING_REFUND = PENDING_ORDER + PENDING  # [M] 1 when an order-flow auction sells the back-run
 # The last H auctions of this searcher, newest first, as observation.record_auction encodes them.
-HISTORY_VALUE = PENDING_ORDER + PENDING  # [H] net of the opportunity
+HISTORY_VALUE = PENDING_REFUND + PENDING  # [H] net of the opportunity
 HISTORY_OWN = HISTORY_VALUE + HISTORY  # [H] own bid / net
 HISTORY_CLEARING = HISTORY_OWN + HISTORY  # [H] highest bid / net, own included
 HISTORY_WON = HISTORY_CLEARING + HISTORY  # [H] 1 won, -1 lost, 0 no such auction
 HISTORY_SLOT = HISTORY_WON + HISTORY  # [H] slot of the auction
-FOUND_CYCLE = HISTORY_SLOT + HISTORY  # [K] cycle index, -1 none; written by opportunities.find
+# Candidates 0 .. C - 1 are the cycles of the graph, C .. C + B - 1 the loans.
+FOUND_CYCLE = HISTORY_SLOT + HISTORY  # [K] candidate, -1 none; written by opportunities.find
 FOUND_AMOUNT_IN = FOUND_CYCLE + OPPORTUNITIES  # [K] hub tokens
 FOUND_GROSS = FOUND_AMOUNT_IN + OPPORTUNITIES  # [K] ETH
 FOUND_NET = FOUND_GROSS + OPPORTUNITIES  # [K] ETH, gross - gas
-FOUND_TARGETS = FOUND_NET + OPPORTUNITIES  # [K] bit m: visible pending swap m trades in its pools
-FOUND_AGE = FOUND_TARGETS + OPPORTUNITIES  # [K] slots for which it has stood
-FOUND_COUNT = FOUND_AGE + OPPORTUNITIES  # cycles that pay their gas, disjoint or not
-FIXED_ROWS = FOUND_COUNT + 1
+FOUND_HALF_NET = FOUND_NET + OPPORTUNITIES  # [K] ETH, the same at half of the size
+FOUND_TARGETS = FOUND_HALF_NET + OPPORTUNITIES  # [K] bit m: visible swap m trades in its pools
+FOUND_REFUND = FOUND_TARGETS + OPPORTUNITIES  # [K] 1 when a target is sold by order-flow auction
+FOUND_AGE = FOUND_REFUND + OPPORTUNITIES  # [K] slots for which it has stood
+FOUND_PUBLIC_BID = FOUND_AGE + OPPORTUNITIES  # [K] highest bid seen in public / net; 0 none
+FOUND_COUNT = FOUND_PUBLIC_BID + OPPORTUNITIES  # candidates that pay their gas, disjoint or not
+# Loans: hub collateral, debt in the other token of a constant-product pool with the hub.
+LOAN_COLLATERAL = FOUND_COUNT + 1  # [B] hub tokens; 0 where there is no loan
+LOAN_DEBT = LOAN_COLLATERAL + BORROWERS  # [B] tokens
+LOAN_POOL = LOAN_DEBT + BORROWERS  # [B] where the debt token is bought
+LOAN_HUB_FIRST = LOAN_POOL + BORROWERS  # [B] 1 when the hub is token0 of that pool
+LOAN_PRICE = LOAN_HUB_FIRST + BORROWERS  # [B] hub per debt token, by the oracle
+LOAN_REPAID = LOAN_PRICE + BORROWERS  # [B] tokens to repay, written by lending
+SCRATCH_ROWS = LOAN_REPAID + BORROWERS
+FIXED_ROWS = SCRATCH_ROWS + SCRATCH
 
 # Blocks of rows that depend on the graph, in this order: 2 P rows each of reserves (token0 of every
-# pool, then token1), of reserves after the overlay, of rates gamma / overlaid reserve; then C rows
-# each of since, amount_in, gross, net.
+# pool, then token1; virtual ones in a concentrated pool), of inputs that its segment still takes,
+# of both after the overlay, of rates gamma / overlaid reserve; then C + B rows each of since,
+# amount_in, gross, net; then per concentrated pool 3 + S rows: segment, segment after the overlay,
+# lowest square-root price, liquidity by segment.
 RESERVES = FIXED_ROWS
+SEGMENT, OVERLAY_SEGMENT, LOWEST_ROOT, LIQUIDITY = 0, 1, 2, 3
+CONCENTRATED_ROWS = LIQUIDITY + SEGMENTS
+
+SEGMENT_WIDTH = 0.02  # of ln price
+# Square-root price at the lower end of segment j, in units of that of segment 0.
+SEGMENT_ROOT: np.ndarray = np.exp(0.5 * SEGMENT_WIDTH * np.arange(SEGMENTS + 1))
+SEGMENT_ROOT.setflags(write=False)
+
+
+@inline
+def capacity_row(pools: int) -> int:
+    """First of 2 P rows: input until the end of the present segment; infinite without one."""
+    return FIXED_ROWS + 2 * pools
 
 
 @inline
 def overlay_row(pools: int) -> int:
-    """First of 2 P rows: the reserves in which our bundle would execute."""
-    return FIXED_ROWS + 2 * pools
+    """First of 2 P rows: the reserves in which our bundle would execute; capacities follow."""
+    return FIXED_ROWS + 4 * pools
 
 
 @inline
 def rate_row(pools: int) -> int:
     """First of 2 P rows: gamma / overlaid reserve of the token that would be sold."""
-    return FIXED_ROWS + 4 * pools
+    return FIXED_ROWS + 8 * pools
 
 
 @inline
 def since_row(pools: int) -> int:
-    """First of C rows: slot since which a cycle has paid its gas, -1 where it does not."""
-    return FIXED_ROWS + 6 * pools
+    """First of C + B rows: slot since which a candidate has paid its gas, -1 where not."""
+    return FIXED_ROWS + 10 * pools
 
 
 @inline
 def amount_in_row(pools: int, cycles: int) -> int:
-    """First of C rows: best input of each cycle, hub tokens, 0 where unprofitable."""
-    return FIXED_ROWS + 6 * pools + cycles
+    """First of C + B rows: best input of each candidate, hub tokens, 0 where unprofitable."""
+    return FIXED_ROWS + 10 * pools + cycles + BORROWERS
 
 
 @inline
 def gross_row(pools: int, cycles: int) -> int:
-    """First of C rows: output - input of each cycle at its best input, ETH, never below 0."""
-    return FIXED_ROWS + 6 * pools + 2 * cycles
+    """First of C + B rows: output - input at the best input, ETH, never below 0."""
+    return FIXED_ROWS + 10 * pools + 2 * (cycles + BORROWERS)
 
 
 @inline
 def net_row(pools: int, cycles: int) -> int:
-    """First of C rows: gross - gas, ETH, negative where the cycle does not pay its gas."""
-    return FIXED_ROWS + 6 * pools + 3 * cycles
+    """First of C + B rows: gross - gas, ETH, negative where the gas is not paid."""
+    return FIXED_ROWS + 10 * pools + 3 * (cycles + BORROWERS)
 
 
-def tile_rows(graph: Graph) -> int:
-    """Rows of a tile over `graph`."""
-    return FIXED_ROWS + 6 * graph.token0.size + 4 * graph.cycle_hops.size
+@inline
+def concentrated_row(pools: int, cycles: int, index: int) -> int:
+    """First of the 3 + S rows of the index-th concentrated pool."""
+    return FIXED_ROWS + 10 * pools + 4 * (cycles + BORROWERS) + CONCENTRATED_ROWS * index
 
 
-def new_tile(graph: Graph, lanes: int) -> np.ndarray:
-    """An empty tile float64[tile_rows, lanes]: no reserves, no pending swap, no history."""
-    tile = np.zeros((tile_rows(graph), lanes))
+def tile_rows(graph: Graph, concentrated: int = 0) -> int:
+    """Rows of a tile over `graph`, whose last pools may hold concentrated liquidity."""
+    return concentrated_row(graph.token0.size, graph.cycle_hops.size, concentrated)
+
+
+def new_tile(graph: Graph, lanes: int, concentrated: int = 0) -> np.ndarray:
+    """An empty tile float64[tile_rows, lanes]: no reserves, swaps, loans or history; bundles only.
+
+    The proposer takes bundles. A simulator changes rows CHANNELS and BUNDLES_TAKEN.
+    """
+    tile = np.zeros((tile_rows(graph, concentrated), lanes))
+    pools, candidates = graph.token0.size, graph.cycle_hops.size + BORROWERS
     tile[FOUND_CYCLE : FOUND_CYCLE + OPPORTUNITIES] = -1.0
-    since = FIXED_ROWS + 6 * graph.token0.size
-    tile[since : since + graph.cycle_hops.size] = -1.0
+    tile[STANDING_CYCLE] = -1.0
+    tile[CHANNELS] = 1 << BUNDLE
+    tile[BUNDLES_TAKEN] = 1.0
+    tile[CONCENTRATED_FROM] = pools - concentrated
+    tile[capacity_row(pools) : overlay_row(pools)] = np.inf
+    tile[since_row(pools) : since_row(pools) + candidates] = -1.0
     return tile
 
 
 @inline
 def amount_out(amount_in: float, reserve_in: float, reserve_out: float, gamma: float) -> float:
-    """Uniswap V2 output of a real-valued swap (the exact one is kernels.uniswap_v2)."""
+    """Uniswap V2 output of a real-valued swap (the exact one is kernels.uniswap_v2).
+
+    Within a segment of a concentrated pool it is Uniswap V3's, with virtual reserves.
+    """
     paid = amount_in * gamma
     return paid * reserve_out / (reserve_in + paid)
 
 
-@inline
-def _shown_tip(tile: np.ndarray, lane: int, swap: int) -> float:
-    return tile[PENDING_TIP + swap, lane] if tile[PENDING_VISIBLE + swap, lane] > 0.0 else -1.0
+@lean_kernel
+def enter_segment(
+    tile: np.ndarray,
+    lane: int,
+    pools: int,
+    cycles: int,
+    first: int,
+    pool: int,
+    segment: int,
+    root: float,
+    gamma: float,
+) -> None:
+    """Put a concentrated pool at square-root price `root` inside `segment`.
+
+    `first` is RESERVES or overlay_row: which of the two states changes. Virtual reserves are
+    L / root and L root; the capacities reach to the ends of the segment, if it has them.
+    """
+    never_inline()
+    at = concentrated_row(pools, cycles, pool - int(tile[CONCENTRATED_FROM, lane]))
+    liquidity = tile[at + LIQUIDITY + segment, lane]
+    low = tile[at + LOWEST_ROOT, lane] * SEGMENT_ROOT[segment]
+    high = tile[at + LOWEST_ROOT, lane] * SEGMENT_ROOT[segment + 1]
+    tile[first + pool, lane] = liquidity / root
+    tile[first + pools + pool, lane] = liquidity * root
+    capacity = first + 2 * pools
+    until_low = max(liquidity / low - liquidity / root, 0.0) / gamma
+    until_high = max(liquidity * high - liquidity * root, 0.0) / gamma
+    tile[capacity + pool, lane] = until_low if segment > 0 else np.inf
+    tile[capacity + pools + pool, lane] = until_high if segment < SEGMENTS - 1 else np.inf
+    tile[at + (SEGMENT if first == RESERVES else OVERLAY_SEGMENT), lane] = segment
+
+
+@lean_kernel
+def _cross(
+    tile: np.ndarray,
+    lane: int,
+    pools: int,
+    cycles: int,
+    first: int,
+    pool: int,
+    forward: bool,
+    gamma: float,
+) -> None:
+    """Pass the end of the present segment: the price is there, the next liquidity counts."""
+    never_inline()
+    at = concentrated_row(pools, cycles, pool - int(tile[CONCENTRATED_FROM, lane]))
+    row = at + (SEGMENT if first == RESERVES else OVERLAY_SEGMENT)
+    segment = int(tile[row, lane])
+    end = tile[at + LOWEST_ROOT, lane] * SEGMENT_ROOT[segment + (0 if forward else 1)]
+    segment += -1 if forward else 1
+    enter_segment(tile, lane, pools, cycles, first, pool, segment, end, gamma)
 
 
 @inline
-def _copy_reserves(pools: int, tile: np.ndarray, lanes: int) -> None:
+def swap(
+    tile: np.ndarray,
+    lane: int,
+    pools: int,
+    cycles: int,
+    first: int,
+    pool: int,
+    forward: bool,
+    amount: float,
+    gamma: float,
+) -> float:
+    """Sell `amount` into a pool of the state at row `first`; what it pays out, both in tokens.
+
+    A constant-product pool keeps the fee in its reserves; a concentrated one keeps it apart, and
+    a swap passes as many segments as it needs.
+    """
+    row_in = first + pool + (0 if forward else pools)
+    row_out = first + pool + (pools if forward else 0)
+    capacity = 2 * pools
+    total = 0.0
+    while amount >= tile[row_in + capacity, lane]:
+        most = tile[row_in + capacity, lane]
+        total += amount_out(most, tile[row_in, lane], tile[row_out, lane], gamma)
+        amount -= most
+        _cross(tile, lane, pools, cycles, first, pool, forward, gamma)
+    out = amount_out(amount, tile[row_in, lane], tile[row_out, lane], gamma)
+    kept = amount if pool < int(tile[CONCENTRATED_FROM, lane]) else amount * gamma
+    tile[row_in, lane] += kept
+    tile[row_out, lane] -= out
+    tile[row_in + capacity, lane] -= amount
+    tile[row_out + capacity, lane] += out / gamma
+    return total + out
+
+
+@lean_kernel
+def quote(
+    tile: np.ndarray,
+    lane: int,
+    pools: int,
+    cycles: int,
+    first: int,
+    pool: int,
+    forward: bool,
+    amount: float,
+    gamma: float,
+) -> float:
+    """What `swap` would pay out, without changing anything."""
+    never_inline()
+    row_in = first + pool + (0 if forward else pools)
+    row_out = first + pool + (pools if forward else 0)
+    reserve_in, reserve_out = tile[row_in, lane], tile[row_out, lane]
+    capacity = tile[row_in + 2 * pools, lane]
+    if amount < capacity:
+        return amount_out(amount, reserve_in, reserve_out, gamma)
+    at = concentrated_row(pools, cycles, pool - int(tile[CONCENTRATED_FROM, lane]))
+    segment = int(tile[at + (SEGMENT if first == RESERVES else OVERLAY_SEGMENT), lane])
+    lowest, total = tile[at + LOWEST_ROOT, lane], 0.0
+    while amount >= capacity:
+        total += amount_out(capacity, reserve_in, reserve_out, gamma)
+        amount -= capacity
+        end = lowest * SEGMENT_ROOT[segment + (0 if forward else 1)]
+        segment += -1 if forward else 1
+        liquidity = tile[at + LIQUIDITY + segment, lane]
+        next_end = lowest * SEGMENT_ROOT[segment + (0 if forward else 1)]
+        if forward:
+            reserve_in, reserve_out = liquidity / end, liquidity * end
+            capacity = (liquidity / next_end - reserve_in) / gamma if segment > 0 else np.inf
+        else:
+            reserve_in, reserve_out = liquidity * end, liquidity / end
+            last = segment == SEGMENTS - 1
+            capacity = np.inf if last else (liquidity * next_end - reserve_in) / gamma
+    return total + amount_out(amount, reserve_in, reserve_out, gamma)
+
+
+@inline
+def _copy_state(pools: int, cycles: int, tile: np.ndarray, lanes: int) -> None:
     target = overlay_row(pools)
-    for row in range(2 * pools):
+    for row in range(4 * pools):
         for lane in range(lanes):
             tile[target + row, lane] = tile[RESERVES + row, lane]
+    for index in range(pools - int(tile[CONCENTRATED_FROM, 0])):
+        at = concentrated_row(pools, cycles, index)
+        for lane in range(lanes):
+            tile[at + OVERLAY_SEGMENT, lane] = tile[at + SEGMENT, lane]
 
 
 @inline
-def _order_by_tip(tile: np.ndarray, lane: int) -> None:
-    """Places of the visible swaps by priority fee, ties by arrival; the others come last."""
-    for place in range(PENDING):
-        tip = _shown_tip(tile, lane, place)
-        # Insertion keeps the arrival order among equals: only a lower tip is moved back.
-        at = place
-        while at > 0:
-            other = tile[PENDING_ORDER + at - 1, lane]
-            if _shown_tip(tile, lane, int(other)) >= tip:
-                break
-            tile[PENDING_ORDER + at, lane] = other
-            at -= 1
-        tile[PENDING_ORDER + at, lane] = place
+def _order_by_tip(tile: np.ndarray, lanes: int) -> None:
+    """Places of the visible swaps by priority fee, ties by arrival; the others come last.
+
+    A place is the number of swaps that come before: no branch depends on the data.
+    """
+    tip, place = SCRATCH_ROWS, SCRATCH_ROWS + PENDING
+    for swap_ in range(PENDING):
+        for lane in range(lanes):
+            shown = tile[PENDING_VISIBLE + swap_, lane] > 0.0
+            tile[tip + swap_, lane] = tile[PENDING_TIP + swap_, lane] if shown else -1.0
+            tile[place + swap_, lane] = 0.0
+    for later in range(1, PENDING):
+        for earlier in range(later):
+            for lane in range(lanes):
+                overtakes = tile[tip + later, lane] > tile[tip + earlier, lane]
+                tile[place + earlier, lane] += 1.0 if overtakes else 0.0
+                tile[place + later, lane] += 0.0 if overtakes else 1.0
+    for swap_ in range(PENDING):
+        for lane in range(lanes):
+            tile[PENDING_ORDER + int(tile[place + swap_, lane]), lane] = swap_
 
 
-@kernel
+@lean_kernel
 def overlay(cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray) -> None:
     """Apply the visible pending swaps to the reserves, in the order a block would include them.
 
     Reads the reserve and pending rows; writes the overlay rows, PENDING_AMOUNT_OUT (0 for swaps
-    not applied) and PENDING_ORDER. Priority fee descending, ties by arrival (index m). Pool
-    indices are trusted to lie in 0 .. P - 1, and swapped pools to have reserves.
+    not applied, or below their minimum) and PENDING_ORDER. Priority fee descending, ties by arrival
+    (index m). Pool indices are trusted to lie in 0 .. P - 1, and swapped pools to have reserves.
     """
-    pools = weights.shape[0] - cycles.shape[0]
+    never_inline()
+    count = cycles.shape[0]
+    pools = weights.shape[0] - count
     # The branch makes the number of lanes a constant, without which loops are not unrolled.
     if tile.shape[1] == LANES:
-        _copy_reserves(pools, tile, LANES)
+        _copy_state(pools, count, tile, LANES)
+        _order_by_tip(tile, LANES)
     else:
-        _copy_reserves(pools, tile, tile.shape[1])
-    target = overlay_row(pools)
+        _copy_state(pools, count, tile, tile.shape[1])
+        _order_by_tip(tile, tile.shape[1])
+    first = overlay_row(pools)
     for lane in range(tile.shape[1]):
-        _order_by_tip(tile, lane)
         for place in range(PENDING):
-            swap = int(tile[PENDING_ORDER + place, lane])
-            amount = tile[PENDING_AMOUNT_IN + swap, lane]
-            if tile[PENDING_VISIBLE + swap, lane] <= 0.0 or amount <= 0.0:
-                tile[PENDING_AMOUNT_OUT + swap, lane] = 0.0
+            pending = int(tile[PENDING_ORDER + place, lane])
+            tile[PENDING_AMOUNT_OUT + pending, lane] = 0.0
+            amount = tile[PENDING_AMOUNT_IN + pending, lane]
+            if tile[PENDING_VISIBLE + pending, lane] <= 0.0 or amount <= 0.0:
                 continue
-            pool = int(tile[PENDING_POOL + swap, lane])
-            forward = tile[PENDING_ZERO_FOR_ONE + swap, lane] > 0.0
-            row_in = target + pool + (0 if forward else pools)
-            row_out = target + pool + (pools if forward else 0)
-            out = amount_out(amount, tile[row_in, lane], tile[row_out, lane], weights[pool])
-            tile[row_in, lane] += amount
-            tile[row_out, lane] -= out
-            tile[PENDING_AMOUNT_OUT + swap, lane] = out
+            pool = int(tile[PENDING_POOL + pending, lane])
+            forward = tile[PENDING_ZERO_FOR_ONE + pending, lane] > 0.0
+            gamma, least = weights[pool], tile[PENDING_MIN_OUT + pending, lane]
+            if least > 0.0 and (
+                quote(tile, lane, pools, count, first, pool, forward, amount, gamma) < least
+            ):
+                continue
+            tile[PENDING_AMOUNT_OUT + pending, lane] = swap(
+                tile, lane, pools, count, first, pool, forward, amount, gamma
+            )

@@ -9,17 +9,23 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels.action import mask
-from kernels.compile import inline, kernel
-from kernels.graph import HOPS
+from kernels.compile import inline, lean_kernel, never_inline
+from kernels.graph import HOPS, MAX_HOPS, POOL
+from kernels.lending import size_liquidations
 from kernels.market import (
     BASE_FEE,
+    BUNDLES_TAKEN,
+    CONCENTRATED_FROM,
     FORECAST,
     FORECASTS,
     FOUND_AGE,
     FOUND_AMOUNT_IN,
     FOUND_CYCLE,
     FOUND_GROSS,
+    FOUND_HALF_NET,
     FOUND_NET,
+    FOUND_PUBLIC_BID,
+    FOUND_REFUND,
     FOUND_TARGETS,
     GAS_USED_RATIO,
     HISTORY,
@@ -35,6 +41,10 @@ from kernels.market import (
     PENDING_AMOUNT_IN,
     PENDING_VISIBLE,
     SLOT,
+    STANDING_CHANNEL,
+    STANDING_CYCLE,
+    STANDING_FRACTION,
+    TICK,
     overlay,
 )
 from kernels.opportunities import find
@@ -72,17 +82,29 @@ _GLOBAL_FIELDS = (
     Field("forecast_15m", "ln realised variance, next 15 min", "1", "(x + 11.9) / 1.3"),
     Field("forecast_60m", "ln realised variance, next 60 min", "1", "(x + 10.5) / 1.3"),
     Field("pending", "visible pending swaps", "swaps", "x / 8"),
-    Field("opportunities", "opportunities found", "cycles", "x / 4"),
+    Field("opportunities", "opportunities found", "candidates", "x / 4"),
+    Field("tick", "share of the slot that has passed", "1", "x"),
+    Field("bundles_taken", "1 when the proposer takes bundles, 0 when it builds alone", "0/1", "x"),
+    Field("standing", "1 when a bid of ours stands in this slot", "0/1", "x"),
+    Field("standing_fraction", "that bid / net when it was placed", "1", "-log2(1 - x) / 4"),
+    Field("standing_public", "1 when it waits in the public mempool", "0/1", "x"),
+    Field("standing_found", "1 when its opportunity is among those found", "0/1", "x"),
 )
 _OPPORTUNITY_FIELDS = (
     Field("exists", "1 when there is such an opportunity", "0/1", "x"),
     Field("net", "gross - gas", "ETH", "(ln(x) + 3.32) / 1.6"),
-    Field("amount_in", "input of the cycle", "ETH", "(ln(x) - 1.5) / 1.5"),
+    Field("amount_in", "input", "ETH", "(ln(x) - 1.5) / 1.5"),
     Field("edge", "gross / amount in", "1", "(ln(x) + 5.5) / 1.5"),
     Field("gas_share", "gas / gross", "1", "x"),
-    Field("three_hops", "1 for three pools, 0 for two", "0/1", "x"),
+    Field("three_hops", "1 for three pools", "0/1", "x"),
     Field("targets", "visible pending swaps in its pools", "swaps", "x / 4"),
     Field("age", "slots for which it has stood", "slots", "x / 8"),
+    Field("liquidation", "1 when it liquidates a loan", "0/1", "x"),
+    Field("concentrated", "hops through concentrated pools", "hops", "x / 3"),
+    Field("half", "net at half of the size / net", "1", "x"),
+    Field("refund", "1 when a target's back-run is sold by order-flow auction", "0/1", "x"),
+    Field("public_bid", "highest rival bid seen in public / net", "1", "-log2(1 - x) / 4"),
+    Field("standing", "1 when our standing bid is on it", "0/1", "x"),
 )
 _HISTORY_FIELDS = (
     Field("net", "net of the opportunity", "ETH", "(ln(x) + 3.32) / 1.6"),
@@ -159,7 +181,7 @@ def fraction_of(gap: np.ndarray) -> np.ndarray:
     return 1.0 - np.exp2(-4.0 * gap)
 
 
-@kernel
+@lean_kernel
 def record_auction(
     tile: np.ndarray,
     lane: int,
@@ -173,6 +195,7 @@ def record_auction(
     `clearing_fraction` is the highest bid / net, our own included; a server that lost and cannot
     read the winner's payment passes its own fraction. The slot is taken from the tile.
     """
+    never_inline()
     for row in (HISTORY_VALUE, HISTORY_OWN, HISTORY_CLEARING, HISTORY_WON, HISTORY_SLOT):
         for past in range(HISTORY - 1, 0, -1):
             tile[row + past, lane] = tile[row + past - 1, lane]
@@ -186,13 +209,16 @@ def record_auction(
 
 @inline
 def _encode_global(tile: np.ndarray, lane: int, row: np.ndarray) -> None:
-    pending, found = 0.0, 0.0
+    pending, found, standing_found = 0.0, 0.0, 0.0
     for swap in range(PENDING):
         visible = tile[PENDING_VISIBLE + swap, lane] > 0.0
         present = tile[PENDING_AMOUNT_IN + swap, lane] > 0.0
-        pending += 1.0 if visible and present else 0.0
+        pending += 1.0 if visible & present else 0.0
+    standing = tile[STANDING_CYCLE, lane]
     for k in range(OPPORTUNITIES):
-        found += 1.0 if tile[FOUND_CYCLE + k, lane] >= 0.0 else 0.0
+        candidate = tile[FOUND_CYCLE + k, lane]
+        found += 1.0 if candidate >= 0.0 else 0.0
+        standing_found = 1.0 if (candidate == standing) & (candidate >= 0.0) else standing_found
     tip = max(tile[OWN_TIP, lane], 0.0)
     row[0] = _clip(ln(max(tile[BASE_FEE, lane], TINY)) - BASE_FEE_CENTRE)
     row[1] = _clip(tile[GAS_USED_RATIO, lane] - 1.0)
@@ -200,8 +226,16 @@ def _encode_global(tile: np.ndarray, lane: int, row: np.ndarray) -> None:
     for horizon in range(FORECASTS):
         log_variance = tile[FORECAST + horizon, lane] - FORECAST_CENTRE[horizon]
         row[3 + horizon] = _clip(log_variance / FORECAST_SCALE)
-    row[3 + FORECASTS] = _clip(pending / PENDING)
-    row[4 + FORECASTS] = _clip(found / OPPORTUNITIES)
+    at = 3 + FORECASTS
+    row[at] = _clip(pending / PENDING)
+    row[at + 1] = _clip(found / OPPORTUNITIES)
+    row[at + 2] = _clip(tile[TICK, lane])
+    row[at + 3] = _clip(tile[BUNDLES_TAKEN, lane])
+    stands = standing >= 0.0
+    row[at + 4] = np.float32(1.0) if stands else np.float32(0.0)
+    row[at + 5] = _clip(_gap(tile[STANDING_FRACTION, lane])) if stands else np.float32(0.0)
+    row[at + 6] = _clip(tile[STANDING_CHANNEL, lane]) if stands else np.float32(0.0)
+    row[at + 7] = np.float32(standing_found)
 
 
 @inline
@@ -209,25 +243,37 @@ def _encode_opportunity(
     cycles: np.ndarray, tile: np.ndarray, lane: int, k: int, row: np.ndarray
 ) -> None:
     at = OPPORTUNITY_START + k * OPPORTUNITY_STRIDE
-    cycle = int(tile[FOUND_CYCLE + k, lane])
-    if cycle < 0:
+    candidate = int(tile[FOUND_CYCLE + k, lane])
+    if candidate < 0:
         for field in range(OPPORTUNITY_STRIDE):
             row[at + field] = np.float32(0.0)
         return
     net, gross = tile[FOUND_NET + k, lane], max(tile[FOUND_GROSS + k, lane], TINY)
     ln_amount = ln(max(tile[FOUND_AMOUNT_IN + k, lane], TINY))
     bits, targets = int(tile[FOUND_TARGETS + k, lane]), 0
-    while bits != 0:
-        bits &= bits - 1
-        targets += 1
+    for swap in range(PENDING):
+        targets += (bits >> swap) & 1
+    cycle = candidate < cycles.shape[0]
+    three, concentrated = 0.0, 0.0
+    if cycle:
+        three = 1.0 if cycles[candidate, HOPS] == 3 else 0.0
+        pools = int(tile[CONCENTRATED_FROM, lane])
+        for hop in range(MAX_HOPS):
+            concentrated += 1.0 if cycles[candidate, POOL + hop] >= pools else 0.0
     row[at] = np.float32(1.0)
     row[at + 1] = _clip(_value(net))
     row[at + 2] = _clip((ln_amount - AMOUNT_CENTRE) / AMOUNT_SCALE)
     row[at + 3] = _clip((ln(gross) - ln_amount - EDGE_CENTRE) / EDGE_SCALE)
     row[at + 4] = _clip(1.0 - net / gross)
-    row[at + 5] = np.float32(1.0) if cycles[cycle, HOPS] == 3 else np.float32(0.0)
+    row[at + 5] = np.float32(three)
     row[at + 6] = _clip(0.25 * targets)
     row[at + 7] = _clip(tile[FOUND_AGE + k, lane] / AGE_SCALE)
+    row[at + 8] = np.float32(0.0) if cycle else np.float32(1.0)
+    row[at + 9] = _clip(concentrated / MAX_HOPS)
+    row[at + 10] = _clip(tile[FOUND_HALF_NET + k, lane] / max(net, TINY))
+    row[at + 11] = _clip(tile[FOUND_REFUND + k, lane])
+    row[at + 12] = _clip(_gap(tile[FOUND_PUBLIC_BID + k, lane]))
+    row[at + 13] = np.float32(1.0 if tile[STANDING_CYCLE, lane] == candidate else 0.0)
 
 
 @inline
@@ -244,12 +290,13 @@ def _encode_history(tile: np.ndarray, lane: int, row: np.ndarray) -> None:
         row[at + 4] = _clip(abs(won) * slots / STALENESS_SCALE)
 
 
-@kernel
+@lean_kernel
 def encode(cycles: np.ndarray, tile: np.ndarray, out: np.ndarray) -> None:
     """Write float32[lanes, SIZE], the fields of FIELDS in order; opportunities.find ran before.
 
     `cycles` is that of the Graph.
     """
+    never_inline()
     for lane in range(tile.shape[1]):
         row = out[lane]
         _encode_global(tile, lane, row)
@@ -258,7 +305,17 @@ def encode(cycles: np.ndarray, tile: np.ndarray, out: np.ndarray) -> None:
         _encode_history(tile, lane, row)
 
 
-@kernel
+@lean_kernel
+def search(cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray) -> None:
+    """From a changed tile to its opportunities: overlay, size, find."""
+    never_inline()
+    overlay(cycles, weights, tile)
+    size_cycles(cycles, weights, tile)
+    size_liquidations(cycles, weights, tile)
+    find(cycles, weights, tile)
+
+
+@lean_kernel
 def observe(
     cycles: np.ndarray,
     weights: np.ndarray,
@@ -266,13 +323,11 @@ def observe(
     observation: np.ndarray,
     actions: np.ndarray,
 ) -> None:
-    """Everything between a changed tile and a decision: overlay, size, find, encode, mask.
+    """Everything between a changed tile and a decision: search, encode, mask.
 
     `cycles` and `weights` are those of the Graph; `observation` is float32[lanes, SIZE], `actions`
     bool[lanes, ACTIONS]; both are written whole.
     """
-    overlay(cycles, weights, tile)
-    size_cycles(cycles, weights, tile)
-    find(cycles, weights, tile)
+    search(cycles, weights, tile)
     encode(cycles, tile, observation)
     mask(tile, actions)

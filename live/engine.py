@@ -258,7 +258,7 @@ class Engine:
         planner, metrics = self.planner, self.metrics
         started = time.perf_counter_ns()
         most = min(self._config.risk.max_input_wei, self._executor_weth_wei)
-        quote = planner.quote(choice.cycle, most)
+        quote = planner.quote(choice.cycle, most, choice.size_ppm)
         if quote is None:
             self._refuse(trigger, choice, None, GAS, GAS)
             return None

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels.action import ACTIONS, BIDS, PPM, decode
+from kernels.action import ACTION_TABLE, ACTIONS, BID, PPM, decode
 from kernels.calldata_rows import MAX_HOPS
 from kernels.fees import next_base_fee
 from kernels.graph import HOPS, POOL, ROW_IN
@@ -22,6 +22,7 @@ from kernels.market import (
     OPPORTUNITIES,
     OWN_TIP,
     SLOT,
+    TICK,
     new_tile,
     since_row,
 )
@@ -44,6 +45,10 @@ from live.overlay import (
 from models.frozen import FrozenPolicy
 
 ELASTICITY = 2  # gas target = limit / 2
+# Opportunity of every action, -1 where it bids on none.
+_BIDS_ON = np.array([action.opportunity for action in ACTION_TABLE])
+# When a policy decides for good: what it saw at the last decision of a simulated slot.
+LAST_DECISION = 0.95
 
 
 class Fees(NamedTuple):
@@ -59,6 +64,8 @@ class Choice(NamedTuple):
     k: int
     cycle: int
     bid_ppm: int
+    size_ppm: int
+    """Share of the best input."""
     action: int
 
 
@@ -136,6 +143,7 @@ class Planner:
         self.tile[GAS_USED_RATIO, 0] = head.gas_used * ELASTICITY / head.gas_limit
         self.tile[OWN_TIP, 0] = self._config.own_tip_wei / GWEI
         self.tile[SLOT, 0] = self.block
+        self.tile[TICK, 0] = LAST_DECISION
 
     def set_forecast(self, log_variance: np.ndarray) -> None:
         """ln of the variance of the next 5, 15 and 60 minutes, float[3]."""
@@ -214,10 +222,11 @@ class Planner:
     def decide(self) -> Choice | None:
         """Ask the policy; None when it passes."""
         action = int(self._policy.decide(self.observation[0], self.actions[0]))
-        k, bid_ppm = decode(action)
-        if k < 0:
+        kind, k, bid_ppm, _, size_ppm = (int(x) for x in decode(action))
+        # Nothing stands in the tile, so there is nothing to cancel: what waits is the engine's.
+        if kind != BID:
             return None
-        return Choice(int(k), int(self.tile[FOUND_CYCLE + k, 0]), int(bid_ppm), action)
+        return Choice(k, int(self.tile[FOUND_CYCLE + k, 0]), bid_ppm, size_ppm, action)
 
     def net_eth(self, k: int) -> float:
         """Net of an opportunity as the policy saw it."""
@@ -225,10 +234,19 @@ class Planner:
 
     def forbid(self, k: int) -> None:
         """Take an opportunity out of the next decision on the same observation."""
-        self.actions[0, 1 + k * BIDS : 1 + (k + 1) * BIDS] = False
+        self.actions[0, k == _BIDS_ON] = False
 
-    def quote(self, cycle: int, most_wei: int) -> Quote | None:
-        """Exact amounts of a cycle with at most `most_wei` in; None when it does not pay."""
+    def quote(self, cycle: int, most_wei: int, size_ppm: int = PPM) -> Quote | None:
+        """Exact amounts of a cycle with at most `most_wei` in; None when it does not pay.
+
+        With `size_ppm` below a million, that share of the best input, rounded down.
+        """
+        best = self._exact(cycle, most_wei)
+        if best is None or size_ppm == PPM:
+            return best
+        return self._exact(cycle, best.amounts[0] * size_ppm // PPM)
+
+    def _exact(self, cycle: int, most_wei: int) -> Quote | None:
         most = np.array([uint256_limbs(most_wei)[:2]], np.uint64)
         amounts = self._cycle_amounts
         status = size_exactly(self._pool_table, self._cycles, cycle, self._reserves, most, amounts)

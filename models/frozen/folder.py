@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import onnxruntime
 
-from kernels.action import ACTIONS, BID_PPM
+from kernels.action import ACTION_TABLE, ACTIONS, BID_PPM
 from kernels.market import HISTORY
 from kernels.observation import FIELDS
 
@@ -34,7 +34,11 @@ def kernel_contract() -> dict[str, Any]:
     """What the kernels of this checkout read and mean: fields, actions, history, as JSON."""
     return {
         "fields": [list(field) for field in FIELDS],
-        "actions": {"count": ACTIONS, "bid_ppm": [int(ppm) for ppm in BID_PPM]},
+        "actions": {
+            "count": ACTIONS,
+            "bid_ppm": [int(ppm) for ppm in BID_PPM],
+            "table": [list(action) for action in ACTION_TABLE],
+        },
         "history_auctions": HISTORY,
     }
 

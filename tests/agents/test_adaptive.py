@@ -43,7 +43,7 @@ def observation(*auctions: tuple[float, float, bool], net: float = 0.0) -> np.nd
 def bid(bidder: object, seen: np.ndarray) -> int:
     """The grid entry that a bidder chooses on the only opportunity."""
     action = int(bidder(seen, np.ones((1, ACTIONS), np.bool_))[0])  # type: ignore[operator]
-    opportunity, ppm = decode(action)
+    _, opportunity, ppm, _, _ = decode(action)
     assert opportunity == 0
     return int(nearest_bid(ppm / PPM))
 

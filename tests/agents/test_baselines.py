@@ -18,7 +18,15 @@ from envs.market import MarketConfig, PricePaths
 from envs.rivals import CLAMPED, rule_bid
 from envs.vector import MarketVectorEnv
 from kernels.action import ACTIONS, BIDS, PPM, decode
-from kernels.market import BASE_FEE, FOUND_AGE, FOUND_CYCLE, FOUND_GROSS, FOUND_NET, OWN_TIP
+from kernels.market import (
+    BASE_FEE,
+    BUNDLE,
+    FOUND_AGE,
+    FOUND_CYCLE,
+    FOUND_GROSS,
+    FOUND_NET,
+    OWN_TIP,
+)
 from kernels.observation import SIZE
 from models.frozen import Network
 
@@ -40,7 +48,8 @@ def test_fixed_fractions_bid_on_the_best_opportunity_or_pass(env: MarketVectorEn
         masks = env.action_masks()
         actions = greedy(0.9)(observations, masks)
         for action, mask in zip(actions, masks):
-            opportunity, ppm = decode(int(action))
+            _, opportunity, ppm, channel, size = decode(int(action))
+            assert (channel, size) == (BUNDLE, PPM)
             assert opportunity == (0 if mask[1] else -1)
             assert not mask[1] or abs(ppm / PPM - 0.9) <= 0.011
         assert (no_op(observations, masks) == 0).all()
@@ -69,7 +78,7 @@ def test_gross_rule_is_the_clamped_rule_of_the_rivals(
             net, gross = row[FOUND_NET], row[FOUND_GROSS]
             gas = (gross - net) / (row[BASE_FEE] + row[OWN_TIP]) / 1e-9
             bid = rule_bid(CLAMPED, net, gross, gas, row[FOUND_AGE], *market.clamp_gwei)
-            opportunity, ppm = decode(int(action))
+            _, opportunity, ppm, _, _ = decode(int(action))
             assert opportunity == 0
             # The observation is float32 and clipped: neighbours on the grid are the same bid.
             assert abs(int(nearest_bid(bid / net)) - int(nearest_bid(ppm / PPM))) <= (net < 2e-5)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from envs.market import MarketConfig
-from envs.physics import CELLS, EFFICIENCY, GAS_RATIO, NORMAL, SIZE, TIP, physics_of
+from envs.physics import CELLS, EFFICIENCY, GAS_RATIO, NODES, NORMAL, SIZE, TIP, physics_of
 
 
 @pytest.mark.parametrize(
@@ -24,8 +24,23 @@ from envs.physics import CELLS, EFFICIENCY, GAS_RATIO, NORMAL, SIZE, TIP, physic
         ({"regime_stay_slots": 0.5}, "regime_stay_slots"),
         ({"eth_exposure": (1.0, -1.0, -1.0, -1.0)}, "eth_exposure"),
         ({"gas_used_ratio": (0.9, 0.8, 1.0, 1.1, 1.2)}, "gas_used_ratio"),
-        ({"rule_weight": ((1.0, 0.0, 0.0, 0.0),) * 2}, "rule_weight"),
-        ({"rule_weight": ((0.5, 0.0, 0.0, 0.0),) * 3}, "rule_weight"),
+        ({"rule_weight": ((1.0, 0.0, 0.0, 0.0, 0.0),) * 2}, "rule_weight"),
+        ({"rule_weight": ((0.5, 0.0, 0.0, 0.0, 0.0),) * 3}, "rule_weight"),
+        ({"rule_weight": ((1.0, 0.0, 0.0, 0.0),) * 3}, "rule_weight"),
+        ({"style_weight": (0.5,) * 5}, "style_weight"),
+        ({"ticks_per_slot": 0}, "ticks_per_slot"),
+        ({"decision_lead_s": 4.0}, "decision_lead_s"),
+        ({"reward": "log"}, "reward"),
+        ({"hawkes_branching": 1.0}, "hawkes_branching"),
+        ({"slippage": (0.1, 0.05)}, "slippage"),
+        ({"slippage": (0.1, 1.5)}, "slippage"),
+        ({"missed_share": 1.5}, "missed_share"),
+        ({"concentrated_pools": 9}, "concentrated_pools"),
+        ({"loan_pools": (4,)}, "loan_pools"),
+        ({"loan_pools": (3,)}, "loan_pools"),
+        ({"loan_pools": (0,) * 5}, "loan_pools"),
+        ({"loan_health": (0.9, 1.1)}, "loan_health"),
+        ({"provider_size": 0.5}, "provider_size"),
         ({"rival_log_rate": (0.0, 1.4, 1.6)}, "free ride"),
         ({"token1": (1, 2, 3, 2, 1, 2, 3, 9)}, "token1"),
     ],
@@ -38,7 +53,7 @@ def test_bad_values_are_refused_by_name(change: dict[str, Any], named: str) -> N
 def test_tables_hold_the_configured_quantiles() -> None:
     config = MarketConfig()
     table = physics_of(config, config.graph).quantiles
-    assert table.shape == (EFFICIENCY + 3, CELLS + 1)
+    assert table.shape == (EFFICIENCY + 3 + 3 * NODES, CELLS + 1)
     assert np.all(np.diff(table, axis=1) >= 0.0)
     middle = CELLS // 2
     assert table[NORMAL, middle] == pytest.approx(0.0, abs=1e-12)

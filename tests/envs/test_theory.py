@@ -4,15 +4,17 @@
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
 
 from envs.market import MarketConfig
 from envs.paths import SLOTS_PER_MINUTE, PricePaths
-from envs.physics import PRICE
+from envs.physics import INFORMED_BOOK, PRICE, book_row
 from envs.vector import MarketVectorEnv
 from kernels.market import RESERVES
+from tests.envs.worlds import BARE
 
 pytestmark = pytest.mark.theory
 
@@ -56,7 +58,9 @@ def _watch(
     # The mispricing of the start is forgotten after it has crossed the band a few times.
     ratio = -np.log(fee_numerator / 1000) / (slot_deviation / np.sqrt(watched))
     settling = int((40 + 8 * ratio**2) / watched)
+    bare: dict[str, Any] = BARE | {"informed_probability": watched, "concentrated_pools": 0}
     config = MarketConfig(
+        **bare,
         episode_slots=slots + settling + 1,
         symbols=("WETH", "DAI"),
         decimals=(18, 18),
@@ -68,7 +72,6 @@ def _watch(
         fee_numerator=fee_numerator,
         user_rate=1e-12,
         swap_gas=1,
-        informed_probability=watched,
         informed_payment_bps=0.0,
         own_tip_gwei=0.0,
         base_fee_median_gwei=1e-3,
@@ -77,7 +80,8 @@ def _watch(
     env = MarketVectorEnv(lanes, config, _paths(slot_deviation), seed=1)
     env.reset(seed=1)
     price = slice(env._physics.world + PRICE, env._physics.world + PRICE + 2)
-    informed = slice(price.start + 4, price.start + 6)
+    first = book_row(env._physics.world, 2, INFORMED_BOOK)
+    informed = slice(first, first + 2)
     profits, trades = [], []
     for slot in range(slots + settling):
         before = env._tiles.copy()

@@ -1,5 +1,8 @@
 """The market environment: contract, invariance, exact restore, conservation, rewards."""
 
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import gymnasium
 import numpy as np
 import pytest
@@ -7,14 +10,52 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import envs  # noqa: F401  registers mevrl/Market-v0
-from envs.auctions import OUTBID, PASSED, STALE, WON
+from envs.auctions import (
+    FILTERED,
+    LATE,
+    MISSED_SLOT,
+    OUTBID,
+    PASSED,
+    REVERTED,
+    STALE,
+    WON,
+)
 from envs.market import MarketConfig
-from envs.physics import EPISODE, LOG_PRICE, MINUTE, STEP
+from envs.physics import (
+    EPISODE,
+    INFORMED_BOOK,
+    INSIDE,
+    LOG_PRICE,
+    MINUTE,
+    PRICE,
+    REGIME,
+    STEP,
+    TOP,
+    USERS,
+    book_row,
+)
 from envs.searcher import Searcher
 from envs.vector import MarketVectorEnv
-from kernels.action import ACTIONS, BID_FRACTION, BIDS
-from kernels.market import BASE_FEE, FOUND_AMOUNT_IN, FOUND_CYCLE, RESERVES, overlay_row
-from tests.envs.worlds import markets, paths, some_actions
+from kernels.action import ACTIONS, BID_FRACTION, BIDS, FIRST_HALF
+from kernels.market import (
+    BASE_FEE,
+    BUNDLES_TAKEN,
+    FOUND_AMOUNT_IN,
+    FOUND_CYCLE,
+    FOUND_NET,
+    LIQUIDITY,
+    LOWEST_ROOT,
+    RESERVES,
+    SEGMENT,
+    SEGMENT_ROOT,
+    SEGMENTS,
+    concentrated_row,
+    overlay_row,
+)
+from kernels.observation import SIZE
+from tests.envs.worlds import BARE, markets, paths, some_actions
+
+BOOK_OF = {"informed": INFORMED_BOOK, "users": USERS}
 
 
 def test_checkers_accept_the_environment() -> None:
@@ -22,13 +63,13 @@ def test_checkers_accept_the_environment() -> None:
     check_env(env.unwrapped)
     sb3_check_env(Searcher(paths=paths()))
     many = gymnasium.make_vec("mevrl/Market-v0", num_envs=3, paths=paths())
-    assert many.reset(seed=1)[0].shape == (3, 80)
+    assert many.reset(seed=1)[0].shape == (3, SIZE)
 
 
-def _record(env: MarketVectorEnv, lanes: int, slots: int) -> list[np.ndarray]:
+def _record(env: MarketVectorEnv, lanes: int, steps: int) -> list[np.ndarray]:
     """Everything the first lanes see and earn, over the end of an episode."""
     seen = []
-    for step in range(slots):
+    for step in range(steps):
         masks = env.action_masks()[:lanes]
         observation, reward, _, truncated, infos = env.step(some_actions(env, step))
         seen += [masks, observation[:lanes], reward[:lanes], truncated[:lanes]]
@@ -38,19 +79,30 @@ def _record(env: MarketVectorEnv, lanes: int, slots: int) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("lanes", [1, 7, 16])
 def test_a_lane_does_not_depend_on_how_many_there_are(lanes: int) -> None:
-    few = _record(markets(lanes, seed=5, episode_slots=30), lanes, 70)
-    many = _record(markets(40, seed=5, episode_slots=30), lanes, 70)
+    few = _record(markets(lanes, seed=5, episode_slots=18), lanes, 100)
+    many = _record(markets(40, seed=5, episode_slots=18), lanes, 100)
     assert len(few) == len(many)
     for one, other in zip(few, many):
         assert one.tobytes() == other.tobytes()
 
 
+def test_lanes_do_not_depend_on_the_thread_that_plays_them() -> None:
+    """The kernels release the interpreter's lock: environments in threads play as they do alone."""
+    alone = [_record(markets(16, seed=seed, episode_slots=12), 16, 60) for seed in range(4)]
+    envs_ = [markets(16, seed=seed, episode_slots=12) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda env: _record(env, 16, 60), envs_))
+    for one, other in zip(alone, together):
+        assert all(a.tobytes() == b.tobytes() for a, b in zip(one, other))
+
+
 def test_the_single_environment_is_lane_zero() -> None:
     vector, single = (
-        markets(3, seed=9, episode_slots=20),
-        Searcher(MarketConfig(episode_slots=20), paths(), seed=9),
+        markets(3, seed=9, episode_slots=7),
+        Searcher(MarketConfig(episode_slots=7), paths(), seed=9),
     )
     shown, _ = single.reset()
+    ends = 0
     for step in range(50):
         np.testing.assert_array_equal(single.action_masks(), vector.action_masks()[0])
         actions = some_actions(vector, step)
@@ -59,11 +111,13 @@ def test_the_single_environment_is_lane_zero() -> None:
         assert (gain, ended) == (reward[0], truncated[0])
         assert info["outcome"] == infos["outcome"][0]
         if ended:
+            ends += 1
             np.testing.assert_array_equal(shown, infos["final_obs"][0])
             with pytest.raises(RuntimeError, match="reset"):
                 single.step(0)
             shown, _ = single.reset()
         np.testing.assert_array_equal(shown, observation[0])
+    assert ends == 2
 
 
 def test_seeds_splits_and_episodes_differ_and_repeat() -> None:
@@ -81,13 +135,14 @@ def test_seeds_splits_and_episodes_differ_and_repeat() -> None:
 
 
 def test_state_restores_exactly() -> None:
-    env = markets(20, seed=3, episode_slots=25)
+    """In the middle of a slot, with bids standing and swaps waiting."""
+    env = markets(20, seed=3, episode_slots=15)
     _record(env, 20, 13)
     saved = env.state()
-    ahead = _record(env, 20, 40)
-    other = markets(20, seed=8, episode_slots=25)
+    ahead = _record(env, 20, 60)
+    other = markets(20, seed=8, episode_slots=15)
     other.set_state(saved)
-    again = _record(other, 20, 40)
+    again = _record(other, 20, 60)
     assert all(a.tobytes() == b.tobytes() for a, b in zip(ahead, again))
     with pytest.raises(ValueError, match="num_envs"):
         markets(40).set_state(saved)
@@ -96,7 +151,7 @@ def test_state_restores_exactly() -> None:
 def test_wealth_is_conserved() -> None:
     """All parties' gains sum to zero at reference prices, against what changed hands."""
     env = markets(64, seed=2)
-    for step in range(255):
+    for step in range(3 * 255):
         env.step(some_actions(env, step))
     wealth = env.wealth()
     turnover = sum(np.abs(gain) for gain in wealth.values())
@@ -105,42 +160,58 @@ def test_wealth_is_conserved() -> None:
     assert np.all(wealth["validator"] > 0.0)
     assert np.all(wealth["burnt"] > 0.0)
     assert wealth["users"].mean() < 0.0 < wealth["liquidity_providers"].mean()
+    assert wealth["sandwichers"].mean() > 0.0
+    # What sandwiches take from users is more than what sandwichers keep.
+    assert env.sandwich_harm().mean() > wealth["sandwichers"].mean()
 
 
-def test_the_searchers_wealth_is_the_sum_of_rewards() -> None:
-    env = markets(32, seed=4)
+@pytest.mark.parametrize("reward", ["marked", "settled"])
+def test_the_searchers_wealth_is_the_sum_of_rewards(reward: str) -> None:
+    """Marks and settlements add up to the same; only at the end of a slot nothing is marked."""
+    env = markets(32, seed=4, reward=reward)
     total = np.zeros(32)
-    for step in range(200):
-        total += env.step(some_actions(env, step))[1]
+    for step in range(201):
+        _, rewards, _, _, infos = env.step(some_actions(env, step))
+        total += rewards
+        if reward == "settled":
+            assert np.all(rewards[~infos["settled"]] == 0.0)
     np.testing.assert_allclose(env.wealth()["searcher"], total, rtol=1e-9, atol=1e-12)
 
 
 def test_rewards_and_outcomes_agree() -> None:
-    env = markets(64, seed=6, private_share=0.0)
-    seen = set()
-    for step in range(200):
-        actions = some_actions(env, step)
-        _, reward, _, _, infos = env.step(actions)
-        outcome, won = infos["outcome"], infos["won"]
-        seen |= set(outcome.tolist())
+    env = markets(128, seed=6, reward="settled")
+    seen: set[int] = set()
+    for step in range(300):
+        _, reward, _, _, infos = env.step(some_actions(env, step))
+        outcome, won, settled = infos["outcome"], infos["won"], infos["settled"]
+        assert settled.all() == settled.any() == (step % 3 == 2)
         np.testing.assert_array_equal(won, outcome == WON)
-        np.testing.assert_array_equal(outcome == PASSED, actions == 0)
-        # Without private swaps a plan realises what it expected.
-        expected = infos["net"] * (1.0 - infos["own_fraction"])
-        np.testing.assert_allclose(reward[won], expected[won], rtol=1e-6, atol=1e-12)
-        assert np.all(reward[~won] == 0.0)
-        assert np.all(infos["best_response"] >= reward - 1e-9)
-        lost = outcome == OUTBID
-        assert np.all(infos["clearing_fraction"][lost] >= infos["own_fraction"][lost])
-        np.testing.assert_allclose(infos["clearing_fraction"][won], infos["own_fraction"][won])
-        bids = actions > 0
-        fraction = BID_FRACTION[(actions[bids] - 1) % BIDS]
-        np.testing.assert_array_equal(infos["own_fraction"][bids], fraction)
-    assert seen == {PASSED, WON, OUTBID}
+        if not settled.any():
+            assert not outcome.any()
+            continue
+        seen |= set(outcome.tolist())
+        free = np.isin(outcome, (OUTBID, STALE, LATE, FILTERED, MISSED_SLOT, PASSED))
+        # A public bid that was given up costs its empty transaction, whatever came of the rest.
+        assert np.all(reward[free] <= 0.0)
+        assert np.mean(reward[free] == 0.0) > 0.8
+        assert np.all(reward[outcome == REVERTED] < 0.0)
+        causes = infos["cause"][outcome == REVERTED]
+        assert np.isin(causes, (OUTBID, STALE)).all()
+        assert np.all(infos["best_response"] >= 0.0)
+        assert np.all(infos["best_response"][outcome == MISSED_SLOT] == 0.0)
+        lost = (outcome == OUTBID) & (infos["opportunity"] >= 0)
+        clearing, own = infos["clearing_fraction"], infos["own_fraction"]
+        assert np.mean(clearing[lost] >= own[lost]) > 0.9  # else on another one with its pools
+    assert seen == {PASSED, WON, OUTBID, STALE, LATE, REVERTED, FILTERED, MISSED_SLOT}
 
 
 def test_private_swaps_can_make_a_plan_stale_at_no_cost() -> None:
-    env = markets(64, seed=7, private_share=0.6, private_ahead_share=1.0, user_rate=6.0)
+    changes: dict[str, Any] = BARE | {
+        "private_share": 0.6,
+        "private_ahead_share": 1.0,
+        "mev_boost_share": 1.0,
+    }
+    env = markets(64, seed=7, user_rate=6.0, refund_share=0.0, **changes)
     stale = 0
     for _ in range(100):
         masks = env.action_masks()
@@ -154,12 +225,14 @@ def test_private_swaps_can_make_a_plan_stale_at_no_cost() -> None:
 
 def test_a_slot_moves_the_pools_as_the_block_says() -> None:
     """Without private and informed flow: visible swaps, then the cycles that somebody won."""
-    env = markets(48, seed=11, private_share=0.0, informed_probability=0.0)
+    env = markets(48, seed=11, concentrated_pools=0, **BARE)
     graph, pools = env.config.graph, env.config.graph.token0.size
     arbitraged = 0
     for step in range(40):
         before = env._tiles.copy()
-        env.step(some_actions(env, step))
+        masks = env.action_masks()
+        wanted = (7 * step + 13 * np.arange(48)) % FIRST_HALF  # whole-size bundles
+        env.step(np.where(masks[np.arange(48), wanted], wanted, 0))
         for lane in range(48):
             tile, column = before[lane // 16], lane % 16
             first = overlay_row(pools)
@@ -186,22 +259,64 @@ def test_a_slot_moves_the_pools_as_the_block_says() -> None:
     assert arbitraged > 500
 
 
-def test_pools_keep_their_invariant_and_stay_positive() -> None:
-    env = markets(32, seed=12)
-    pools = env.config.graph.token0.size
+def test_constant_products_keep_their_invariant_and_stay_positive() -> None:
+    env = markets(32, seed=12, provider_rate=0.0)
+    pools, plain = env.config.graph.token0.size, 4
     rows = slice(RESERVES, RESERVES + 2 * pools)
-    for step in range(100):
+    for step in range(150):
         before = env._tiles[:, rows].copy()
         env.step(some_actions(env, step))
         after = env._tiles[:, rows]
         assert np.all(after > 0.0)
-        k0, k1 = before[:, :pools] * before[:, pools:], after[:, :pools] * after[:, pools:]
+        k0 = before[:, :plain] * before[:, pools : pools + plain]
+        k1 = after[:, :plain] * after[:, pools : pools + plain]
         assert np.all(k1 >= k0 * (1.0 - 1e-12))
+
+
+def test_concentrated_pools_hold_what_their_liquidity_says() -> None:
+    """Price inside its segment, virtual reserves L / root and L root, all tokens accounted for."""
+    env = markets(32, seed=18, provider_rate=0.1)
+    graph, world, tokens = env.config.graph, env._physics.world, 4
+    pools, cycles = graph.token0.size, graph.cycle_hops.size
+    visited = set()
+    for step in range(300):
+        env.step(some_actions(env, step))
+        if step % 20:
+            continue
+        for tile in env._tiles:
+            needed = np.zeros((tokens, 16))
+            for index in range(4):
+                pool, at = 4 + index, concentrated_row(pools, cycles, index)
+                x, y = tile[RESERVES + pool], tile[RESERVES + pools + pool]
+                segment = tile[at + SEGMENT].astype(int)
+                visited |= set(segment.tolist())
+                depth = tile[at + LIQUIDITY + segment, np.arange(16)]
+                np.testing.assert_allclose(np.sqrt(x * y), depth, rtol=1e-9)
+                root, lowest = np.sqrt(y / x), tile[at + LOWEST_ROOT]
+                inner = (segment > 0) & (segment < SEGMENTS - 1)
+                low, high = lowest * SEGMENT_ROOT[segment], lowest * SEGMENT_ROOT[segment + 1]
+                assert np.all((root >= low * (1 - 1e-9))[inner])
+                assert np.all((root <= high * (1 + 1e-9))[inner])
+                for lane in range(16):
+                    for j in range(SEGMENTS):
+                        depth = tile[at + LIQUIDITY + j, lane]
+                        end0 = lowest[lane] * SEGMENT_ROOT[j] if j else 0.0
+                        end1 = lowest[lane] * SEGMENT_ROOT[j + 1] if j < SEGMENTS - 1 else np.inf
+                        inside = min(max(root[lane], end0), end1)
+                        needed[graph.token0[pool], lane] += depth * (1 / inside - 1 / end1)
+                        needed[graph.token1[pool], lane] += depth * (inside - end0)
+            first = book_row(world, tokens, INSIDE)
+            # What is there beyond the positions is the fees.
+            fees = tile[first : first + tokens] / np.where(needed > 0.0, needed, 1.0) - 1.0
+            assert np.all(fees > -1e-9)
+            assert np.all(fees < 0.05)
+    assert len(visited) >= 3
 
 
 def test_informed_traders_leave_pools_inside_the_fee_band() -> None:
     """With a certain watcher no pool offers more than gas and payment against the reference."""
-    env = markets(32, seed=13, informed_probability=1.0, private_share=0.0, swap_gas=1)
+    changes: dict[str, Any] = BARE | {"informed_probability": 1.0, "swap_gas": 1}
+    env = markets(32, seed=13, **changes)
     physics = env._physics
     tokens, pools = len(env.config.symbols), env.config.graph.token0.size
     for step in range(10):
@@ -221,8 +336,25 @@ def test_informed_traders_leave_pools_inside_the_fee_band() -> None:
         assert np.quantile(np.abs(error), 0.99) < 0.003 + 0.0012 + 2e-3
 
 
+def test_informed_traders_have_more_than_a_quarter_of_the_volume() -> None:
+    """CEX-DEX is more than a quarter of the volume of the five biggest exchanges."""
+    env = markets(128, seed=19)
+    tokens, world = len(env.config.symbols), env._physics.world
+    books = {name: book_row(world, tokens, which) for name, which in BOOK_OF.items()}
+    volume = dict.fromkeys(books, 0.0)
+    for step in range(3 * 200):
+        before = env._tiles.copy()
+        env.step(some_actions(env, step))
+        price = before[:, world + PRICE : world + PRICE + tokens]
+        for name, row in books.items():
+            moved = (env._tiles[:, row : row + tokens] - before[:, row : row + tokens]) * price
+            volume[name] += np.abs(moved).sum() / 2.0
+    share = volume["informed"] / (volume["informed"] + volume["users"])
+    assert 0.25 < share < 0.6
+
+
 def test_prices_pass_through_the_recorded_closes() -> None:
-    env = markets(16, seed=14)
+    env = markets(16, seed=14, ticks_per_slot=1)
     world = env._physics.world
     for step in range(60):
         env.step(some_actions(env, step))
@@ -237,7 +369,7 @@ def test_prices_pass_through_the_recorded_closes() -> None:
 
 
 def test_base_fee_stays_near_its_median() -> None:
-    env = markets(256, seed=15)
+    env = markets(256, seed=15, ticks_per_slot=1)
     for step in range(255):
         env.step(some_actions(env, step))
     fee = env._tiles[:, BASE_FEE].reshape(-1)
@@ -247,20 +379,22 @@ def test_base_fee_stays_near_its_median() -> None:
 
 def test_rivals_clear_where_they_should_and_history_is_worth_something() -> None:
     """Median clearing by regime .43/.68/.92, and a bidder who knows the regime earns much more."""
-    env = markets(512, seed=16)
+    env = markets(512, seed=16, ticks_per_slot=1)
+    world = env._physics.world
     regime, net, top = [], [], []
     for _ in range(200):
-        bid = env.action_masks()[:, 1]
-        infos = env.step(bid.astype(np.int64))[4]
-        regime.append(infos["regime"][bid])
-        net.append(infos["net"][bid])
-        top.append(np.where(infos["outcome"] == OUTBID, infos["clearing_fraction"], -1.0)[bid])
+        taken = env._tiles[:, BUNDLES_TAKEN].reshape(-1) > 0.0
+        bid = env.action_masks()[:, 1] & taken
+        regime.append(env._tiles[:, world + REGIME].reshape(-1)[bid].astype(int))
+        net.append(env._tiles[:, FOUND_NET].reshape(-1)[bid])
+        top.append(env._tiles[:, world + TOP].reshape(-1)[bid] / net[-1])
+        env.step(bid.astype(np.int64))
     regimes, nets, tops = np.concatenate(regime), np.concatenate(net), np.concatenate(top)
-    assert 0.65 < nets.size / (512 * 200) < 0.85
-    assert np.mean(np.log(nets)) == pytest.approx(-3.3, abs=0.3)
+    assert 0.6 < nets.size / (512 * 200 * 0.9) < 0.9
+    assert np.mean(np.log(nets)) == pytest.approx(-3.3, abs=0.35)
     assert np.std(np.log(nets)) == pytest.approx(1.8, abs=0.25)
     medians = [np.median(tops[(regimes == r) & (tops >= 0.0)]) for r in range(3)]
-    np.testing.assert_allclose(medians, [0.43, 0.68, 0.92], atol=0.02)
+    np.testing.assert_allclose(medians, [0.43, 0.68, 0.92], atol=0.025)
     assert np.mean(tops < 0.0) < 0.05
     earned = (tops[:, None] < BID_FRACTION) * (1.0 - BID_FRACTION) * nets[:, None]
     static = earned.sum(axis=0).max()
@@ -269,17 +403,36 @@ def test_rivals_clear_where_they_should_and_history_is_worth_something() -> None
     assert earned.sum(axis=0)[0] < 0.25 * static
 
 
-def test_random_play_stays_inside_the_spaces() -> None:
-    env = markets(64, split="validation", seed=17, episode_slots=40)
-    rng = np.random.default_rng(0)
-    for _ in range(200):
-        observation, reward, terminated, truncated, infos = env.step(rng.integers(0, ACTIONS, 64))
+def _play_at_random(lanes: int, steps: int, seed: int, **changes: Any) -> MarketVectorEnv:
+    """Any action, allowed or not: every number finite, every reserve positive, every box kept."""
+    env = markets(lanes, split="validation", seed=seed, **changes)
+    rng, pools = np.random.default_rng(seed), env.config.graph.token0.size
+    for _ in range(steps):
+        actions = rng.integers(0, ACTIONS, lanes)
+        observation, reward, terminated, truncated, infos = env.step(actions)
         assert env.observation_space.contains(observation)
         assert np.all(np.isfinite(reward))
+        assert np.all(env._tiles[:, RESERVES : RESERVES + 2 * pools] > 0.0)
         assert not terminated.any()
         if truncated.any():
             assert env.observation_space.contains(infos["final_obs"])
-    assert env._tiles[0, env._physics.world + EPISODE, 0] == 5.0
+    wealth = env.wealth()
+    turnover = sum(np.abs(gain) for gain in wealth.values()) + 1e-12
+    assert np.max(np.abs(sum(wealth.values())) / turnover) < 1e-9
+    return env
+
+
+def test_random_play_stays_inside_the_spaces() -> None:
+    env = _play_at_random(64, 200, 17, episode_slots=15)
+    assert env._tiles[0, env._physics.world + EPISODE, 0] == 4.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_ten_thousand_episodes_of_random_play(seed: int) -> None:
+    """4 x 2,560 whole episodes of the default market, wilder prices and flow in two of them."""
+    wild = {"user_rate": 6.0, "user_size_median": 0.02, "slippage": (0.2, 0.5)}
+    _play_at_random(1280, 2 * 3 * 256 - 1, 100 + seed, **(wild if seed % 2 else {}))
 
 
 @pytest.mark.parametrize(

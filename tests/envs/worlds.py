@@ -25,6 +25,24 @@ def markets(num_envs: int, split: str = "train", seed: int = 0, **changes: Any) 
     return env
 
 
+# Nothing hidden, nothing that moves pools but users and cycles.
+BARE: dict[str, Any] = {
+    "ticks_per_slot": 1,
+    "decision_lead_s": 0.0,
+    "private_share": 0.0,
+    "visibility_delay_s": 0.0,
+    "low_cap_share": 0.0,
+    "nonce_share": 0.0,
+    "informed_probability": 0.0,
+    "provider_rate": 0.0,
+    "sandwich_share": 0.0,
+    "missed_share": 0.0,
+    "late_share": 0.0,
+    "slippage": (0.5, 0.6),
+    "loan_pools": (),
+}
+
+
 def some_actions(env: MarketVectorEnv, step: int) -> np.ndarray:
     """Allowed actions that depend on lane and step alone: int64[N]."""
     masks = env.action_masks()

@@ -8,6 +8,8 @@ from kernels.market import (
     FORECAST,
     FORECASTS,
     GAS_USED_RATIO,
+    LIQUIDITY,
+    LOWEST_ROOT,
     OWN_TIP,
     PENDING,
     PENDING_AMOUNT_IN,
@@ -16,6 +18,10 @@ from kernels.market import (
     PENDING_VISIBLE,
     PENDING_ZERO_FOR_ONE,
     RESERVES,
+    SEGMENT_WIDTH,
+    SEGMENTS,
+    concentrated_row,
+    enter_segment,
     new_tile,
 )
 
@@ -29,16 +35,32 @@ def two_venues() -> Graph:
     return build_graph(TOKEN0, TOKEN1, [997] * 8, [1000] * 8, [18, 18, 6, 8])
 
 
-def random_tile(graph: Graph, lanes: int, seed: int) -> np.ndarray:
-    """Pools within a percent of one price system, up to 8 pending swaps, gas and forecasts."""
+def random_tile(graph: Graph, lanes: int, seed: int, concentrated: int = 0) -> np.ndarray:
+    """Pools within a percent of one price system, up to 8 pending swaps, gas and forecasts.
+
+    The last `concentrated` pools spread their liquidity over segments of random depth.
+    """
     rng = np.random.default_rng(seed)
-    tile = new_tile(graph, lanes)
-    pools = graph.token0.size
+    tile = new_tile(graph, lanes, concentrated)
+    pools, cycles = graph.token0.size, graph.cycle_hops.size
     for pool in range(pools):
         depth = 3000.0 * np.exp(rng.normal(0.0, 0.7, lanes))
         error = np.exp(rng.normal(0.0, 0.006, lanes))
         tile[RESERVES + pool] = depth / PRICES_ETH[graph.token0[pool]]
         tile[RESERVES + pools + pool] = depth / PRICES_ETH[graph.token1[pool]] * error
+    for index in range(concentrated):
+        pool, at = pools - concentrated + index, concentrated_row(pools, cycles, index)
+        product = tile[RESERVES + pool] * tile[RESERVES + pools + pool]
+        root = np.sqrt(tile[RESERVES + pools + pool] / tile[RESERVES + pool])
+        place = rng.uniform(2.0, SEGMENTS - 2.0, lanes)
+        tile[at + LOWEST_ROOT] = root * np.exp(-0.5 * SEGMENT_WIDTH * place)
+        depths = rng.uniform(0.5, 1.5, (SEGMENTS, lanes))
+        tile[at + LIQUIDITY : at + LIQUIDITY + SEGMENTS] = np.sqrt(product) * depths
+        for lane in range(lanes):
+            where = int(place[lane])
+            enter_segment(
+                tile, lane, pools, cycles, RESERVES, pool, where, root[lane], graph.gamma[pool]
+            )
     tile[BASE_FEE] = rng.uniform(1.0, 60.0, lanes)
     tile[OWN_TIP] = rng.uniform(0.0, 3.0, lanes)
     tile[GAS_USED_RATIO] = rng.uniform(0.0, 2.0, lanes)

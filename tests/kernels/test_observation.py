@@ -121,4 +121,4 @@ def test_hostile_values_stay_inside_the_box(bad: float) -> None:
     shown = np.full((LANES, SIZE), np.nan, np.float32)
     encode(GRAPH.cycles, tile, shown)
     assert np.all(np.abs(shown) <= LIMIT)
-    assert OPPORTUNITY_START == 8
+    assert OPPORTUNITY_START == 14

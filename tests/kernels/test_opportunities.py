@@ -19,11 +19,14 @@ from kernels.market import (
     PENDING,
     PENDING_POOL,
     PENDING_VISIBLE,
+    RESERVES,
     SLOT,
     amount_in_row,
     gross_row,
+    overlay_row,
 )
 from kernels.observation import SIZE, observe
+from kernels.opportunities import gross_of
 from tests.kernels.markets import random_tile, two_venues
 
 GRAPH = two_venues()
@@ -99,3 +102,32 @@ def test_age_counts_slots_since_a_cycle_first_paid() -> None:
     tile[BASE_FEE, 0], tile[SLOT, 0] = cheap, 9.0
     _observe(GRAPH, tile)
     assert tile[FOUND_AGE, 0] == 0.0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_plans_go_on_across_segments_to_the_optimum(seed: int) -> None:
+    """No input on a fine grid earns more than the chosen one, however many segments it passes."""
+    tile = random_tile(GRAPH, LANES, seed, concentrated=4)
+    pools, count = GRAPH.token0.size, GRAPH.cycle_hops.size
+    # A strong imbalance between the venues, so that plans are large.
+    tile[RESERVES : RESERVES + 4] *= 1.0 + 0.02 * (1 + seed % 3)
+    _observe(GRAPH, tile)
+    crossing = 0
+    for lane in range(LANES):
+        for k in range(OPPORTUNITIES):
+            cycle = int(tile[FOUND_CYCLE + k, lane])
+            if cycle < 0:
+                break
+            amount, gross = tile[FOUND_AMOUNT_IN + k, lane], tile[FOUND_GROSS + k, lane]
+            first = overlay_row(pools)
+            grid = amount * np.linspace(0.01, 2.0, 300)
+            earned = [
+                gross_of(GRAPH.cycles, GRAPH.weights, tile, lane, cycle, first, float(x))
+                for x in grid
+            ]
+            assert max(earned) <= gross * (1.0 + 1e-9)
+            assert max(earned) >= gross * 0.999
+            crossing += bool(amount > tile[amount_in_row(pools, count) + cycle, lane])
+            gas = GRAPH.cycle_gas[cycle] * (tile[BASE_FEE, lane] + tile[OWN_TIP, lane]) * 1e-9
+            assert tile[FOUND_NET + k, lane] == pytest.approx(gross - gas, rel=1e-9, abs=1e-12)
+    assert crossing > 3

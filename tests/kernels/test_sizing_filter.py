@@ -6,7 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.graph import Graph, build_graph
-from kernels.market import RESERVES, amount_in_row, gross_row, new_tile, overlay
+from kernels.market import (
+    RESERVES,
+    amount_in_row,
+    capacity_row,
+    gross_row,
+    new_tile,
+    overlay,
+    overlay_row,
+)
+from kernels.opportunities import gross_of
 from kernels.sizing_filter import size_cycles
 from tests.kernels.markets import random_tile, two_venues
 
@@ -80,7 +89,7 @@ def test_profit_is_what_the_swaps_give() -> None:
     overlay(graph.cycles, graph.weights, tile)
     size_cycles(graph.cycles, graph.weights, tile)
     pools, count = graph.token0.size, graph.cycle_hops.size
-    first = RESERVES + 2 * pools
+    first = overlay_row(pools)
     seen = 0
     for cycle in range(count):
         for lane in range(16):
@@ -94,3 +103,42 @@ def test_profit_is_what_the_swaps_give() -> None:
             assert x - start == pytest.approx(gross, rel=1e-7, abs=1e-9)
             seen += gross > 0.0
     assert seen > 20
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_plans_through_concentrated_pools_stop_at_the_end_of_a_segment(seed: int) -> None:
+    """The stated profit is what the pools pay; more input earns more only past a segment's end."""
+    graph = two_venues()
+    tile = random_tile(graph, 16, seed, concentrated=4)
+    overlay(graph.cycles, graph.weights, tile)
+    size_cycles(graph.cycles, graph.weights, tile)
+    pools, count = graph.token0.size, graph.cycle_hops.size
+    first, capped, free = overlay_row(pools), 0, 0
+    capacity = first + capacity_row(pools) - RESERVES
+    for cycle in range(count):
+        for lane in range(16):
+            amount = tile[amount_in_row(pools, count) + cycle, lane]
+            gross = tile[gross_row(pools, count) + cycle, lane]
+            if amount <= 0.0:
+                assert gross == 0.0
+                continue
+
+            def earns(x: float, cycle: int = cycle, lane: int = lane) -> float:
+                return gross_of(graph.cycles, graph.weights, tile, lane, cycle, first, x)
+
+            assert earns(amount) == pytest.approx(gross, rel=1e-7, abs=1e-12)
+            assert earns(0.98 * amount) < gross
+            x, full = amount, False
+            for hop in range(graph.cycle_hops[cycle]):
+                row_in = graph.cycles[cycle, 4 + hop]
+                row_out = graph.cycles[cycle, 7 + hop]
+                full |= bool(x >= tile[capacity + row_in, lane] * (1.0 - 1e-9))
+                assert x <= tile[capacity + row_in, lane] * (1.0 + 1e-9)
+                paid = 0.997 * x
+                x = paid * tile[first + row_out, lane] / (tile[first + row_in, lane] + paid)
+            capped += full
+            free += not full
+            if not full:
+                assert earns(1.02 * amount) < gross
+    assert capped > 0
+    assert free > 20

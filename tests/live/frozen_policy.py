@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kernels.action import ACTIONS, BID_PPM, BIDS
+from kernels.action import ACTIONS, BID_PPM, BIDS, action_of
 from kernels.features import N_FEATURES
+from kernels.market import OPPORTUNITIES
 from kernels.network import mlp_size
 from kernels.observation import SIZE
 from models.export import write_policy
@@ -29,8 +30,8 @@ def write_fixed_fraction_policy(directory: Path, bid_ppm: int = 500_000) -> Path
         (np.zeros((ACTIONS, HIDDEN), np.float32), np.zeros(ACTIONS, np.float32)),
     )
     # best opportunity first, and any of them before passing
-    for k in range((ACTIONS - 1) // BIDS):
-        layers[-1][1][1 + k * BIDS + bid] = 4.0 - k * 0.5
+    for k in range(OPPORTUNITIES):
+        layers[-1][1][action_of(k, bid)] = 4.0 - k * 0.5
     observations = np.clip(rng.normal(0.0, 1.5, (20, SIZE)), -5.0, 5.0).astype(np.float32)
     masks = np.zeros((20, ACTIONS), np.bool_)
     masks[:, 0] = True

@@ -1,0 +1,300 @@
+"""Users' swaps between sending and inclusion: arrivals, fee caps, replacements, nonces, expiry, and
+what of them the agent can see at each decision.
+
+Arrivals are a Hawkes process with an exponential kernel, simulated exactly (Dassios, Zhao 2013).
+"""
+
+import numpy as np
+
+from envs.flow import (
+    ARRIVAL,
+    REPLACEMENT,
+    SWAP_CARE,
+    SWAP_KIND,
+    SWAP_SIZE,
+    SWAP_TIP,
+)
+from envs.paths import SLOTS_PER_MINUTE, RecordedFlow
+from envs.physics import (
+    EXCITEMENT,
+    MINUTE,
+    PRIVATE_SWAP,
+    PUBLIC_SWAP,
+    REFUND_SWAP,
+    REGIME,
+    SIZE,
+    SLOT_S,
+    STEP,
+    TICK_INDEX,
+    TIP,
+    WAITING_AFTER,
+    WAITING_CAP,
+    WAITING_EXPIRY,
+    WAITING_KIND,
+    WAITING_SEEN,
+    WAITING_TIP,
+    Physics,
+)
+from envs.randomness import draw, quantile, uniform
+from kernels.compile import inline, lean_kernel, never_inline
+from kernels.market import (
+    BASE_FEE,
+    LANES,
+    PENDING,
+    PENDING_AMOUNT_IN,
+    PENDING_MIN_OUT,
+    PENDING_POOL,
+    PENDING_REFUND,
+    PENDING_TIP,
+    PENDING_VISIBLE,
+    PENDING_ZERO_FOR_ONE,
+    RESERVES,
+    SLOT,
+    TICK,
+    quote,
+)
+from kernels.mempool import bumped, effective_tip, waiting_tip
+from kernels.observation import ln
+
+MAX_ARRIVALS = 16  # per slot; more are not even drawn
+# A wallet's fee cap: twice the base fee plus the tip; impatient ones lie near the base fee.
+USUAL_CAP, LOW_CAP, LOW_CAP_SPREAD = 2.0, 0.9, 0.3
+NONCE = ARRIVAL + 2 * MAX_ARRIVALS  # [M] channels
+SMALLEST = 2.0**-33
+_TO_UNIT15 = 1.0 / 32768.0
+_TO_UNIT10 = 1.0 / 1024.0
+
+
+@inline
+def _forget(tile: np.ndarray, lane: int, first: int) -> None:
+    """Empty the pending rows from index `first` on."""
+    for swap in range(first, PENDING):
+        tile[PENDING_POOL + swap, lane] = 0.0
+        tile[PENDING_ZERO_FOR_ONE + swap, lane] = 0.0
+        tile[PENDING_AMOUNT_IN + swap, lane] = 0.0
+        tile[PENDING_TIP + swap, lane] = 0.0
+        tile[PENDING_MIN_OUT + swap, lane] = 0.0
+        tile[PENDING_VISIBLE + swap, lane] = 0.0
+        tile[PENDING_REFUND + swap, lane] = 0.0
+
+
+@inline
+def _move(tile: np.ndarray, lane: int, world: int, source: int, target: int) -> None:
+    for row in (PENDING_POOL, PENDING_ZERO_FOR_ONE, PENDING_AMOUNT_IN, PENDING_MIN_OUT):
+        tile[row + target, lane] = tile[row + source, lane]
+    for row in (WAITING_CAP, WAITING_TIP, WAITING_EXPIRY, WAITING_KIND):
+        tile[world + row + target, lane] = tile[world + row + source, lane]
+
+
+@inline
+def _keep_waiting(tile: np.ndarray, lane: int, world: int) -> int:
+    """Move what still waits to the front, in order of arrival; how many do."""
+    kept = 0
+    # Where a kept swap went, base 16 digit by digit: index of the earlier nonce after the move.
+    moved = np.int64(0)
+    for swap in range(PENDING):
+        if tile[PENDING_AMOUNT_IN + swap, lane] <= 0.0:
+            continue
+        if tile[world + WAITING_EXPIRY + swap, lane] < tile[SLOT, lane]:
+            continue
+        after = int(tile[world + WAITING_AFTER + swap, lane])
+        # The digit is 0 when the earlier nonce has left: nothing to wait for any more.
+        place = int((moved >> (4 * after)) & 15) - 1 if after >= 0 else -1
+        _move(tile, lane, world, swap, kept)
+        tile[world + WAITING_AFTER + kept, lane] = place
+        tile[world + WAITING_SEEN + kept, lane] = -1.0
+        moved |= np.int64(kept + 1) << (4 * swap)
+        kept += 1
+    return kept
+
+
+@inline
+def _replace(physics: Physics, tile: np.ndarray, lane: int, kept: int, key: np.uint64) -> None:
+    """The first sender who waits in public may raise both fees by at least 10 %."""
+    u = uniform(key, REPLACEMENT)
+    if kept == 0 or u >= physics.replace_share:
+        return
+    world = physics.world
+    if tile[world + WAITING_KIND, lane] != PUBLIC_SWAP:
+        return
+    wanted = USUAL_CAP * tile[BASE_FEE, lane] + tile[world + WAITING_TIP, lane]
+    cap, tip = tile[world + WAITING_CAP, lane], tile[world + WAITING_TIP, lane]
+    tile[world + WAITING_CAP, lane] = bumped(cap, wanted)
+    tile[world + WAITING_TIP, lane] = bumped(tip, tip)
+
+
+@inline
+def _next_arrival(physics: Physics, excitement: float, key: np.uint64, index: int) -> float:
+    """Seconds to the next swap when the rate is the usual one plus a decaying excitement."""
+    decay = physics.excitement_decay
+    usual = -ln(max(uniform(key, ARRIVAL + 2 * index), SMALLEST)) / physics.immigrant_rate
+    if excitement <= 0.0:
+        return usual
+    inner = 1.0 + decay * ln(max(uniform(key, ARRIVAL + 2 * index + 1), SMALLEST)) / excitement
+    return min(usual, -ln(inner) / decay) if inner > 0.0 else usual
+
+
+@inline
+def _arrive(
+    physics: Physics, tile: np.ndarray, lane: int, swap: int, time_s: float, key: np.uint64
+) -> None:
+    """Fill pending index `swap` with a new user: pool, side, size, limits, fees, channel."""
+    world, pools, cycles = physics.world, physics.token0.shape[0], physics.cycles.shape[0]
+    # One draw serves three choices: 16 bits the pool, 15 the channel, 1 the direction.
+    bits = int(draw(key, SWAP_KIND + swap))
+    pool = ((bits >> 16) * pools) >> 16
+    forward = bits & 1
+    hidden = ((bits >> 1) & 0x7FFF) * _TO_UNIT15
+    kind = PUBLIC_SWAP
+    if hidden < physics.private_share:
+        sold = hidden < physics.private_share * physics.refund_share
+        kind = REFUND_SWAP if sold else PRIVATE_SWAP
+    scale = physics.size_factor[int(tile[world + REGIME, lane])]
+    share = scale * quantile(physics.quantiles, SIZE, uniform(key, SWAP_SIZE + swap))
+    reserve = tile[RESERVES + pool + (0 if forward else pools), lane]
+    amount = min(share, physics.size_max) * reserve
+    # Another: 10 bits each for the fee cap, the tolerance and the delay.
+    care = int(draw(key, SWAP_CARE + swap))
+    patience = (care & 1023) * _TO_UNIT10
+    tolerance = ((care >> 10) & 1023) * _TO_UNIT10
+    delay = ((care >> 20) & 1023) * _TO_UNIT10
+    width = physics.slippage_high - physics.slippage_low
+    least = 1.0 - physics.slippage_low - width * tolerance
+    quoted = quote(
+        tile,
+        lane,
+        pools,
+        cycles,
+        RESERVES,
+        pool,
+        forward == 1,
+        amount,
+        float(physics.weights[pool]),
+    )
+    tip = quantile(physics.quantiles, TIP, uniform(key, SWAP_TIP + swap))
+    fee = tile[BASE_FEE, lane]
+    cap = USUAL_CAP * fee + tip
+    if patience < physics.low_cap_share:
+        cap = fee * (LOW_CAP + LOW_CAP_SPREAD * patience / physics.low_cap_share) + tip
+    tile[PENDING_POOL + swap, lane] = pool
+    tile[PENDING_ZERO_FOR_ONE + swap, lane] = forward
+    tile[PENDING_AMOUNT_IN + swap, lane] = amount
+    tile[PENDING_MIN_OUT + swap, lane] = quoted * least
+    tile[world + WAITING_CAP + swap, lane] = cap
+    tile[world + WAITING_TIP + swap, lane] = tip
+    tile[world + WAITING_SEEN + swap, lane] = time_s + 2.0 * physics.visibility_delay * delay
+    tile[world + WAITING_EXPIRY + swap, lane] = tile[SLOT, lane] + physics.deadline_slots - 1.0
+    tile[world + WAITING_KIND + swap, lane] = kind
+    tile[world + WAITING_AFTER + swap, lane] = -1.0
+    # The sender of the swap before may send another: same side of the mempool, next nonce.
+    if swap > 0 and uniform(key, NONCE + swap) < physics.nonce_share:
+        tile[world + WAITING_KIND + swap, lane] = tile[world + WAITING_KIND + swap - 1, lane]
+        tile[world + WAITING_AFTER + swap, lane] = swap - 1
+
+
+@inline
+def _arrive_recorded(
+    physics: Physics, recorded: RecordedFlow, tile: np.ndarray, lane: int, kept: int
+) -> int:
+    """Fill pending indices from `kept` on with the slot's recorded swaps; how many then wait."""
+    world = physics.world
+    minute, step = int(tile[world + MINUTE, lane]), int(tile[world + STEP, lane])
+    slot = minute * SLOTS_PER_MINUTE + step
+    for at in range(recorded.swap_start[slot], recorded.swap_start[slot + 1]):
+        if kept == PENDING:
+            break
+        tile[PENDING_POOL + kept, lane] = recorded.swap_pool[at]
+        tile[PENDING_ZERO_FOR_ONE + kept, lane] = recorded.swap_zero_for_one[at]
+        tile[PENDING_AMOUNT_IN + kept, lane] = recorded.swap_amount_in[at]
+        tile[PENDING_MIN_OUT + kept, lane] = recorded.swap_min_out[at]
+        tile[world + WAITING_CAP + kept, lane] = recorded.swap_cap_gwei[at]
+        tile[world + WAITING_TIP + kept, lane] = recorded.swap_tip_gwei[at]
+        tile[world + WAITING_SEEN + kept, lane] = recorded.swap_seen_s[at]
+        tile[world + WAITING_EXPIRY + kept, lane] = tile[SLOT, lane] + physics.deadline_slots - 1.0
+        tile[world + WAITING_KIND + kept, lane] = recorded.swap_kind[at]
+        tile[world + WAITING_AFTER + kept, lane] = -1.0
+        kept += 1
+    return kept
+
+
+@inline
+def receive(
+    physics: Physics, recorded: RecordedFlow, tile: np.ndarray, lane: int, key: np.uint64
+) -> None:
+    """What waits at the start of a slot, and everything that arrives during it.
+
+    A swap that finds no room among PENDING goes elsewhere, but excites others all the same.
+    """
+    kept = _keep_waiting(tile, lane, physics.world)
+    _replace(physics, tile, lane, kept, key)
+    row, decay = physics.world + EXCITEMENT, physics.excitement_decay
+    if recorded.swap_start.shape[0] > 0:
+        _forget(tile, lane, _arrive_recorded(physics, recorded, tile, lane, kept))
+        return
+    excitement, now = tile[row, lane], 0.0
+    for index in range(MAX_ARRIVALS):
+        wait = _next_arrival(physics, excitement, key, index)
+        if now + wait >= SLOT_S:
+            break
+        now += wait
+        excitement = excitement * np.exp(-decay * wait) + physics.excitement
+        if kept < PENDING:
+            _arrive(physics, tile, lane, kept, now, key)
+            kept += 1
+    tile[row, lane] = excitement * np.exp(-decay * (SLOT_S - now))
+    _forget(tile, lane, kept)
+
+
+@lean_kernel
+def show_pending(physics: Physics, tile: np.ndarray) -> None:
+    """What can be included at the present base fee, and what of it the mempool shows by now.
+
+    Writes PENDING_TIP (-1 when a block cannot take the swap), PENDING_VISIBLE, PENDING_REFUND and
+    TICK. A swap is hidden as long as the earlier nonce of its sender is.
+    """
+    never_inline()
+    world = physics.world
+    for lane in range(LANES):
+        now = SLOT_S * (tile[world + TICK_INDEX, lane] + 1.0) / physics.ticks
+        now -= physics.decision_lead
+        tile[TICK, lane] = now / SLOT_S
+        for swap in range(PENDING):
+            cap = tile[world + WAITING_CAP + swap, lane]
+            tip = effective_tip(cap, tile[world + WAITING_TIP + swap, lane], tile[BASE_FEE, lane])
+            kind = tile[world + WAITING_KIND + swap, lane]
+            seen = (tile[world + WAITING_SEEN + swap, lane] <= now) & (kind != PRIVATE_SWAP)
+            after = int(tile[world + WAITING_AFTER + swap, lane])
+            if after >= 0:
+                tip = waiting_tip(tip, tile[PENDING_TIP + after, lane])
+                seen = seen and tile[PENDING_VISIBLE + after, lane] > 0.0
+            present = tile[PENDING_AMOUNT_IN + swap, lane] > 0.0
+            tile[PENDING_TIP + swap, lane] = tip if present else 0.0
+            tile[PENDING_VISIBLE + swap, lane] = 1.0 if present & seen & (tip >= 0.0) else 0.0
+            tile[PENDING_REFUND + swap, lane] = 1.0 if kind == REFUND_SWAP else 0.0
+
+
+@inline
+def root_nonce(tile: np.ndarray, lane: int, world: int, swap: int) -> int:
+    """Index of the first nonce that a swap waits for, itself without one."""
+    after = int(tile[world + WAITING_AFTER + swap, lane])
+    while after >= 0:
+        swap = after
+        after = int(tile[world + WAITING_AFTER + swap, lane])
+    return swap
+
+
+@inline
+def clear_included(tile: np.ndarray, lane: int) -> None:
+    """A block has taken everything that it could."""
+    for swap in range(PENDING):
+        if tile[PENDING_TIP + swap, lane] >= 0.0:
+            tile[PENDING_AMOUNT_IN + swap, lane] = 0.0
+
+
+@inline
+def clear_pending(physics: Physics, tile: np.ndarray, lane: int) -> None:
+    """An empty mempool, calm."""
+    _forget(tile, lane, 0)
+    tile[physics.world + EXCITEMENT, lane] = 0.0
+    for swap in range(PENDING):
+        tile[physics.world + WAITING_AFTER + swap, lane] = -1.0
