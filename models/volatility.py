@@ -26,9 +26,7 @@ from models.har_lstm import Log, Progress, VolatilityConfig, train_har_lstm
 from models.origins import build_origins, usable_horizons
 
 FULL = VolatilityConfig()
-QUICK = replace(
-    FULL, ensemble=2, epochs=12, train_days=730, refit_days=0, garch=False, confidence_set=False
-)
+QUICK = replace(FULL, ensemble=2, train_days=730, refit_days=0, garch=False, confidence_set=False)
 SMOKE = replace(QUICK, ensemble=1, epochs=3, train_days=0)
 
 
