@@ -129,7 +129,8 @@ class PoolMarket:
 
     def keep(self) -> NDArray[np.float64]:
         """float64[P], what is left of an amount after the fee."""
-        return 1.0 - np.array([pool.fee_pips for pool in self.pools], np.float64) / PIPS
+        # Rounded once: 1 - fee would lose digits of a large fee.
+        return np.array([PIPS - pool.fee_pips for pool in self.pools], np.float64) / PIPS
 
     def token(self, address: str) -> int:
         """Number of a token; PoolFileError when no pool trades it."""

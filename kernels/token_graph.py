@@ -98,7 +98,9 @@ def edge_quotes(
 
     keep0 and keep1 are what is left of token0 or token1 sold after the fee (0.997). With reserves
     R_in and R_out, r = keep R_out / R_in and s = keep / R_in: exact for constant-product pools; for
-    concentrated liquidity, reserves are L / sqrt P and L sqrt P and it holds within the tick range.
+    concentrated liquidity, reserves are L / sqrt P and L sqrt P and it holds within the tick range;
+    for a weighted pool with w = w_0 / w_1, reserves 2 B_0 / (1 + w) and 2 w B_1 / (1 + w) give the
+    slope and the curvature at 0.
     The last two columns are the neutral edge (1, 0) that fills short cycles up.
     """
     first, second = np.asarray(reserve0, np.float64), np.asarray(reserve1, np.float64)

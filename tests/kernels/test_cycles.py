@@ -236,6 +236,20 @@ def test_log_rates_of_a_consistent_market_close() -> None:
     assert all(through(index, quotes, pool) == {} for pool in range(30))
 
 
+@pytest.mark.parametrize("side", [0, 1])
+def test_weighted_pools_enter_by_slope_and_curvature(side: int) -> None:
+    weights, balances, keep = (0.8, 0.2), (5e5, 3e4), 0.997
+    w = weights[0] / weights[1]
+    virtual = [[2 * balances[0] / (1 + w), 2 * w * balances[1] / (1 + w)]]
+    rate, slope = quotes_of(virtual, keep)[:, side]
+    into, out = balances[side], balances[1 - side]
+    for share in (1e-4, 1e-3):
+        x = share * into
+        exact = out * (1 - (into / (into + keep * x)) ** (weights[side] / weights[1 - side]))
+        # What is left is of third order.
+        assert rate * x / (1 + slope * x) == pytest.approx(exact, rel=10 * share**2)
+
+
 def _graph() -> TokenGraph:
     return build_token_graph([0, 0], [1, 1], 2)
 
