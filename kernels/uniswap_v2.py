@@ -54,13 +54,17 @@ MAX_FEE_DENOMINATOR = 1 << 20
 # Operands of the fast path: an amount below 2^106 times a fee below 2^20 stays below 2^126.
 FAST_BITS = np.uint64(42)
 MAX_UINT112_HIGH = np.uint64(1 << 48)
+FEE_DENOMINATORS = np.uint64(MAX_FEE_DENOMINATOR)
 ZERO = np.uint64(0)
+ONE = np.uint64(1)
 
 
 @inline
 def is_valid_fee(fee_numerator: int, fee_denominator: int) -> bool:
     """True for 0 <= numerator <= denominator, 1 <= denominator <= 2^20."""
-    return 0 <= fee_numerator <= fee_denominator and 1 <= fee_denominator <= MAX_FEE_DENOMINATOR
+    # As unsigned numbers what is negative is too large, which leaves two comparisons.
+    whole = np.uint64(fee_denominator)
+    return whole - ONE < FEE_DENOMINATORS and np.uint64(fee_numerator) <= whole
 
 
 @inline
