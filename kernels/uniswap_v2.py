@@ -64,7 +64,7 @@ def is_valid_fee(fee_numerator: int, fee_denominator: int) -> bool:
     """True for 0 <= numerator <= denominator, 1 <= denominator <= 2^20."""
     # As unsigned numbers what is negative is too large, which leaves two comparisons.
     whole = np.uint64(fee_denominator)
-    return whole - ONE < FEE_DENOMINATORS and np.uint64(fee_numerator) <= whole
+    return bool(whole - ONE < FEE_DENOMINATORS and np.uint64(fee_numerator) <= whole)
 
 
 @inline
