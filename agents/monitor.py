@@ -18,6 +18,7 @@ from agents.rollout_sums import VALUE_EDGES, RolloutSums, SumsCallback, no_bids
 from agents.tally import joined
 
 HISTOGRAM_EVERY = 8  # rollouts: a histogram costs more than all scalars together
+FEWEST_BIDS = 50  # values with fewer are left blank in the figure
 SCORE = "Validation/IQM profit per episode (ETH)"
 
 Settings = dict[str, int | float | str | bool]
@@ -102,7 +103,8 @@ class MarketMonitor(BaseCallback):
 def bid_figure(bids: np.ndarray) -> Figure:
     """Share of the bids on each fraction, by net profit; bids as in RolloutSums."""
     inner = bids[1:-1]  # rows with two edges
-    share = inner / np.maximum(inner.sum(axis=1, keepdims=True), 1)
+    made = inner.sum(axis=1, keepdims=True)
+    share = np.where(made >= FEWEST_BIDS, inner / np.maximum(made, 1), np.nan)
     figure = Figure(figsize=(6.0, 4.0), layout="constrained")
     axes = figure.subplots()
     image = axes.pcolormesh(
