@@ -75,6 +75,9 @@ FAMILIES: dict[int, dict[int, str]] = {
 }
 
 MAX_UINT112_BITS = 112
+# A Python True or False is a type of its own to Numba, and a kernel is compiled once more for each.
+YES: Any = np.bool_(True)
+NO: Any = np.bool_(False)
 # Widens what is read from a narrow array: kernels would be compiled once more for each width.
 as_int: Any = np.int64
 
@@ -305,9 +308,9 @@ def trade(
         return _trade_stable(pools, pool, coin_in, coin_out, exact_in, amount, commit)
     if kind != UNISWAP_V2 and kind != WEIGHTED:
         zero_for_one = coin_in == 0
-        status, answer = _trade_concentrated(pools, pool, zero_for_one, exact_in, amount, False)
+        status, answer = _trade_concentrated(pools, pool, zero_for_one, exact_in, amount, NO)
         if status == OK and commit:
-            _trade_concentrated(pools, pool, zero_for_one, exact_in, amount, True)
+            _trade_concentrated(pools, pool, zero_for_one, exact_in, amount, commit)
         return status, answer
     row_in, row_out = first + coin_in, first + coin_out
     if kind == UNISWAP_V2:
@@ -326,7 +329,7 @@ def quote(
     pools: Pools, pool: int, coin_in: int, coin_out: int, exact_in: bool, amount: Uint256
 ) -> tuple[int, Uint256]:
     """`trade` that moves nothing."""
-    return trade(pools, pool, coin_in, coin_out, exact_in, amount, False)
+    return trade(pools, pool, coin_in, coin_out, exact_in, amount, NO)
 
 
 @inline
@@ -334,7 +337,7 @@ def apply(
     pools: Pools, pool: int, coin_in: int, coin_out: int, exact_in: bool, amount: Uint256
 ) -> tuple[int, Uint256]:
     """`trade` that moves the pool when its status is OK."""
-    return trade(pools, pool, coin_in, coin_out, exact_in, amount, True)
+    return trade(pools, pool, coin_in, coin_out, exact_in, amount, YES)
 
 
 class PoolTrades(NamedTuple):

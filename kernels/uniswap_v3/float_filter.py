@@ -8,7 +8,7 @@ subtracted, so nothing cancels. Amounts are in token units of the contract (wei)
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.compile import filter_kernel, lean_kernel
+from kernels.compile import filter_kernel, inline, lean_kernel
 from kernels.uniswap_v3.state import V3Pools
 from kernels.uniswap_v3.swap_fee import swap_fee
 
@@ -38,24 +38,28 @@ def rank_outputs(
 
 
 @lean_kernel
-def float_output(pools: V3Pools, pool: int, zero_for_one: bool, amount: float) -> float:
-    """Output of an exact input over as many ranges as it takes, in floats: for ranking and sizing.
+def float_quote(
+    pools: V3Pools, pool: int, zero_for_one: bool, amount: float
+) -> tuple[float, float]:
+    """(output, marginal output) of an exact input over as many ranges as it takes, in floats.
 
-    Where liquidity ends it is what the rest of the pool gives. Within 1e-10 of the exact output,
-    and per range crossed within the units that `rank_outputs` names.
+    For ranking and sizing. Where liquidity ends the output is what the pool gives, the margin 0.
+    Within 1e-10 of the exact output, and per range crossed within the units that `rank_outputs`
+    names. At a tick the margin is that of the range behind it.
     """
-    rest = amount * (1.0 - PER_PIP * float(swap_fee(pools, pool, zero_for_one)))
+    keep = 1.0 - PER_PIP * float(swap_fee(pools, pool, zero_for_one))
+    rest = amount * keep
     first = pools.first_tick[pool]
     last = first + pools.tick_count[pool]
     place = pools.cursor[pool]
     price = pools.sqrt_price_f64[pool]
     liquidity = pools.liquidity_f64[pool]
     output = 0.0
-    while rest > 0.0:
+    while rest >= 0.0:
         at = place - 1 if zero_for_one else place
         if at < first or at >= last:
             # Beyond the last tick there is only what rounding left of the liquidity.
-            return output
+            break
         stop = pools.tick_sqrt_price_f64[at]
         if liquidity > 0.0:
             # In the direction of the trade the root price falls from `root` to `end`.
@@ -63,12 +67,19 @@ def float_output(pools: V3Pools, pool: int, zero_for_one: bool, amount: float) -
             end = stop if zero_for_one else 1.0 / stop
             distance = price - stop if zero_for_one else (stop - price) * root * end
             capacity = liquidity * distance / (root * end)
-            if rest <= capacity:
-                return output + rest * root * root / (1.0 + rest * root / liquidity)
+            if rest < capacity:
+                reached = root / (1.0 + rest * root / liquidity)
+                return output + rest * root * reached, keep * reached * reached
             rest -= capacity
             output += liquidity * distance
         net = pools.liquidity_net_f64[at]
         liquidity += -net if zero_for_one else net
         price = stop
         place = at if zero_for_one else at + 1
-    return output
+    return output, 0.0
+
+
+@inline
+def float_output(pools: V3Pools, pool: int, zero_for_one: bool, amount: float) -> float:
+    """The output of `float_quote`."""
+    return float_quote(pools, pool, zero_for_one, amount)[0]
