@@ -15,7 +15,7 @@ from kernels.double_double import DoubleDouble, dd_add, dd_from_u128, dd_multipl
 from kernels.pool_floats import depth, float_trade
 from kernels.pool_tangents import tangent
 from kernels.pools import NO, OK, YES, Pools, quote
-from kernels.u256 import Limbs, Uint256, from_float, load256, store256, u128, u256
+from kernels.u256 import Limbs, Uint256, divmod256, from_float, load256, store256, u128, u256
 
 # Beside the codes of kernels.pools.
 UNPROFITABLE = 20
@@ -44,7 +44,7 @@ ROUND_UP = 1.0 + 2.0**-50
 # Parts of the estimate left out when the amounts around it are refused: liquidity ends there.
 RETREATS = 6
 # Times that the inputs around the best one are tried, each from the best one so far.
-MAX_CLIMBS = 32
+MAX_CLIMBS = 64
 
 
 @lean_kernel
@@ -235,26 +235,38 @@ def _climb(
 ) -> tuple[Uint256, Uint256]:
     """(input, profit) that no input within `width` beats, or the best after MAX_CLIMBS steps.
 
-    The best amount of another token can be bought by more than the one input asked for it.
+    The best amount of another token can be bought by more than the one input asked for it, and at a
+    tick where the optimum sits floats are many units off: strides grow while the best is far out.
     """
     never_inline()
+    stride = u256(1)
     profit = u256(0)
     for _ in range(MAX_CLIMBS):
-        start, leaving = _least_input(pools, pool, coin_in, coin_out, hops, amount_in)
-        if leaving <= start or leaving - start <= profit:
+        if stride == u256(1):
+            amount_in, _ = _least_input(pools, pool, coin_in, coin_out, hops, amount_in)
+        received = _forward(pools, pool, coin_in, coin_out, 0, hops, amount_in)
+        profit = received - amount_in if received > amount_in else u256(0)
+        start, best, at = amount_in, profit, 0
+        for step in range(1, width + 1):
+            far = stride * np.uint64(step)
+            for side in range(2):
+                if side == 0 and far >= start:
+                    continue
+                candidate = start - far if side == 0 else start + far
+                received = _forward(pools, pool, coin_in, coin_out, 0, hops, candidate)
+                if received > candidate and received - candidate > best:
+                    amount_in, best, at = candidate, received - candidate, step
+        profit = best
+        if at == 0 and stride == u256(1):
             break
-        amount_in, profit = start, leaving - start
-        candidate = start - np.uint64(width) if start > u256(np.uint64(width)) else u256(1)
-        best = profit
-        for _ in range(2 * width + 1):
-            received = _forward(pools, pool, coin_in, coin_out, 0, hops, candidate)
-            if received > candidate and received - candidate > best:
-                amount_in, best = candidate, received - candidate
-            candidate = candidate + 1
-        if best == profit:
-            break
-    leaving = _forward(pools, pool, coin_in, coin_out, 0, hops, amount_in)
-    return amount_in, leaving - amount_in if leaving > amount_in else u256(0)
+        if at > 0 and 2 * at >= width:
+            stride = stride << 2
+        elif at == 0 or width < 2:
+            stride = u256(1)
+        else:
+            stride, _ = divmod256(stride, u256(np.uint64(width)))
+            stride = stride if stride > u256(0) else u256(1)
+    return amount_in, profit
 
 
 @lean_kernel

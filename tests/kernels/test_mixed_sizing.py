@@ -187,7 +187,7 @@ MIXES = [
 
 def probes(rng: Random, best: int) -> list[int]:
     """Inputs around the best one and all over the place."""
-    near = [best + step for step in range(-WIDTH, WIDTH + 1)]
+    near = [max(1, best + step) for step in range(-WIDTH, WIDTH + 1)]
     relative = [
         int(best * (1 + rng.choice([-1, 1]) * 10 ** rng.uniform(-15, -1))) for _ in "x" * 80
     ]
