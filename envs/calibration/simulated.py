@@ -1,7 +1,8 @@
 """The same quantities out of the simulated market, seen while the searcher passes.
 
-Everything comes through the environment's public interface: infos, wealth() and state(), whose
-tile rows are documented in kernels.market. What it does not tell is `UNSEEN`, with the reason.
+Everything comes through the environment's public interface: step() and state(), whose tile rows
+are documented in kernels.market and envs.physics. What it does not tell is `UNSEEN`, with the
+reason.
 """
 
 import numpy as np
@@ -9,32 +10,92 @@ import numpy as np
 from envs.calibration.distance import autocorrelation, ranges, response
 from envs.calibration.recorded import HORIZONS, LAGS, RANGE_BLOCKS
 from envs.market import MarketConfig, PricePaths
+from envs.physics import MISSED, TOP, TOP_PUBLIC
 from envs.vector import MarketVectorEnv
 from kernels.action import PASS
+from kernels.graph import Graph
 from kernels.market import (
     BASE_FEE,
+    BUNDLES_TAKEN,
     FOUND_AGE,
     FOUND_CYCLE,
     GAS_USED_RATIO,
+    LIQUIDITY,
     OPPORTUNITIES,
     PENDING,
     PENDING_AMOUNT_IN,
     PENDING_TIP,
     RESERVES,
-    SLOT,
+    SEGMENTS,
+    concentrated_row,
+    tile_rows,
 )
 
 UNSEEN = {
-    "bundle_payments": "payments of single bundles are not told by the environment",
-    "bundle_block": "which blocks carry a bundle is not told by the environment",
-    "bundles_per_block": "which blocks carry a bundle is not told by the environment",
-    "backrun_gap": "a simulated back-run always follows its target directly",
-    "cexdex_payment": "payments of single informed trades are not told by the environment",
-    "informed_share": "volumes of single informed trades are not told by the environment",
-    "liquidity_events": "nobody mints or burns in the simulated market",
-    "liquidation_delay": "there is no lending in the simulated market",
+    "backrun_gap": "transactions have no places in a simulated block, bundles follow all swaps",
+    "cexdex_payment": "a constant share by configuration, informed_payment_bps",
+    "informed_share": "volumes of informed trades are not told by the environment",
     "best_bids": "the block auction tells its outcome, not the best bid at each moment",
 }
+
+
+class _Slots:
+    """Samples gathered slot by slot, as lists of arrays by name."""
+
+    def __init__(self, config: MarketConfig) -> None:
+        self.graph: Graph = config.graph
+        self.world = tile_rows(self.graph, config.concentrated_pools)
+        self.pools = self.graph.token0.size
+        self.seen: dict[str, list[np.ndarray]] = {}
+        self.liquidity = [
+            concentrated_row(self.pools, self.graph.cycle_hops.size, pool) + LIQUIDITY
+            for pool in range(config.concentrated_pools)
+        ]
+
+    def add(self, name: str, values: np.ndarray) -> None:
+        """Keep a sample."""
+        self.seen.setdefault(name, []).append(values.ravel())
+
+    def before_block(self, rows: np.ndarray) -> None:
+        """What the last decision of a slot shows: the block that comes, if nothing is dropped."""
+        block = rows[self.world + MISSED] == 0.0
+        amounts = rows[PENDING_AMOUNT_IN : PENDING_AMOUNT_IN + PENDING, block]
+        tips = rows[PENDING_TIP : PENDING_TIP + PENDING, block]
+        self.add("priority_fees", tips[(amounts > 0.0) & (tips >= 0.0)])
+        found = rows[FOUND_CYCLE : FOUND_CYCLE + OPPORTUNITIES, block].astype(np.int64)
+        top = rows[self.world + TOP : self.world + TOP + OPPORTUNITIES, block]
+        public = rows[self.world + TOP_PUBLIC : self.world + TOP_PUBLIC + OPPORTUNITIES, block]
+        age = rows[FOUND_AGE : FOUND_AGE + OPPORTUNITIES, block]
+        taken = (found >= 0) & (top >= 0.0)
+        cycles = self.graph.cycle_hops.size
+        arbitrage = taken & (found < cycles)
+        self.add("cycle_hops", self.graph.cycle_hops[found[arbitrage]].astype(np.float64))
+        self.add("backrun_distance", age[arbitrage])
+        self.add("liquidation_delay", age[taken & (found >= cycles)])
+        bundles = taken & (public == 0.0) & (rows[BUNDLES_TAKEN, block] > 0.0)
+        count = bundles.sum(axis=0)
+        self.add("bundle_block", (count > 0).astype(np.float64))
+        self.add("bundles_per_block", count[count > 0].astype(np.float64))
+        paid = np.where(bundles, top, 0.0).sum(axis=0)
+        self.add("bundle_payments", paid[count > 0])
+
+    def after_block(self, before: np.ndarray, rows: np.ndarray, stays: np.ndarray) -> None:
+        """What a block changed, in the lanes that `stay` in their episode."""
+        prices = [
+            np.log(r[RESERVES : RESERVES + self.pools] / self._far(r)) for r in (before, rows)
+        ]
+        moves = np.abs(prices[1] - prices[0])[:, stays]
+        # Prices are recomputed from reserves that did not change: rounding is no trade.
+        self.add("pool_moves", np.where(moves > 1e-12, moves, 0.0))
+        for first in self.liquidity:
+            changed = before[first : first + SEGMENTS] != rows[first : first + SEGMENTS]
+            self.add("liquidity_events", changed[:, stays].any(axis=0).astype(np.float64))
+        self.add("gas_used_ratio", rows[GAS_USED_RATIO, stays])
+        self.add("fee", rows[BASE_FEE])
+        self.add("ratio", rows[GAS_USED_RATIO])
+
+    def _far(self, rows: np.ndarray) -> np.ndarray:
+        return rows[RESERVES + self.pools : RESERVES + 2 * self.pools]
 
 
 def simulated_samples(
@@ -46,43 +107,20 @@ def simulated_samples(
     """
     env = MarketVectorEnv(lanes, config, paths, split="validation", seed=seed)
     env.reset()
-    graph = config.graph
-    pools = graph.token0.size
-    seen: dict[str, list[np.ndarray]] = {}
+    gathered = _Slots(config)
     segment = np.zeros(lanes, np.int64)
+    pass_ = np.full(lanes, PASS)
     for _ in range(slots):
-        rows = _rows(env)
-        amounts = rows[PENDING_AMOUNT_IN : PENDING_AMOUNT_IN + PENDING]
-        tips = rows[PENDING_TIP : PENDING_TIP + PENDING]
-        _add(seen, "priority_fees", tips[amounts > 0.0])
-        cycles = rows[FOUND_CYCLE : FOUND_CYCLE + OPPORTUNITIES].astype(np.int64)
-        arbitrage = (cycles >= 0) & (cycles < graph.cycle_hops.size)
-        _add(seen, "cycle_hops", graph.cycle_hops[cycles[arbitrage]].astype(np.float64))
-        ages = rows[FOUND_AGE : FOUND_AGE + OPPORTUNITIES]
-        _add(seen, "backrun_distance", ages[arbitrage])
-        before = _log_price(rows, pools)
-        truncated, rows = _next_slot(env)
-        stays = ~truncated
-        moves = np.abs(_log_price(rows, pools) - before)[:, stays]
-        # Prices are recomputed from reserves that did not change: rounding is no trade.
-        _add(seen, "pool_moves", np.where(moves > 1e-12, moves, 0.0).ravel())
-        _add(seen, "gas_used_ratio", rows[GAS_USED_RATIO, stays])
+        for _ in range(config.ticks_per_slot - 1):
+            env.step(pass_)
+        before = _rows(env)
+        gathered.before_block(before)
+        truncated = env.step(pass_)[3]
         segment = segment + truncated
-        _add(seen, "fee", rows[BASE_FEE])
-        _add(seen, "ratio", rows[GAS_USED_RATIO])
-        _add(seen, "episode", segment.astype(np.float64))
-    return _with_base_fees({name: np.concatenate(parts) for name, parts in seen.items()}, lanes)
-
-
-def _next_slot(env: MarketVectorEnv) -> tuple[np.ndarray, np.ndarray]:
-    """Pass until every market is in another slot: bool[lanes] that began an episode, and state."""
-    before = _rows(env)[SLOT].copy()
-    truncated = np.zeros(env.num_envs, np.bool_)
-    while True:
-        truncated |= env.step(np.full(env.num_envs, PASS))[3]
-        rows = _rows(env)
-        if np.all(truncated | (rows[SLOT] != before)):
-            return truncated, rows
+        gathered.after_block(before, _rows(env), ~truncated)
+        gathered.add("episode", segment.astype(np.float64))
+    samples = {name: np.concatenate(parts) for name, parts in gathered.seen.items()}
+    return _with_base_fees(samples, lanes)
 
 
 def _rows(env: MarketVectorEnv) -> np.ndarray:
@@ -90,16 +128,6 @@ def _rows(env: MarketVectorEnv) -> np.ndarray:
     tiles = env.state()["tiles"]
     rows = np.moveaxis(tiles, 0, 1).reshape(tiles.shape[1], -1)
     return rows[:, : env.num_envs]
-
-
-def _log_price(rows: np.ndarray, pools: int) -> np.ndarray:
-    """ln of reserve0 / reserve1 of every pool: float64[pools, lanes]."""
-    reserves = rows[RESERVES : RESERVES + 2 * pools]
-    return np.log(reserves[:pools] / reserves[pools:])
-
-
-def _add(seen: dict[str, list[np.ndarray]], name: str, values: np.ndarray) -> None:
-    seen.setdefault(name, []).append(values.ravel())
 
 
 def _with_base_fees(samples: dict[str, np.ndarray], lanes: int) -> dict[str, np.ndarray]:
