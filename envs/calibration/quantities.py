@@ -69,7 +69,7 @@ QUANTITIES = (
     Quantity(
         "base_fee_changes",
         "Base fee, change from block to block",
-        "|ln|",
+        "abs ln",
         SAMPLE,
         "14,650 blocks of May 2023 (taiko-fee-analysis)",
     ),
@@ -129,7 +129,7 @@ QUANTITIES = (
     Quantity(
         "pool_moves",
         "Pool price, change from block to block",
-        "|ln|",
+        "abs ln",
         SAMPLE,
         "38,161 blocks of V2 USDC/WETH, January 2024 (AMM)",
         log=True,

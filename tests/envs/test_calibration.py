@@ -75,14 +75,14 @@ def test_the_response_to_a_recent_mean_is_found() -> None:
 
 def test_every_quantity_has_both_sides_or_a_reason() -> None:
     config = MarketConfig(episode_slots=320)
-    simulated = simulated_samples(config, paths(), lanes=16, slots=400)
+    simulated = simulated_samples(config, paths(), lanes=64, slots=400)
     assert all(np.all(np.isfinite(values)) and values.size for values in simulated.values())
     for quantity in QUANTITIES:
         assert quantity.name in SAMPLES or quantity.name == "informed_share"
         assert (quantity.name in simulated) != (quantity.name in UNSEEN)
     assert set(SAMPLES) <= {quantity.name for quantity in QUANTITIES}
     # The same markets give the same samples, however they are batched with others.
-    again = simulated_samples(config, paths(), lanes=16, slots=400)
+    again = simulated_samples(config, paths(), lanes=64, slots=400)
     for name, values in simulated.items():
         np.testing.assert_array_equal(values, again[name])
 
