@@ -33,7 +33,7 @@ from agents.intervals import (
     probability_of_improvement,
 )
 from agents.prices import bars_to_learn_from, data_folder, market_paths
-from agents.scenarios import market_of
+from agents.scenarios import check_scenario, world_of
 from agents.tally import Tally, joined
 from envs.market import MarketConfig, PricePaths
 from envs.vector import MarketVectorEnv
@@ -91,7 +91,7 @@ def compare(
 
     `progress` is called when the scripted arms are tuned and after each arm.
     """
-    market = market_of(scenario, market)
+    market, paths = world_of(scenario, market, paths)
     validation = MarketVectorEnv(config.episodes, market, paths, split="validation")
     scripted = scripted_arms(market, validation)
     progress()
@@ -154,7 +154,7 @@ def evaluate_folder(
     policy = frozen.load(directory)
     trained = config_from_dict(policy.manifest["config"])
     for scenario in scenarios:
-        market_of(scenario, trained.market)
+        check_scenario(scenario)
     bars = bars_to_learn_from(trained.prices, data_folder(trained.prices), trained.run.seed)
     paths = market_paths(load_forecaster(directory), bars)
     arms: dict[str, dict[str, Any]] = {}

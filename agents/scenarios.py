@@ -1,9 +1,12 @@
-"""Markets to compare bidders in: named changes of one configuration."""
+"""Markets to compare bidders in: named changes of one configuration, and recorded days."""
 
 import dataclasses
+import os
 from collections.abc import Callable
+from pathlib import Path
 
-from envs.market import MarketConfig
+from envs.market import MarketConfig, PricePaths
+from envs.recorded_market import replay_market
 
 
 def _crowded(market: MarketConfig) -> MarketConfig:
@@ -37,8 +40,24 @@ SCENARIOS: dict[str, Callable[[MarketConfig], MarketConfig]] = {
 }
 
 
-def market_of(scenario: str, market: MarketConfig) -> MarketConfig:
-    """The configuration of a scenario; ValueError names the known ones."""
-    if scenario not in SCENARIOS:
-        raise ValueError(f"scenario {scenario!r}: choose from {', '.join(SCENARIOS)}")
-    return SCENARIOS[scenario](market)
+# Recorded blocks, and whether their swaps are played too; see envs.recorded_market.
+REPLAYS = {"replay": False, "replay-swaps": True}
+
+
+def check_scenario(scenario: str) -> None:
+    """Refuse a scenario that cannot be played; ValueError names the remedy."""
+    if scenario not in SCENARIOS and scenario not in REPLAYS:
+        known = ", ".join([*SCENARIOS, *REPLAYS])
+        raise ValueError(f"scenario {scenario!r}: choose from {known}")
+    if scenario in REPLAYS and not os.environ.get("MEVRL_DATA"):
+        raise ValueError(f"scenario {scenario!r} plays recorded blocks: set MEVRL_DATA to a folder")
+
+
+def world_of(
+    scenario: str, market: MarketConfig, paths: PricePaths
+) -> tuple[MarketConfig, PricePaths]:
+    """Configuration and prices of a scenario. Raises ValueError."""
+    check_scenario(scenario)
+    if scenario in REPLAYS:
+        return replay_market(Path(os.environ["MEVRL_DATA"]), market, REPLAYS[scenario])
+    return SCENARIOS[scenario](market), paths

@@ -9,12 +9,13 @@ from agents.arms import POLICY, STATIC, play, sweep_static
 from agents.baselines import greedy, no_op, static
 from agents.config import EvaluationConfig
 from agents.evaluate import STAGES, compare, merged_rates, verdict
-from agents.scenarios import SCENARIOS, market_of
+from agents.scenarios import SCENARIOS, check_scenario, world_of
 from agents.tally import Tally, best_net_eth
 from envs.market import MarketConfig, PricePaths
 from envs.vector import MarketVectorEnv
 from kernels.action import BIDS
 from kernels.market import FOUND_CYCLE, FOUND_NET
+from tests.history.recorded import data_file
 
 QUICK = EvaluationConfig(seeds=2, episodes=24, resamples=200)
 
@@ -151,10 +152,25 @@ def test_the_verdict_says_what_the_intervals_show(
     assert "77" in sentence
 
 
-def test_scenarios_are_markets_and_unknown_ones_are_named(market: MarketConfig) -> None:
+def test_scenarios_are_worlds_and_unknown_ones_are_named(
+    market: MarketConfig, paths: PricePaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in SCENARIOS:
-        assert isinstance(market_of(name, market), MarketConfig)
-    assert market_of("default", market) == market
-    assert market_of("crowded", market).rival_log_rate > market.rival_log_rate
+        assert world_of(name, market, paths)[1] is paths
+    assert world_of("default", market, paths)[0] == market
+    assert world_of("crowded", market, paths)[0].rival_log_rate > market.rival_log_rate
     with pytest.raises(ValueError, match="scenario 'calm': choose from default"):
-        market_of("calm", market)
+        check_scenario("calm")
+    monkeypatch.delenv("MEVRL_DATA", raising=False)
+    with pytest.raises(ValueError, match="plays recorded blocks: set MEVRL_DATA"):
+        world_of("replay", market, paths)
+
+
+def test_bidders_can_be_compared_on_recorded_blocks(
+    market: MarketConfig, paths: PricePaths
+) -> None:
+    data_file("blocks/basefee_windows.parquet")
+    recorded, played = world_of("replay", market, paths)
+    assert played.recorded.base_fee_gwei.size == 5 * len(played)
+    env = MarketVectorEnv(16, recorded, played, split="test")
+    assert np.all(play(greedy(0.9), env, 1).profit_eth >= 0.0)
