@@ -1,6 +1,7 @@
 """What recorded data says of every quantity that the simulated market is compared with."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,7 @@ def priority_fees(data: Path) -> np.ndarray:
     return tips["priority_fee_gwei"].to_numpy()
 
 
+@cache
 def _calm_blocks(data: Path) -> Blocks:
     """The longest window after the merge, May 2023."""
     blocks = load_blocks(data / BASE_FEES)
