@@ -114,6 +114,6 @@ def depth(pools: Pools, pool: int, i: int) -> float:
     if pools.row[pool] < 0:
         return to_float(load256(pools.balance, pools.first_coin[pool] + i))
     row = as_int(pools.row[pool])
-    root = pools.concentrated.sqrt_price_f64[row]
-    liquidity = pools.concentrated.liquidity_f64[row]
+    root = float(pools.concentrated.sqrt_price_f64[row])
+    liquidity = float(pools.concentrated.liquidity_f64[row])
     return liquidity / root if i == 0 else liquidity * root

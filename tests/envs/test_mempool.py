@@ -48,7 +48,7 @@ def _pass(env: MarketVectorEnv) -> None:
 
 def test_arrivals_are_a_hawkes_process() -> None:
     """Mean rate as configured; counts of slots vary more than Poisson and are correlated."""
-    calm = BARE | {"user_rate": 1.0}
+    calm: dict[str, Any] = BARE | {"user_rate": 1.0}
     counts = {}
     for branching in (0.0, 0.6):
         env = markets(512, seed=41, hawkes_branching=branching, hawkes_decay_s=6.0, **calm)
