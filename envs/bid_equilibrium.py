@@ -1,7 +1,7 @@
 """Equilibrium bids and best responses of the bare auctions, in closed form or by quadrature.
 
 First price: Krishna (2010), Auction Theory, 2.3 and 3.2 (uncertain number of bidders). Common value
-without revert protection: mixed equilibrium in which every bid earns 0 (docs/validation.md).
+without revert protection: the mixed equilibrium in which every bid earns 0 (docs/validation.md).
 """
 
 from dataclasses import dataclass
