@@ -103,7 +103,7 @@ def test_unprotected_bids_against_timid_rivals(players: int, abstain: float) -> 
 def test_unprotected_self_play_averages_to_little_exploitability() -> None:
     """O7, five bidders: the time average of self-play is exploitable by <= 0.02 V.
 
-    Of the last policy, and of two bidders, that is not true: they chase each other to V - g.
+    Two bidders are left out: their self-play chases itself up to V - g.
     """
     prize = CommonValue(5)
     game = AuctionGame(prize, learners=5, fractions=tuple(UNPROTECTED.tolist()))
