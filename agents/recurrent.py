@@ -35,7 +35,7 @@ class SequenceRolloutBuffer(SortedRolloutBuffer):
             lanes = shuffled[at : at + lanes_each]
             starts = self.episode_starts[:, lanes] > 0.0
             sequence = (np.arange(self.buffer_size)[:, None] * self.n_envs + lanes).reshape(-1)
-            order = np.argsort(self._widths(sequence), kind="stable")
+            order = self.order(sequence)
             state = self.initial_state[:, torch.from_numpy(lanes)]
             yield self.minibatch(sequence[order], sequence)._replace(
                 sequences=sequences_of(starts, state), order=torch.from_numpy(order)
@@ -100,7 +100,7 @@ class MaskableRecurrentPPO(ScheduledPPO):
         return self.policy.values_after(torch.as_tensor(observations), state)
 
     def evaluate(self, batch: Minibatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Values, log probabilities and entropies [n], rows sorted by width."""
+        """Values, log probabilities and entropies [n], the same masks together."""
         assert batch.sequences is not None
         assert batch.order is not None
         actor, critic = self.policy.remember(batch.observations, batch.sequences)

@@ -1,4 +1,4 @@
-"""A rollout as the learner reads it: torch views of flat arrays, minibatches sorted by mask width.
+"""A rollout as the learner reads it: torch views of flat arrays, minibatches sorted by masks.
 
 The buffer of sb3-contrib keeps masks as float32, copies everything to lane-major order and again
 into every minibatch; here a minibatch is one `index_select` per array.
@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
-from kernels.network import mask_widths
-from models.policy import Choices, choices_of
+from models.policy import Choices, choices_of, patterns_of
 from models.recurrent_policy import Sequences
 
 
 class Minibatch(NamedTuple):
-    """n samples, sorted by the number of actions that were open."""
+    """n samples, the same masks together."""
 
     observations: Tensor
     """float32[n, D]; of whole sequences in the order of time instead."""
@@ -54,7 +53,6 @@ class SortedRolloutBuffer(RolloutBuffer):
         self.observations = np.zeros((*slots, *observation_space.shape), np.float32)
         self.actions = np.zeros(slots, np.int64)
         self.masks = np.zeros((*slots, int(action_space.n)), np.bool_)
-        self.widths = np.zeros(slots, np.int16)
         for name in ("rewards", "returns", "episode_starts", "values", "log_probs", "advantages"):
             setattr(self, name, np.zeros(slots, np.float32))
         super().__init__(
@@ -91,8 +89,7 @@ class SortedRolloutBuffer(RolloutBuffer):
     def finish(self) -> None:
         """Every slot is written: the buffer can be read."""
         self.pos, self.full = self.buffer_size, True
-        flat = self.masks.reshape(-1, self.masks.shape[2])
-        self.whole_widths = mask_widths(flat, self.widths.reshape(-1)) == 0
+        self.patterns = patterns_of(self.masks.reshape(-1, self.masks.shape[2]))
 
     def get(self, batch_size: int | None = None) -> Iterator[Minibatch]:  # type: ignore[override]
         """Each sample once, in the random order of sb3-contrib's buffer, `batch_size` at a time."""
@@ -101,17 +98,18 @@ class SortedRolloutBuffer(RolloutBuffer):
         for at in range(0, total, batch_size or total):
             lane, slot = np.divmod(shuffled[at : at + (batch_size or total)], slots)
             rows = slot * self.n_envs + lane
-            yield self.minibatch(rows[np.argsort(self._widths(rows), kind="stable")])
+            yield self.minibatch(rows[self.order(rows)])
 
-    def _widths(self, rows: NDArray[np.int64]) -> NDArray[np.int16]:
-        return self.widths.reshape(-1)[rows]
+    def order(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Order of `rows` that puts the same masks together."""
+        return np.argsort(self.patterns.of_row[rows], kind="stable")
 
     def minibatch(
         self, rows: NDArray[np.int64], sequence: NDArray[np.int64] | None = None
     ) -> Minibatch:
-        """The samples `rows` (flat, time-major, sorted by width); observations of `sequence`."""
+        """The samples `rows` (flat, time-major, in `order`); observations of `sequence`."""
         index = torch.from_numpy(rows)
-        masks = None if self.whole_widths else self.masks.reshape(-1, self.masks.shape[2])[rows]
+        masks = self.masks.reshape(-1, self.masks.shape[2])[rows] if self.patterns.masked else None
         observed = index if sequence is None else torch.from_numpy(sequence)
 
         def of(array: NDArray[Any]) -> Tensor:
@@ -125,5 +123,5 @@ class SortedRolloutBuffer(RolloutBuffer):
             of(self.log_probs),
             of(self.advantages),
             of(self.returns),
-            choices_of(self._widths(rows), masks),
+            choices_of(self.patterns, rows, masks),
         )

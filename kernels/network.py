@@ -185,20 +185,18 @@ def masked_argmax(logits: np.ndarray, mask: np.ndarray) -> int:
 
 
 @kernel
-def mask_widths(masks: np.ndarray, widths: np.ndarray) -> int:
-    """1 + the highest allowed action of each row of masks bool[n, A] into widths int16[n].
+def mask_hashes(masks: np.ndarray, hashes: np.ndarray) -> None:
+    """A 64-bit hash of each row of masks bool[n, A] into hashes uint64[n]: the same for equal rows.
 
-    Returns how many masked actions lie below these widths; a row that allows nothing has width 0.
+    FNV-1a over the allowed actions with a final mix (Steele et al. 2014, SplitMix64).
     """
-    gaps = 0
     for i in range(masks.shape[0]):
-        width = masks.shape[1]
-        while width > 0 and not masks[i, width - 1]:
-            width -= 1
-        widths[i] = width
-        for j in range(width):
-            gaps += 0 if masks[i, j] else 1
-    return gaps
+        h = np.uint64(0xCBF29CE484222325)
+        for j in range(masks.shape[1]):
+            if masks[i, j]:
+                h = (h ^ np.uint64(j + 1)) * np.uint64(0x9E3779B97F4A7C15)
+        h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        hashes[i] = h ^ (h >> np.uint64(27))
 
 
 @kernel

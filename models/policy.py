@@ -1,8 +1,8 @@
 """The policy network of the trainer: masked categorical actions at a fraction of the usual cost.
 
 Same network, distribution and gradients as sb3-contrib's MaskableActorCriticPolicy, up to rounding.
-A masked action's logit changes nothing, so it is not computed: rows are sorted by the number of
-actions open to them, and a row with a single one needs no actor at all.
+A masked action's logit changes nothing, so it is not computed: rows with the same
+masks are computed together, and a row with a single open action needs no actor at all.
 """
 
 from itertools import pairwise
@@ -14,29 +14,60 @@ from numpy.typing import NDArray
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from torch import Tensor, nn
 
-from kernels.network import mask_widths, tanh_in_place
+from kernels.network import mask_hashes, tanh_in_place
 from models.frozen import Lstm, Network
 
 Masks = Tensor | NDArray[np.bool_] | None
 
 # Its exponential is exactly 0 in float32, and it stays finite when multiplied by that 0.
 FORBIDDEN = -1e8
+# More different masks than this in one rollout would make more spans than they save logits.
+MOST_PATTERNS = 64
 
 
 class Choices(NamedTuple):
-    """The actions open to n rows that are sorted by how many there are."""
+    """The actions open to n rows, sorted so that rows with the same masks are together."""
 
-    spans: tuple[tuple[int, int, int], ...]
-    """(first row, row behind the last, width): these rows choose among actions below width."""
+    spans: tuple[tuple[int, int, Tensor], ...]
+    """(first row, row behind the last, open actions int64[k]); fewest actions first."""
     bias: Tensor | None
-    """float32[n, A], FORBIDDEN at masked actions; None when whole widths are open."""
+    """float32[n, A], FORBIDDEN at masked actions; None when spans name open actions alone."""
 
 
-def choices_of(widths: NDArray[np.int16], masks: NDArray[np.bool_] | None) -> Choices:
-    """Choices of rows with ascending `widths`; masks bool[n, A] unless whole widths are open."""
-    edges = np.flatnonzero(np.diff(widths, prepend=0, append=0))
-    spans = tuple((int(a), int(b), int(widths[a])) for a, b in pairwise(edges))
-    if masks is None:
+class Patterns(NamedTuple):
+    """The different masks of some rows."""
+
+    of_row: NDArray[np.int64]
+    """int64[n]: which pattern each row has; patterns with fewer actions first."""
+    actions: list[Tensor]
+    """int64[k] each: the open actions of a pattern, ascending."""
+    masked: bool
+    """Whether the actions of a pattern may be closed to some of its rows."""
+
+
+def patterns_of(masks: NDArray[np.bool_]) -> Patterns:
+    """Sort masks bool[n, A] into patterns; one for all when there are too many different ones."""
+    hashes = np.empty(len(masks), np.uint64)
+    mask_hashes(masks, hashes)
+    _, first, number = np.unique(hashes, return_index=True, return_inverse=True)
+    if first.size > MOST_PATTERNS:
+        everything = torch.arange(masks.shape[1])
+        return Patterns(np.zeros(len(masks), np.int64), [everything], True)
+    order = np.argsort(np.count_nonzero(masks[first], axis=1), kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(order.size)
+    actions = [torch.from_numpy(np.flatnonzero(masks[row])) for row in first[order]]
+    return Patterns(rank[number.reshape(-1)], actions, False)
+
+
+def choices_of(
+    patterns: Patterns, rows: NDArray[np.int64], masks: NDArray[np.bool_] | None
+) -> Choices:
+    """Choices of `rows`, sorted by pattern; their masks bool[n, A] where patterns do not say all."""
+    numbers = patterns.of_row[rows]
+    edges = np.flatnonzero(np.diff(numbers, prepend=-1, append=-1))
+    spans = tuple((int(a), int(b), patterns.actions[numbers[a]]) for a, b in pairwise(edges))
+    if not patterns.masked or masks is None:
         return Choices(spans, None)
     return Choices(spans, torch.from_numpy(np.where(masks, np.float32(0.0), np.float32(FORBIDDEN))))
 
@@ -145,8 +176,9 @@ class MaskedPolicy(MaskableActorCriticPolicy):
         """
         first = _first_choosing(choices)
         log_p, entropy = [latent.new_zeros(first)], [latent.new_zeros(first)]
-        for low, high, logits in self._logits(latent, choices, first):
-            terms = _Categorical.apply(logits, actions[low:high, None])
+        for low, high, open_, logits in self._logits(latent, choices, first):
+            places = torch.searchsorted(open_, actions[low:high])
+            terms = _Categorical.apply(logits, places[:, None])
             log_p.append(terms[0])  # type: ignore[index]
             entropy.append(terms[1])  # type: ignore[index]
         return torch.cat(log_p), torch.cat(entropy)
@@ -154,15 +186,16 @@ class MaskedPolicy(MaskableActorCriticPolicy):
     def choose(
         self, latent: Tensor, choices: Choices, deterministic: bool
     ) -> tuple[Tensor, Tensor]:
-        """Actions int64[n] and their log probabilities [n] for rows sorted by width."""
+        """Actions int64[n] and their log probabilities [n] for rows sorted by masks."""
         first = _first_choosing(choices)
-        actions, log_p = [torch.zeros(first, dtype=torch.int64)], [latent.new_zeros(first)]
-        for _, _, logits in self._logits(latent, choices, first):
+        actions = [open_.expand(high - low) for low, high, open_ in choices.spans if low < first]
+        log_p = [latent.new_zeros(first)]
+        for _, _, open_, logits in self._logits(latent, choices, first):
             if deterministic:
                 taken = logits.argmax(dim=1)
             else:
                 taken = sample(torch.softmax(logits, dim=1))
-            actions.append(taken)
+            actions.append(open_[taken])
             log_p.append(torch.log_softmax(logits, dim=1).gather(1, taken[:, None]).squeeze(1))
         return torch.cat(actions), torch.cat(log_p)
 
@@ -172,22 +205,28 @@ class MaskedPolicy(MaskableActorCriticPolicy):
 
     def _logits(
         self, latent: Tensor, choices: Choices, first: int
-    ) -> list[tuple[int, int, Tensor]]:
-        """(first row, end, masked logits) of each span from row `first` on."""
+    ) -> list[tuple[int, int, Tensor, Tensor]]:
+        """(first row, end, actions, their logits) of each span from row `first` on."""
         if first == len(latent):
             return []
         hidden = tanh_layers(self.mlp_extractor.policy_net, latent[first:])
         last: Any = self.action_net
         weight, bias = last.weight, last.bias
         found = []
-        for low, high, width in choices.spans:
+        for low, high, open_ in choices.spans:
             if low < first:
                 continue
             rows = hidden[low - first : high - first]
-            logits = nn.functional.linear(rows, weight[:width], bias[:width])
+            whole = len(open_) == len(bias)
+            own = (
+                (weight, bias)
+                if whole
+                else (weight.index_select(0, open_), bias.index_select(0, open_))
+            )
+            logits = nn.functional.linear(rows, *own)
             if choices.bias is not None:
-                logits = logits + choices.bias[low:high, :width]
-            found.append((low, high, logits))
+                logits = logits + choices.bias[low:high]
+            found.append((low, high, open_, logits))
         return found
 
     def forward(
@@ -209,21 +248,19 @@ class MaskedPolicy(MaskableActorCriticPolicy):
         return self.values(features)[:, None], log_p[back], entropy[back]
 
     def _sorted(self, action_masks: Masks, n: int) -> tuple[Tensor, Tensor, Choices]:
-        """Order that sorts rows by width, its inverse, and the choices in that order."""
+        """Order that sorts rows by their masks, its inverse, and the choices in that order."""
         if action_masks is None:
-            rows, width = torch.arange(n), int(self.action_space.n)  # type: ignore[attr-defined]
-            return rows, rows, Choices(((0, n, width),), None)
-        masks = np.asarray(action_masks).astype(bool, copy=False).reshape(n, -1)
-        widths = np.empty(n, np.int16)
-        gaps = mask_widths(masks, widths)
-        order = np.argsort(widths, kind="stable")
-        choices = choices_of(widths[order], masks[order] if gaps else None)
+            rows, everything = torch.arange(n), torch.arange(int(self.action_space.n))  # type: ignore[attr-defined]
+            return rows, rows, Choices(((0, n, everything),), None)
+        masks = np.ascontiguousarray(action_masks).astype(bool, copy=False).reshape(n, -1)
+        patterns = patterns_of(masks)
+        order = np.argsort(patterns.of_row, kind="stable")
+        choices = choices_of(patterns, order, masks[order] if patterns.masked else None)
         back = np.empty(n, np.int64)
         back[order] = np.arange(n)
         return torch.from_numpy(order), torch.from_numpy(back), choices
 
 
 def _first_choosing(choices: Choices) -> int:
-    """First row that has more than the one action 0."""
-    low, high, width = choices.spans[0]
-    return high if width == 1 else low
+    """First row that has a choice: rows before it have a single action."""
+    return next((low for low, _, open_ in choices.spans if len(open_) > 1), choices.spans[-1][1])
