@@ -63,7 +63,7 @@ def patterns_of(masks: NDArray[np.bool_]) -> Patterns:
 def choices_of(
     patterns: Patterns, rows: NDArray[np.int64], masks: NDArray[np.bool_] | None
 ) -> Choices:
-    """Choices of `rows`, sorted by pattern; their masks bool[n, A] where patterns do not say all."""
+    """Choices of `rows`, sorted by pattern; masks bool[n, A] where patterns do not say all."""
     numbers = patterns.of_row[rows]
     edges = np.flatnonzero(np.diff(numbers, prepend=-1, append=-1))
     spans = tuple((int(a), int(b), patterns.actions[numbers[a]]) for a, b in pairwise(edges))
