@@ -1,5 +1,6 @@
 """Weighted pools against the deployed bytecode of 2021 and 2023, and powers against real ones."""
 
+from decimal import Decimal, localcontext
 from functools import cache
 from math import exp, log
 from random import Random
@@ -231,6 +232,39 @@ def test_powers_and_exponents_of_the_table_belong_together() -> None:
         large = index < log_exp.LARGE
         unit = 1e18 if large else 1e20
         assert a / (1.0 if large else 1e20) == pytest.approx(exp(x / unit), rel=1e-13)
+
+
+@kernel
+def raised_up(numbers: Limbs, exact_powers: bool) -> int:
+    """numbers[0] to the power numbers[1], rounded up, to numbers[2]."""
+    status, answer = weighted.pow_up(load256(numbers, 0), load256(numbers, 1), exact_powers)
+    store256(numbers, 2, answer)
+    return status
+
+
+@settings(deadline=None, max_examples=1500)
+@given(
+    st.one_of(
+        st.integers(ONE * 10 // 13, ONE * 10 // 7 + 1),  # all that a swap of at most 30 % asks for
+        st.integers(-1000, 1000).map(lambda off: ONE + off),
+        st.integers(-1000, 1000).map(lambda off: 9 * ONE // 10 + off),
+        st.integers(-1000, 1000).map(lambda off: 11 * ONE // 10 + off),
+    ),
+    st.one_of(st.integers(ONE // 99, 99 * ONE), st.sampled_from([ONE, 2 * ONE, 4 * ONE])),
+    st.booleans(),
+)
+def test_powers_rounded_up_are_never_below_the_true_power(
+    base: int, exponent: int, exact_powers: bool
+) -> None:
+    """The contract's claim, on which the bound of a mixed cycle rests; 60 digits are the truth."""
+    numbers = to_limbs([base, exponent, 0], 4)
+    assert raised_up(numbers, exact_powers) == weighted.OK
+    with localcontext() as context:
+        context.prec = 60
+        true = (Decimal(base) / ONE) ** (Decimal(exponent) / ONE) * ONE
+        rounded_up = from_limbs(numbers)[2]
+        assert rounded_up >= true
+        assert rounded_up <= true * Decimal("1.00000000000003") + 3
 
 
 def test_bad_parameters_are_refused() -> None:
