@@ -24,6 +24,7 @@ from kernels.market import (
     PENDING_ZERO_FOR_ONE,
     RESERVES,
     SLOT,
+    TICK,
     new_tile,
 )
 from kernels.observation import SIZE, observe, record_auction
@@ -32,7 +33,7 @@ from live.config import GWEI, EngineConfig
 from live.decode import Decoded, RouterSwap
 from live.events import Head
 from live.mempool import Mempool
-from live.planner import Planner
+from live.planner import LAST_DECISION, Planner
 from models.frozen import FrozenPolicy, load
 from tests.live.frozen_policy import write_fixed_fraction_policy
 from tests.live.small_market import RESERVES as START
@@ -84,6 +85,7 @@ class Simulated:
         tile[GAS_USED_RATIO, lane] = head.gas_used / (head.gas_limit / 2)
         tile[OWN_TIP, lane] = EngineConfig().own_tip_wei / GWEI
         tile[SLOT, lane] = head.number + 1
+        tile[TICK, lane] = LAST_DECISION
         tile[PENDING_POOL : PENDING_VISIBLE + PENDING, lane] = 0.0
         for at, (pool, forward, amount, tip) in enumerate(swaps):
             token = DEPLOYMENT.pool_tokens[pool][0 if forward else 1]

@@ -180,4 +180,4 @@ def test_raised_fees_satisfy_the_strictest_node(fee: int, percent: float) -> Non
     higher = raised(fee, percent)
     assert higher > fee
     assert higher * 1000 >= fee * (1000 + int(percent * 10))
-    assert (higher - 1 - fee) * 1000 < fee * percent * 10 + 1000
+    assert (higher - 1 - fee) * 1000 < fee * int(percent * 10) + 1000
