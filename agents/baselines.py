@@ -1,7 +1,7 @@
 """Scripted bidders: what searchers do without learning, on the same observations and actions.
 
-The fixed rules are those in use by public searchers (docs/environment.md): 80 % of profit, 90 %, and
-gross / 1.25 with a decay over the opportunity's age. All bid on the most profitable opportunity.
+The fixed rules are those in use by public searchers (docs/environment.md): 80 % of profit, 90 %,
+and gross / 1.25 with a decay over the opportunity's age. All bid on the most profitable one.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
-"""Compiles the market's kernels in a process of its own while something else keeps this one busy.
+"""Compiles the market's kernels in processes of their own while something else keeps this one busy.
 
-A first run spends half a minute of one core on it; later runs find the result in Numba's cache.
+A first run spends a minute of processor time on it; later runs find the result in Numba's cache.
 """
 
 import os
@@ -15,43 +15,61 @@ import numpy as np
 from agents.baselines import network_bidder
 from envs.market import MarketConfig
 from envs.paths import stand_in_paths
+from envs.physics import physics_of
+from envs.simulator import present
 from envs.vector import MarketVectorEnv
 from kernels.action import ACTIONS
+from kernels.market import LANES
 from kernels.observation import SIZE
 from models.frozen import Network
+
+PARTS = ("decisions", "slots")  # one process each: what is compiled by one, the other finds
 
 
 @contextmanager
 def compiled_in_background() -> Iterator[Callable[[], None]]:
-    """Start compiling; the value waits for the end. Leaving early stops the process."""
+    """Start compiling; the value waits for the end. Leaving early stops the processes."""
     root = Path(__file__).resolve().parent.parent
-    process = subprocess.Popen(
-        [sys.executable, "-m", "agents.compilation"],
-        cwd=root,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    try:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "agents.compilation", part],
+            cwd=root,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        for part in PARTS
+    ]
+
+    def wait() -> None:
         # A failure is not an error here: whoever needs the kernels compiles them and says why.
-        yield lambda: _wait(process)
+        for process in processes:
+            process.wait()
+
+    try:
+        yield wait
     finally:
-        process.kill()
-        process.wait()
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes]) -> None:
-    process.wait()
-
-
-def compile_kernels() -> None:
-    """Play one slot, so that every kernel of the market and of a policy is in the cache."""
-    env = MarketVectorEnv(1, MarketConfig(), stand_in_paths(days=1))
-    observations, _ = env.reset(seed=0)
-    layer = np.zeros((ACTIONS, SIZE), np.float32), np.zeros(ACTIONS, np.float32)
-    env.step(network_bidder(Network((layer,)))(observations, env.action_masks()))
+def compile_kernels(part: str) -> None:
+    """Show one decision and evaluate a policy, or play one slot: every kernel that they need."""
+    env = MarketVectorEnv(LANES, MarketConfig(), stand_in_paths(days=1))
+    if part == "decisions":
+        masks = np.zeros((LANES, ACTIONS), np.bool_)
+        observations = np.zeros((LANES, SIZE), np.float32)
+        physics = physics_of(env.config, env.config.graph)
+        keys = np.zeros(LANES, np.uint64)
+        present(physics, env.state()["tiles"][0], keys, observations, masks)
+        layer = np.zeros((ACTIONS, SIZE), np.float32), np.zeros(ACTIONS, np.float32)
+        network_bidder(Network((layer,)))(observations, masks)
+    else:
+        env.reset(seed=0)
+        env.step(np.zeros(LANES, np.int64))
 
 
 if __name__ == "__main__":
-    compile_kernels()
+    compile_kernels(sys.argv[1])

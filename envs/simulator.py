@@ -188,7 +188,7 @@ def start_episode(
 
 
 @lean_kernel
-def _present(
+def present(
     physics: Physics,
     tile: np.ndarray,
     keys: np.ndarray,
@@ -290,7 +290,7 @@ def play(
                 for lane in range(LANES):
                     truncated[first + lane] = tile[SLOT, lane] >= physics.episode_slots
                     ended = ended or truncated[first + lane]
-            _present(physics, tile, slot, observation[first:last], masks[first:last])
+            present(physics, tile, slot, observation[first:last], masks[first:last])
             if not ended:
                 continue
         for lane in range(LANES):
@@ -305,4 +305,4 @@ def play(
         _slot_keys(physics, tile, own, slot)
         _begin_slots(physics, recorded, tile, slot, truncated[first:last], restart)
         # Lanes in mid-episode are presented a second time, which changes nothing in them.
-        _present(physics, tile, slot, observation[first:last], masks[first:last])
+        present(physics, tile, slot, observation[first:last], masks[first:last])
