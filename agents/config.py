@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import jsonargparse
 
+from agents.learner_arms import HISTORY, LEARNER_ARMS, RECURRENT, blind_columns
 from agents.scenarios import SCENARIOS
 from envs.market import MarketConfig
 from models.har_lstm import VolatilityConfig
@@ -67,6 +68,10 @@ class PPOConfig:
     """Processes that play rollouts for the one learner of a trial; 0: it plays them itself."""
     asynchronous: bool = False
     """Play the next rollout while learning from the last: one update stale, one core more."""
+    blind: tuple[str, ...] = ()
+    """Observation fields hidden from the learner, by the beginnings of their names."""
+    masking: bool = True
+    """Whether the learner chooses among allowed actions only; else others count as a pass."""
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be trained with, naming the field."""
@@ -92,6 +97,20 @@ class PPOConfig:
         _require(shared, "ppo.rollout_workers", workers, f"a divisor of num_envs, {self.num_envs}")
         possible = workers > 0 or not self.asynchronous
         _require(possible, "ppo.asynchronous", self.asynchronous, "ppo.rollout_workers with it")
+        try:
+            blind_columns(self.blind)
+        except ValueError as error:
+            raise ConfigError(f"ppo.blind: {error}") from None
+
+    def of_arm(self, name: str) -> "PPOConfig":
+        """These settings as the arm `name` of agents.learner_arms changes them."""
+        arm = LEARNER_ARMS[name]
+        return dataclasses.replace(
+            self,
+            blind=self.blind + arm.blind,
+            lstm=arm.lstm or self.lstm,
+            masking=self.masking and arm.masking,
+        )
 
     @property
     def cores(self) -> int:
@@ -105,6 +124,9 @@ class TrialsConfig:
 
     seeds: int = 2
     """Independent trainings, of which validation chooses one."""
+    arms: tuple[str, ...] = (HISTORY,)
+    """Learners to train with every seed and to compare: history (all that the observation holds),
+    stateless (no past auctions), no-forecast, recurrent (an LSTM), unmasked (a control)."""
     steps: int = 6_000_000
     """Decisions each trial learns from."""
     reports: int = 12
@@ -129,6 +151,12 @@ class TrialsConfig:
         _require(kept >= 4, "trials.keep_checkpoints", kept, "at least 4")
         for name in ("max_failures", "exchange_reports"):
             _require(getattr(self, name) >= 0, f"trials.{name}", getattr(self, name), "0 or more")
+        known = ", ".join(LEARNER_ARMS)
+        for name in self.arms or ("",):
+            _require(name in LEARNER_ARMS, "trials.arms", name, f"names of {known}")
+        _require(len(set(self.arms)) == len(self.arms), "trials.arms", self.arms, "each once")
+        alone = len(self.arms) == 1 or not self.exchange_reports
+        _require(alone, "trials.exchange_reports", self.exchange_reports, "0 with several arms")
 
 
 @dataclass(frozen=True)
@@ -203,6 +231,15 @@ class TrainConfig:
     """The trials that Ray Tune runs."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """The comparison on held-out episodes."""
+
+    def __post_init__(self) -> None:
+        """Refuse arms that the learner's settings do not allow, naming the field."""
+        arms = self.trials.arms
+        doubled = RECURRENT in arms and self.ppo.lstm > 0
+        _require(not doubled, "trials.arms", RECURRENT, "ppo.lstm 0 with it: every arm has one")
+        settings = [self.ppo.of_arm(arm) for arm in arms]
+        served = any(ppo.masking for ppo in settings)
+        _require(served, "trials.arms", arms, "one with masking: policies are served with masks")
 
 
 class _Parser(jsonargparse.ArgumentParser):

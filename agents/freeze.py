@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from agents.baselines import network_bidder
 from agents.checkpoints import load_policy
+from agents.learner_arms import actor_of
 from agents.learners import build
 from agents.prices import Forecasting
 from agents.training import TrialInputs
@@ -20,7 +21,6 @@ from envs.vector import MarketVectorEnv
 from models.export import write_policy
 from models.forecaster_onnx import export_forecaster
 from models.frozen import Network
-from models.policy import network_of
 
 TEST_VECTORS = 64
 VECTOR_SEED = 9001
@@ -52,14 +52,15 @@ def median_forecast(paths: PricePaths) -> list[float]:
 
 def trained_network(result: TrialResult, inputs: TrialInputs) -> Network:
     """The actor in the checkpoint of a training."""
-    slots = inputs.ppo.rollout_slots
+    ppo = inputs.ppo_of(result.trial)
+    slots = ppo.rollout_slots
     config = dataclasses.replace(
-        inputs.ppo, num_envs=1, minibatch=slots, rollout_workers=0, asynchronous=False
+        ppo, num_envs=1, minibatch=slots, rollout_workers=0, asynchronous=False
     )
     env = MarketVectorEnv(1, inputs.market, inputs.paths)
     model = build(MarketVecEnv(env), config, seed=0, steps=1)
     load_policy(model, result.checkpoint)
-    return network_of(model.policy)
+    return actor_of(model.policy, ppo.blind)
 
 
 def recorded_inputs(

@@ -42,7 +42,7 @@ class SumsCallback(BaseCallback):
     def _on_step(self) -> bool:
         venv: Any = self.training_env
         actions: NDArray[np.int64] = self.locals["actions"]
-        available = best_net_eth(self.locals["observations"], self.locals["action_masks"])
+        available = best_net_eth(self.locals["observations"], venv.allowed)
         self.sums.tally.add(available, venv.rewards_eth, venv.step_infos)
         bid = bid_indices(actions)
         made = bid >= 0

@@ -19,6 +19,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.config import PPOConfig
+from agents.learner_arms import blind_columns
 from agents.learners import build
 from agents.ppo import ScheduledPPO
 from agents.recurrent import MaskableRecurrentPPO
@@ -57,7 +58,9 @@ class Rollout(NamedTuple):
 def market_vecenv(markets: Markets, num_envs: int, seed: int) -> MarketVecEnv:
     """Training markets as the learner sees them."""
     env = MarketVectorEnv(num_envs, markets.market, markets.paths, split="train", seed=seed)
-    return MarketVecEnv(env, markets.reward_scale_eth, markets.ppo.reward_clip)
+    ppo = markets.ppo
+    columns = blind_columns(ppo.blind)
+    return MarketVecEnv(env, markets.reward_scale_eth, ppo.reward_clip, columns, ppo.masking)
 
 
 class RolloutWorker:

@@ -13,16 +13,16 @@ from typing import NamedTuple
 import numpy as np
 
 from agents.arms import play
-from agents.baselines import greedy, network_bidder
+from agents.baselines import greedy
 from agents.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from agents.config import PPOConfig, TrialsConfig
 from agents.intervals import iqm
+from agents.learner_arms import HISTORY, actor_of, bidder_of
 from agents.learners import build
 from agents.monitor import MarketMonitor, Settings
 from agents.rollouts import Crew, Markets, build_remote, market_vecenv
 from envs.market import MarketConfig, PricePaths
 from envs.vector import MarketVectorEnv
-from models.policy import network_of
 
 # Validation episodes are the same in every round of every trial: the curves can be compared.
 VALIDATION_SEED = 1
@@ -38,6 +38,7 @@ class Trial(NamedTuple):
     seed: int
     learning_rate: float
     entropy: float = 0.01
+    arm: str = HISTORY
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ class TrialInputs:
     trials: TrialsConfig
     reward_scale_eth: float
     tensorboard: str
+
+    def ppo_of(self, trial: Trial) -> PPOConfig:
+        """The learner's settings of a trial."""
+        arm = self.ppo.of_arm(trial.arm)
+        return dataclasses.replace(arm, learning_rate=trial.learning_rate, entropy=trial.entropy)
 
     @property
     def steps_per_report(self) -> int:
@@ -64,10 +70,17 @@ class TrialInputs:
 
 
 def planned_trials(config: TrialsConfig, ppo: PPOConfig, seed: int) -> list[Trial]:
-    """One trial per seed and learning rate; the names are the folders."""
+    """One trial per arm, seed and learning rate; the names are the folders."""
     rates = config.learning_rates or (ppo.learning_rate,)
     return [
-        Trial(f"seed-{seed + s}-rate-{rate:g}", seed + s, rate, ppo.entropy)
+        Trial(
+            ("" if arm == HISTORY else f"{arm}-") + f"seed-{seed + s}-rate-{rate:g}",
+            seed + s,
+            rate,
+            ppo.entropy,
+            arm,
+        )
+        for arm in config.arms
         for s in range(config.seeds)
         for rate in rates
     ]
@@ -95,9 +108,7 @@ class Training:
     """
 
     def __init__(self, trial: Trial, inputs: TrialInputs) -> None:
-        ppo = dataclasses.replace(
-            inputs.ppo, learning_rate=trial.learning_rate, entropy=trial.entropy
-        )
+        ppo = self.ppo = inputs.ppo_of(trial)
         markets = Markets(inputs.market, inputs.paths, ppo, inputs.reward_scale_eth)
         self.trial = trial
         self.inputs = inputs
@@ -126,8 +137,9 @@ class Training:
         steps = self.inputs.steps_per_report
         self.model.learn(steps, callback=self.monitor, reset_num_timesteps=False)
         seconds = time.perf_counter() - started
-        player = network_bidder(network_of(self.model.policy))
-        tally = play(player, self.validation, VALIDATION_SEED)
+        network = actor_of(self.model.policy, self.ppo.blind)
+        bidder = bidder_of(network, self.ppo.masking)
+        tally = play(bidder, self.validation, VALIDATION_SEED)
         point = {
             "steps": self.model.num_timesteps,
             "validation_iqm_eth": float(iqm(tally.profit_eth)),
@@ -171,4 +183,4 @@ def _settings(trial: Trial, ppo: PPOConfig) -> Settings:
         name: value if isinstance(value, int | float | bool) else "-".join(map(str, value))
         for name, value in dataclasses.asdict(ppo).items()
     }
-    return values | {"seed": trial.seed}
+    return values | {"seed": trial.seed, "arm": trial.arm}

@@ -20,11 +20,18 @@ class MarketVecEnv(VecEnv):
     """Adapter of a gymnasium vector environment with SAME_STEP autoreset and `action_masks`.
 
     The learner sees clip(reward / reward_scale_eth, -reward_clip, reward_clip). What happened in
-    ETH stays readable in `rewards_eth` and `step_infos` until the next step.
+    ETH stays readable in `rewards_eth` and `step_infos` until the next step. Columns `blind` of
+    its observations are 0; without `masking` it is told that every action may be chosen, while
+    `allowed` holds what really may.
     """
 
     def __init__(
-        self, env: VectorEnv, reward_scale_eth: float = 1.0, reward_clip: float = np.inf
+        self,
+        env: VectorEnv,
+        reward_scale_eth: float = 1.0,
+        reward_clip: float = np.inf,
+        blind: NDArray[np.int64] | None = None,
+        masking: bool = True,
     ) -> None:
         if env.metadata.get("autoreset_mode") != AutoresetMode.SAME_STEP:
             raise ValueError(
@@ -40,6 +47,9 @@ class MarketVecEnv(VecEnv):
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
         self.rewards_eth = np.zeros(self.num_envs)
         self.step_infos: dict[str, Any] = {}
+        self.allowed = np.zeros((self.num_envs, 0), np.bool_)
+        self._blind = np.zeros(0, np.int64) if blind is None else blind
+        self._masking = masking
         self._scale = reward_scale_eth
         self._clip = reward_clip
         self._actions = np.zeros(self.num_envs, np.int64)
@@ -50,6 +60,11 @@ class MarketVecEnv(VecEnv):
         observations, self.step_infos = self.env.reset(seed=self._seeds[0])
         self._reset_seeds()
         self._reset_options()
+        return self._seen(observations)
+
+    def _seen(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The environment's own copy, without what the learner must not see."""
+        observations[..., self._blind] = 0.0
         return observations
 
     def step_async(self, actions: np.ndarray) -> None:
@@ -61,13 +76,14 @@ class MarketVecEnv(VecEnv):
         observations, rewards, terminated, truncated, infos = self.env.step(self._actions)
         self.rewards_eth, self.step_infos = rewards, infos
         scaled = np.clip(rewards / self._scale, -self._clip, self._clip).astype(np.float32)
+        observations = self._seen(observations)
         dones = np.logical_or(terminated, truncated)
         if not dones.any():
             return observations, scaled, dones, self._no_infos
         by_lane = list(self._no_infos)
         for lane in np.flatnonzero(dones):
             by_lane[lane] = {
-                "terminal_observation": infos["final_obs"][lane],
+                "terminal_observation": self._seen(infos["final_obs"][lane]),
                 "TimeLimit.truncated": bool(truncated[lane] and not terminated[lane]),
             }
         return observations, scaled, dones, by_lane
@@ -77,8 +93,9 @@ class MarketVecEnv(VecEnv):
         self.env.close()
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Allowed actions bool[N, A] of the present observations."""
-        return self.env.action_masks()  # type: ignore[attr-defined]
+        """Actions bool[N, A] that the learner may choose at the present observations."""
+        self.allowed = self.env.action_masks()  # type: ignore[attr-defined]
+        return self.allowed if self._masking else np.ones_like(self.allowed)
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that the next steps depend on."""

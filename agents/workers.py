@@ -47,8 +47,8 @@ class PolicyTrial(tune.Trainable):
         """Build the trainer."""
         if inputs is None:
             raise ValueError("inputs are missing: bind them with tune.with_parameters")
-        name, seed = config["trial"]
-        trial = Trial(name, seed, config["learning_rate"], config["entropy"])
+        name, seed, arm = config["trial"]
+        trial = Trial(name, seed, config["learning_rate"], config["entropy"], arm)
         self.training = Training(trial, inputs)
         if config["restore"]:
             self.training.load(Path(config["restore"]))
@@ -142,7 +142,7 @@ def _configuration(trial: Trial, latest: Path | None) -> dict[str, Any]:
     if latest is not None:
         trial = Trial(**json.loads((latest / "trial.json").read_text()))
     return {
-        "trial": [trial.name, trial.seed],
+        "trial": [trial.name, trial.seed, trial.arm],
         "restore": "" if latest is None else os.fspath(latest.resolve()),
         "learning_rate": trial.learning_rate,
         "entropy": trial.entropy,

@@ -1,0 +1,96 @@
+"""Learners that differ in one ingredient: what they see, whether they remember, what is masked.
+
+An arm changes settings of `ppo` and nothing else. What a learner does not see is zero while it
+trains; its network leaves with zero weights there, so that nobody has to know when it is played.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from agents.baselines import Bidder, network_bidder
+from kernels.observation import FIELDS
+from models.frozen import Network
+from models.policy import network_of
+
+
+class LearnerArm(NamedTuple):
+    """Changes of the learner's settings."""
+
+    blind: tuple[str, ...] = ()
+    """Prefixes of the names of observation fields that it does not see."""
+    lstm: int = 0
+    """Units of an LSTM; 0: as the settings say."""
+    masking: bool = True
+    """False: every action may be chosen, one that cannot be done counts as a pass."""
+
+
+HISTORY, STATELESS, NO_FORECAST = "history", "stateless", "no-forecast"
+RECURRENT, UNMASKED = "recurrent", "unmasked"
+LEARNER_ARMS: dict[str, LearnerArm] = {
+    HISTORY: LearnerArm(),
+    STATELESS: LearnerArm(blind=("auction",)),
+    NO_FORECAST: LearnerArm(blind=("forecast_",)),
+    RECURRENT: LearnerArm(lstm=64),
+    UNMASKED: LearnerArm(masking=False),
+}
+# Name of an ingredient, the arm that has it, the arm that does not.
+INGREDIENTS = (
+    ("the history of auctions", HISTORY, STATELESS),
+    ("the volatility forecast", HISTORY, NO_FORECAST),
+    ("recurrence", RECURRENT, HISTORY),
+    ("masking", HISTORY, UNMASKED),
+)
+
+
+def blind_columns(prefixes: Sequence[str]) -> NDArray[np.int64]:
+    """Columns of the observation whose field names begin with one of `prefixes`.
+
+    Raises ValueError naming a prefix that no field has.
+    """
+    names = [field.name for field in FIELDS]
+    for prefix in prefixes:
+        if not any(name.startswith(prefix) for name in names):
+            raise ValueError(f"{prefix!r}: no observation field begins so; fields: {names[0]}, ...")
+    found = [k for k, name in enumerate(names) if name.startswith(tuple(prefixes))]
+    return np.array(found, np.int64)
+
+
+def blinded(network: Network, columns: NDArray[np.int64]) -> Network:
+    """The network with zero weights on input `columns`, its output is that on zeros there."""
+    if network.lstm is not None:
+        weight = network.lstm.weight_input.copy()
+        weight[:, columns] = 0.0
+        return network._replace(lstm=network.lstm._replace(weight_input=weight))
+    (first, bias), *rest = network.layers
+    weight = first.copy()
+    weight[:, columns] = 0.0
+    return network._replace(layers=((weight, bias), *rest))
+
+
+def actor_of(policy: nn.Module, blind: Sequence[str]) -> Network:
+    """The actor of a trained policy, for observations that hold everything."""
+    return blinded(network_of(policy), blind_columns(blind))
+
+
+class _WithoutMasks:
+    """Plays a network as it was trained without masks."""
+
+    def __init__(self, network: Network) -> None:
+        self.player = network_bidder(network)
+
+    def restart(self) -> None:
+        self.player.restart()
+
+    def __call__(
+        self, observations: NDArray[np.float32], masks: NDArray[np.bool_]
+    ) -> NDArray[np.int64]:
+        return self.player(observations, np.ones_like(masks))
+
+
+def bidder_of(network: Network, masking: bool) -> Bidder:
+    """Argmax of a network, over the allowed actions or over all, as it was trained."""
+    return network_bidder(network) if masking else _WithoutMasks(network)

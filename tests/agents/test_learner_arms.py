@@ -1,0 +1,163 @@
+"""Arms of the learner: what is hidden stays hidden, in training, in the network, in play."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agents.arms import play
+from agents.config import ConfigError, PPOConfig, TrainConfig, TrialsConfig, read_arguments
+from agents.learner_arms import LEARNER_ARMS, actor_of, bidder_of, blind_columns
+from agents.training import Training, Trial, TrialInputs, planned_trials
+from agents.vecenv import MarketVecEnv
+from envs.market import MarketConfig, PricePaths
+from envs.vector import MarketVectorEnv
+from kernels.action import ACTIONS
+from kernels.observation import FIELDS, HISTORY_START, SIZE
+from models.frozen import compile_network
+from models.policy import network_of
+
+PPO = PPOConfig(num_envs=32, rollout_slots=8, minibatch=128, epochs=1, hidden=(16,))
+TRIALS = TrialsConfig(seeds=1, steps=1024, reports=2, validation_envs=16)
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, market: MarketConfig, paths: PricePaths) -> TrialInputs:
+    return TrialInputs(market, paths, PPO, TRIALS, 0.05, str(tmp_path / "tb"))
+
+
+def trained(inputs: TrialInputs, arm: str) -> Training:
+    training = Training(Trial(f"{arm}-seed-0", 0, 1e-3, arm=arm), inputs)
+    training.advance()
+    training.close()
+    return training
+
+
+def seen_in_play(inputs: TrialInputs) -> np.ndarray:
+    """Observations float32[48, SIZE] in the middle of episodes of a searcher that bids."""
+    env = MarketVectorEnv(48, inputs.market, inputs.paths, split="test")
+    observations, _ = env.reset(seed=3)
+    for _ in range(40):
+        allowed = env.action_masks()
+        observations, *_ = env.step(allowed.shape[1] - 1 - allowed[:, ::-1].argmax(axis=1))
+    return observations
+
+
+def test_fields_are_hidden_by_name() -> None:
+    assert blind_columns(("auction",)).tolist() == list(range(HISTORY_START, SIZE))
+    hidden = [FIELDS[k].name for k in blind_columns(("forecast_",))]
+    assert hidden == ["forecast_5m", "forecast_15m", "forecast_60m"]
+    assert blind_columns(()).size == 0
+    with pytest.raises(ValueError, match="'forecasts': no observation field"):
+        blind_columns(("forecasts",))
+
+
+def test_the_adapter_hides_columns_and_nothing_else(
+    market: MarketConfig, paths: PricePaths
+) -> None:
+    """Over episode ends, terminal observations included."""
+    blind = blind_columns(("auction", "base_fee"))
+    open_, closed = (
+        MarketVecEnv(MarketVectorEnv(8, market, paths, seed=4), blind=columns)
+        for columns in (None, blind)
+    )
+    kept = np.setdiff1d(np.arange(SIZE), blind)
+    whole, part = np.asarray(open_.reset()), np.asarray(closed.reset())
+    hidden, ends = 0.0, 0
+    for _ in range(market.episode_slots * market.ticks_per_slot + 2):
+        assert np.array_equal(part[:, kept], whole[:, kept])
+        assert not part[:, blind].any()
+        hidden += np.abs(whole[:, blind]).sum()
+        actions = open_.action_masks()[:, 20].astype(np.int64) * 20
+        assert np.array_equal(closed.action_masks(), open_.action_masks())
+        whole, rewards, dones, infos = open_.step(actions)
+        part, their_rewards, _, their_infos = closed.step(actions)
+        assert np.array_equal(rewards, their_rewards)
+        for lane in np.flatnonzero(dones):
+            ends += 1
+            last, theirs = (i[lane]["terminal_observation"] for i in (infos, their_infos))
+            assert np.array_equal(theirs[kept], last[kept])
+            assert not theirs[blind].any()
+    assert hidden > 0.0
+    assert ends == 8
+
+
+@pytest.mark.parametrize("lstm", [0, 8])
+def test_the_network_alone_is_blind(inputs: TrialInputs, lstm: int) -> None:
+    """On whole observations it answers as the trained one does on those with the fields zeroed."""
+    inputs = dataclasses.replace(inputs, ppo=dataclasses.replace(PPO, lstm=lstm))
+    training = trained(inputs, "stateless")
+    observations, blind = seen_in_play(inputs), blind_columns(("auction",))
+    assert training.model._last_obs is not None
+    assert not np.asarray(training.model._last_obs)[:, blind].any()
+    raw = compile_network(network_of(training.model.policy))
+    exported = compile_network(actor_of(training.model.policy, training.ppo.blind))
+    zeroed = observations.copy()
+    zeroed[:, blind] = 0.0
+    states = [network.new_state(48) for network in (exported, raw, raw)]
+    for _ in range(3):
+        ours = exported.run(observations, states[0])
+        assert np.array_equal(ours, raw.run(zeroed, states[1]))
+        assert not np.array_equal(ours, raw.run(observations, states[2]))
+    assert np.array_equal(states[0], states[1])
+
+
+def test_without_masks_every_action_is_tried_and_none_is_refused(inputs: TrialInputs) -> None:
+    training = trained(inputs, "unmasked")
+    buffer = training.model.rollout_buffer
+    assert buffer.masks.all()
+    assert not training.venv.env.action_masks().all()  # type: ignore[attr-defined]
+    assert np.unique(buffer.actions).size > ACTIONS // 2
+    network = actor_of(training.model.policy, ())
+    env = MarketVectorEnv(64, inputs.market, inputs.paths, split="test")
+    observations, _ = env.reset(seed=5)
+    masks = env.action_masks()
+    actions = bidder_of(network, masking=False)(observations, masks)
+    assert not masks[np.arange(64), actions].all()
+    actions = bidder_of(network, masking=True)(observations, masks)
+    assert masks[np.arange(64), actions].all()
+    bidder = bidder_of(network, masking=False)
+    first = play(bidder, env, 6).profit_eth
+    assert np.array_equal(first, play(bidder, env, 6).profit_eth)
+
+
+def test_arms_change_the_learner_and_nothing_else(inputs: TrialInputs) -> None:
+    changed = {arm: PPO.of_arm(arm) for arm in LEARNER_ARMS}
+    assert changed["history"] == PPO
+    assert dataclasses.replace(changed["recurrent"], lstm=0) == PPO
+    assert dataclasses.replace(changed["unmasked"], masking=True) == PPO
+    config = TrialsConfig(seeds=2, arms=("history", "stateless"))
+    trials = planned_trials(config, PPO, seed=1)
+    assert [t.name for t in trials] == [
+        *("seed-1-rate-0.001", "seed-2-rate-0.001"),
+        *("stateless-seed-1-rate-0.001", "stateless-seed-2-rate-0.001"),
+    ]
+    assert inputs.ppo_of(trials[2]).blind == ("auction",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--trials.arms", "[histroy]"], "trials.arms: 'histroy'; give names of history"),
+        (["--trials.arms", "[]"], "trials.arms: ''"),
+        (["--trials.arms", "[history, history]"], "trials.arms"),
+        (["--trials.arms", "[unmasked]"], "one with masking"),
+        (["--trials.arms", "[history, recurrent]", "--ppo.lstm", "8"], "trials.arms: 'recurrent'"),
+        (["--trials.arms", "[recurrent]", "--ppo.minibatch", "16"], "ppo.minibatch: 16"),
+        (["--ppo.blind", "[colour]"], "ppo.blind: 'colour'"),
+        (
+            ["--trials.arms", "[history, stateless]", "--trials.exchange_reports", "2"],
+            "trials.exchange_reports: 2",
+        ),
+    ],
+)
+def test_arms_that_cannot_be_compared_are_refused(arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message.replace("[", r"\[")):
+        read_arguments(arguments)
+
+
+def test_arms_are_read_from_the_command_line() -> None:
+    config, _ = read_arguments(["--trials.arms", "[history,stateless]"])
+    assert config.trials.arms == ("history", "stateless")
+    assert TrainConfig().trials.arms == ("history",)
