@@ -15,7 +15,7 @@ from rich.console import Console
 from agents.compilation import compiled_in_background
 from agents.config import ConfigError, TrainConfig, config_to_dict, read_arguments
 from agents.evaluate import arm_table, compare_all, verdict
-from agents.freeze import freeze
+from agents.freeze import compared, freeze, served
 from agents.prices import (
     bars_to_learn_from,
     data_folder,
@@ -27,6 +27,7 @@ from agents.prices import (
 from agents.progress import Stages
 from agents.report import BidCurve, write_report
 from agents.runs import create_run, discard_unfinished, publish
+from agents.scenarios import check_scenario
 from agents.training import TrialInputs, planned_trials, reward_scale_eth
 from agents.workers import TrialResult, cores, run_trials
 from history.prices import Bars
@@ -63,24 +64,29 @@ def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stage
         )
 
     with stages.stage("frozen policy"):
-        freeze(run / "policy", results[0], inputs, forecasting, config_to_dict(config))
-        policy = frozen.load(run / "policy")
+        chosen = served(results, inputs)
+        freeze(run / "policy", chosen, inputs, forecasting, config_to_dict(config))
+        policy = frozen.load(run / "policy").player()
+        learned = compared(results, inputs, chosen, policy)
 
     with stages.stage("comparison") as progress:
         curve = BidCurve(regimes=len(config.market.rival_log_rate))
-        comparisons = compare_all(policy.player(), config, paths, curve.watch, progress)
+        comparisons = compare_all(policy, config, paths, curve.watch, progress, learned)
         summaries = {c.scenario: c.summary(config.evaluation) for c in comparisons}
+        ingredients = {c.scenario: c.ingredients(config.evaluation) for c in comparisons}
 
     arms = {a: {s: summaries[s][a] for s in summaries} for a in comparisons[0].scores}
     report = {
         "forecast": forecasting.report,
         "policy": arms,
+        "ingredients": ingredients,
+        "settings_tried": comparisons[0].settings_tried(),
         "throughput": throughput(results, stages),
         "seconds": time.monotonic() - started,
         "seed": config.run.seed,
         "commit": git_commit(),
     }
-    write_report(run, source, report, results, comparisons, curve)
+    write_report(run, source, report, results, chosen, comparisons, curve)
     publish(run)
     for scenario in summaries:
         stages.console.print(arm_table(scenario, arms), verdict(arms, scenario), sep="\n")
@@ -103,6 +109,8 @@ def main(arguments: Sequence[str]) -> int:
     console, run = Console(), None
     try:
         config, run = read_arguments(arguments)
+        for scenario in config.evaluation.scenarios:
+            check_scenario(scenario)  # now rather than after the training
         data_dir = data_folder(config.prices)
         bars = bars_to_learn_from(config.prices, data_dir, config.run.seed)
         run = run or create_run(config)

@@ -34,7 +34,7 @@ from envs.vector import MarketVectorEnv
 from kernels.action import BIDS
 from kernels.observation import VALUE_CENTRE, VALUE_SCALE
 
-POLICY, STATIC = "policy", "best static"
+POLICY, STATIC, NO_OP = "policy", "best static", "no-op"
 STATIC_BY_VALUE, EMA, AIMD = "best static by value", "EMA of clearing", "up on loss, down on win"
 ARMS = 10  # the policy, four tuned rules, five fixed ones
 VALIDATION_SEED = 7001  # trials choose checkpoints on another one
@@ -53,6 +53,7 @@ def play(bidder: Bidder, env: MarketVectorEnv, seed: int, watch: Watch | None = 
     tally = Tally(env.num_envs)
     while True:
         masks = env.action_masks()
+        tally.harm_eth = env.sandwich_harm()  # the last slot's is lost: it begins anew with it
         available = best_net_eth(observations, masks)
         actions = bidder(observations, masks)
         observations, rewards, _, ended, infos = env.step(actions)
@@ -131,7 +132,7 @@ def scripted_arms(market: MarketConfig, validation: MarketVectorEnv) -> Arms:
         "greedy 90 %": greedy(0.9),
         "gross / 1.25": gross_rule(market),
         "true value (99 %)": static(BIDS - 1),
-        "no-op": no_op,
+        NO_OP: no_op,
     }
     return Arms(
         {name: choice.bidder for name, choice in tuned.items()} | fixed,

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import jsonargparse
 
 from agents.learner_arms import HISTORY, LEARNER_ARMS, RECURRENT, blind_columns
-from agents.scenarios import SCENARIOS
+from agents.scenarios import NAMES, SEEDS_EACH
 from envs.market import MarketConfig
 from models.har_lstm import VolatilityConfig
 
@@ -180,9 +180,10 @@ class EvaluationConfig:
             given = getattr(self, name)
             _require(given >= 1, f"evaluation.{name}", given, "at least 1")
         _require(0.0 < self.tail <= 1.0, "evaluation.tail", self.tail, "a share of 0 to 1")
-        known = ", ".join(SCENARIOS)
+        _require(self.seeds <= SEEDS_EACH, "evaluation.seeds", self.seeds, f"up to {SEEDS_EACH}")
+        known = ", ".join(NAMES)
         for name in self.scenarios or ("",):
-            _require(name in SCENARIOS, "evaluation.scenarios", name, f"names of {known}")
+            _require(name in NAMES, "evaluation.scenarios", name, f"names of {known}")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jsonargparse import ArgumentParser
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from agents.arms import ARMS, POLICY, STATIC, Watch, play, scripted_arms
+from agents.arms import ARMS, NO_OP, POLICY, STATIC, Watch, play, scripted_arms
 from agents.baselines import Bidder
 from agents.config import EvaluationConfig, TrainConfig, config_from_dict
 from agents.intervals import (
@@ -29,11 +29,14 @@ from agents.intervals import (
     bootstrap,
     cvar,
     iqm,
+    mean,
     paired_difference,
     probability_of_improvement,
+    share,
 )
+from agents.learner_arms import INGREDIENTS, LEARNER_ARMS
 from agents.prices import bars_to_learn_from, data_folder, market_paths
-from agents.scenarios import check_scenario, world_of
+from agents.scenarios import check_scenario, first_seed, world_of
 from agents.tally import Tally, joined
 from envs.market import MarketConfig, PricePaths
 from envs.vector import MarketVectorEnv
@@ -43,21 +46,40 @@ from models.forecaster_onnx import load_forecaster
 STAGES = 1 + ARMS  # of a comparison: tuning the scripted arms, then each arm
 
 
+class Learned(NamedTuple):
+    """Trained networks that are compared beside the frozen policy, by arm as `learned_name` says.
+
+    settings: the training that validation chose; tried: among how many; both also of the policy.
+    """
+
+    bidders: dict[str, Bidder]
+    settings: dict[str, str]
+    tried: dict[str, int]
+
+
+NONE_BESIDE = Learned({}, {}, {})
+
+
+def learned_name(arm: str) -> str:
+    """Name in the comparison of a learner of agents.learner_arms."""
+    return f"PPO {arm}"
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """All arms in one scenario: scores float64[seeds, episodes] in ETH per episode, and rates."""
+    """All arms in one scenario: scores float64[seeds, episodes] in ETH per episode, and tallies."""
 
     scenario: str
     scores: dict[str, NDArray[np.float64]]
-    rates: dict[str, dict[str, float]]
+    played: dict[str, Tally]  # over all seeds, their episodes one after the other
     static_fraction: float
     static_scores_eth: list[float]  # validation IQM of every fraction of the grid
     settings: dict[str, str]  # what validation chose for each tuned arm
     tried: dict[str, int]  # from how many settings
 
     def summary(self, config: EvaluationConfig) -> dict[str, dict[str, Any]]:
-        """Per arm: IQM with its interval, mean, tail, rates, and the paired gap of the policy."""
-        ours = self.scores[POLICY]
+        """Per arm: IQM with its interval, mean, tail, shares, rates, gap of the policy, harm."""
+        ours, passive = self.scores[POLICY], self._harm(NO_OP)
         table: dict[str, dict[str, Any]] = {}
         for arm, scores in self.scores.items():
             middle = bootstrap(scores, iqm, config.resamples)
@@ -66,16 +88,64 @@ class Comparison:
                 "iqm_95_eth": [middle.low, middle.high],
                 "mean_eth": float(scores.mean()),
                 "cvar_eth": cvar(scores, config.tail),
-                **self.rates[arm],
+                **self.played[arm].ratios(),
+                **self._shares(arm, config.resamples),
+                "user_harm_eth": float(self._harm(arm).mean()),
             }
+            if arm != NO_OP:
+                more = paired_difference(self._harm(arm), passive, mean, config.resamples)
+                table[arm]["user_harm_over_no_op_eth"] = more._asdict()
             if arm != POLICY:
                 gap = paired_difference(ours, scores, iqm, config.resamples)
                 table[arm]["policy_minus_arm_iqm_eth"] = gap._asdict()
                 table[arm]["probability_policy_better"] = probability_of_improvement(ours, scores)
+                better = (ours > scores) + 0.5 * (ours == scores)
+                low, high = bootstrap(better, mean, config.resamples)[1:]
+                table[arm]["probability_policy_better_95"] = [low, high]
         table[STATIC]["fraction"] = self.static_fraction
         for arm, setting in self.settings.items():
             table[arm] |= {"setting": setting, "settings_tried": self.tried[arm]}
         return table
+
+    def settings_tried(self) -> dict[str, int]:
+        """Settings from which each arm was chosen on validation, and of all arms together.
+
+        The policy's are those of all learned arms.
+        """
+        parts = {learned_name(arm) for arm in LEARNER_ARMS}
+        return self.tried | {"all": sum(n for a, n in self.tried.items() if a not in parts)}
+
+    def ingredients(self, config: EvaluationConfig) -> dict[str, dict[str, Any]]:
+        """What each ingredient of the learner adds, where both arms were trained, ETH per episode.
+
+        IQM and mean: paired differences of the arm with it minus the arm without.
+        """
+        found = {}
+        for name, having, lacking in INGREDIENTS:
+            ours, theirs = (self.scores.get(learned_name(arm)) for arm in (having, lacking))
+            if ours is not None and theirs is not None:
+                found[name] = {
+                    "with": having,
+                    "without": lacking,
+                    "iqm_eth": paired_difference(ours, theirs, iqm, config.resamples)._asdict(),
+                    "mean_eth": paired_difference(ours, theirs, mean, config.resamples)._asdict(),
+                }
+        return found
+
+    def _harm(self, arm: str) -> NDArray[np.float64]:
+        return self.played[arm].harm_eth.reshape(self.scores[arm].shape)
+
+    def _shares(self, arm: str, resamples: int) -> dict[str, list[float]]:
+        """Ends of the intervals of the two shares in `Tally.ratios`."""
+        scores, tally = self.scores[arm], self.played[arm]
+        wholes = {
+            "share_of_best_response_95": tally.best_response_eth,
+            "share_of_available_95": tally.available_eth,
+        }
+        return {
+            name: list(share(scores, whole.reshape(scores.shape), resamples)[1:])
+            for name, whole in wholes.items()
+        }
 
 
 def compare(
@@ -86,8 +156,9 @@ def compare(
     config: EvaluationConfig,
     watch: Watch | None = None,
     progress: Callable[[], None] = lambda: None,
+    learned: Learned = NONE_BESIDE,
 ) -> Comparison:
-    """Let every arm play the test episodes of a scenario.
+    """Let every arm play the test episodes of a scenario, whose seeds no other scenario has.
 
     `progress` is called when the scripted arms are tuned and after each arm.
     """
@@ -95,23 +166,26 @@ def compare(
     validation = MarketVectorEnv(config.episodes, market, paths, split="validation")
     scripted = scripted_arms(market, validation)
     progress()
-    arms: dict[str, Bidder] = {POLICY: policy} | scripted.bidders
+    arms: dict[str, Bidder] = {POLICY: policy} | learned.bidders | scripted.bidders
     test = MarketVectorEnv(config.episodes, market, paths, split="test")
-    scores, rates = {}, {}
+    seeds = [first_seed(scenario) + k for k in range(config.seeds)]
+    scores, played = {}, {}
     for arm, bidder in arms.items():
         watched = watch if arm == POLICY else None
-        tallies = [play(bidder, test, seed, watched) for seed in range(config.seeds)]
-        scores[arm] = np.stack([tally.profit_eth for tally in tallies])
-        rates[arm] = merged_rates(tallies)
+        if arm != POLICY and bidder is policy:  # the arm that was frozen
+            played[arm] = played[POLICY]
+        else:
+            played[arm] = joined([play(bidder, test, seed, watched) for seed in seeds])
+        scores[arm] = played[arm].profit_eth.reshape(config.seeds, config.episodes)
         progress()
     return Comparison(
         scenario,
         scores,
-        rates,
+        played,
         scripted.static_fraction,
         scripted.static_scores_eth,
-        scripted.settings,
-        scripted.tried,
+        learned.settings | scripted.settings,
+        learned.tried | scripted.tried,
     )
 
 
@@ -121,10 +195,11 @@ def compare_all(
     paths: PricePaths,
     watch: Watch,
     progress: Callable[[int, int], None],
+    learned: Learned = NONE_BESIDE,
 ) -> list[Comparison]:
     """`compare` in every scenario of the configuration; `watch` sees the policy in the first."""
     scenarios = config.evaluation.scenarios
-    done = itertools.count(1)
+    done, stages = itertools.count(1), len(scenarios) * (STAGES + len(learned.bidders))
     return [
         compare(
             policy,
@@ -133,15 +208,11 @@ def compare_all(
             paths,
             config.evaluation,
             watch if scenario == scenarios[0] else None,
-            lambda: progress(next(done), len(scenarios) * STAGES),
+            lambda: progress(next(done), stages),
+            learned,
         )
         for scenario in scenarios
     ]
-
-
-def merged_rates(tallies: Sequence[Tally]) -> dict[str, float]:
-    """Rates over all episodes of several tallies together."""
-    return joined(tallies).ratios()
 
 
 def evaluate_folder(
@@ -208,6 +279,24 @@ def verdict(arms: dict[str, dict[str, Any]], scenario: str) -> str:
     )
     kind = "does worse than" if gap.high < 0.0 else "is not shown to beat"
     return f"The policy {kind} the best static fraction. {facts}; {why}."
+
+
+def ingredient_lines(ingredients: dict[str, dict[str, Any]], scenario: str) -> list[str]:
+    """A sentence for each ingredient: what it adds, or that it is not shown to add anything."""
+    lines = []
+    for name, found in ingredients.items():
+        gap, on_average = Interval(**found["iqm_eth"]), Interval(**found["mean_eth"])
+        says = "is not shown to add anything"
+        if gap.low > 0.0:
+            says = "adds to the profit"
+        elif gap.high < 0.0:
+            says = "costs profit"
+        lines.append(
+            f"{scenario}: {name} {says}: {found['with']} minus {found['without']} {gap.value:+.4f} "
+            f"ETH (95 % {gap.low:+.4f} to {gap.high:+.4f}), mean {on_average.value:+.4f} "
+            f"({on_average.low:+.4f} to {on_average.high:+.4f})."
+        )
+    return lines
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

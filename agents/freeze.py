@@ -1,6 +1,7 @@
 """From the chosen training to the frozen policy that the server loads."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agents.baselines import network_bidder
+from agents.arms import POLICY
+from agents.baselines import Bidder, network_bidder
 from agents.checkpoints import load_policy
-from agents.learner_arms import actor_of
+from agents.evaluate import Learned, learned_name
+from agents.learner_arms import actor_of, bidder_of
 from agents.learners import build
 from agents.prices import Forecasting
 from agents.training import TrialInputs
@@ -24,6 +27,35 @@ from models.frozen import Network
 
 TEST_VECTORS = 64
 VECTOR_SEED = 9001
+
+
+def served(results: Sequence[TrialResult], inputs: TrialInputs) -> TrialResult:
+    """The training to freeze: the best on validation of those that a server can play.
+
+    A server always masks; what was trained without masks is a control.
+    """
+    return next(result for result in results if inputs.ppo_of(result.trial).masking)
+
+
+def compared(
+    results: Sequence[TrialResult], inputs: TrialInputs, chosen: TrialResult, policy: Bidder
+) -> Learned:
+    """The best training of every arm, if there are several; `policy` plays the frozen one.
+
+    results: best first.
+    """
+    bidders: dict[str, Bidder] = {}
+    settings, tried = {POLICY: chosen.trial.name}, {POLICY: len(results)}
+    arms = {result.trial.arm for result in results}
+    for result in results if len(arms) > 1 else ():
+        name = learned_name(result.trial.arm)
+        tried[name] = tried.get(name, 0) + 1
+        if name not in bidders:
+            masking = inputs.ppo_of(result.trial).masking
+            settings[name] = result.trial.name
+            own = result is chosen
+            bidders[name] = policy if own else bidder_of(trained_network(result, inputs), masking)
+    return Learned(dict(sorted(bidders.items())), settings, tried)
 
 
 def freeze(

@@ -116,6 +116,22 @@ def paired_difference(
     return percentile_interval(value, gap, confidence)
 
 
+def share(
+    parts: Scores, wholes: Scores, resamples: int = 2000, seed: int = 0, confidence: float = 0.95
+) -> Interval:
+    """Interval of sum(parts) / sum(wholes), both [strata, episodes] of the same episodes.
+
+    A share weighted by value: a large opportunity counts as much as it is worth. 0 of nothing.
+    """
+    whole = float(wholes.sum())
+    if not whole > 0.0:
+        return Interval(0.0, 0.0, 0.0)
+    indices = resample(_two_axes(parts), resamples, seed)
+    drawn = np.maximum(replicate(wholes, indices, mean), np.finfo(float).tiny)
+    ratios = replicate(parts, indices, mean) / drawn
+    return percentile_interval(float(parts.sum()) / whole, ratios, confidence)
+
+
 def probability_of_improvement(ours: Scores, theirs: Scores) -> float:
     """Share of paired episodes in which ours beats theirs, ties counted half."""
     return float(np.mean((ours > theirs) + 0.5 * (ours == theirs)))

@@ -126,6 +126,7 @@ _MARKET_NAMES = {
     "participation": "Auctions/bids per slot with an opportunity",
     "win_rate": "Auctions/win rate",
     "bid_share": "Auctions/bid share (bid over net profit, weighted by value)",
+    "negative_rate": "Losses/slots that cost money, per bid",
     "lost_outbid": "Losses/outbid, share of bids",
     "lost_stale": "Losses/stale pools, share of bids",
     "lost_late": "Losses/late, share of bids",

@@ -13,17 +13,20 @@ from numpy.typing import NDArray
 
 from agents.arms import AIMD, EMA, POLICY, STATIC
 from agents.baselines import FRACTIONS
-from agents.evaluate import Comparison, verdict
+from agents.evaluate import Comparison, ingredient_lines, verdict
 from agents.runs import write_text
+from agents.tally import REASONS, Tally
 from agents.workers import TrialResult
 from envs.auctions import PASSED
 from kernels.observation import VALUE_CENTRE, VALUE_SCALE
+from models.forecast_figures import calibration_figure
 from models.forecast_table import markdown_report
 
 matplotlib.use("agg")
 
 COLOURS = {POLICY: "#c1272d", STATIC: "#0072b2"}
 OTHER_COLOUR = "#8c8c8c"
+CALIBRATION = "forecast_calibration.png"
 VALUE_EDGES_ETH = np.geomspace(1e-4, 100.0, 25)
 MIN_BIDS_SHOWN = 30  # a mean of fewer bids is noise
 
@@ -59,30 +62,37 @@ def write_report(
     source: str,
     report: dict[str, Any],
     results: Sequence[TrialResult],
+    chosen: TrialResult,
     comparisons: Sequence[Comparison],
     curve: BidCurve,
 ) -> None:
-    """Write figures, report.json and report.md into `run`.
+    """Write figures, report.json and report.md into `run`; `chosen` of `results` was frozen.
 
-    report holds exactly the keys forecast, policy, throughput, seconds, seed, commit.
+    report holds exactly the keys forecast, policy, ingredients, settings_tried, throughput,
+    seconds, seed, commit.
     """
     figures = run / "figures"
     main = comparisons[0]
-    _save(learning_figure(results), figures / "learning_curve.png")
+    _save(learning_figure(results, chosen), figures / "learning_curve.png")
     _save(arms_figure(report["policy"], main.scenario), figures / "profit_by_arm.png")
     _save(bid_figure(curve), figures / "bid_curve.png")
     _save(static_figure(main, report["policy"]), figures / "static_fractions.png")
+    _save(reason_figure(main), figures / "profit_by_reason.png")
+    if _calibrated(report):
+        calibration_figure(report["forecast"], figures / CALIBRATION)
     write_text(run / "report.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
-    write_text(run / "report.md", _markdown(source, report, results, comparisons))
+    write_text(run / "report.md", _markdown(source, report, results, chosen, comparisons))
 
 
-def learning_figure(results: Sequence[TrialResult]) -> Figure:
+def learning_figure(results: Sequence[TrialResult], chosen: TrialResult) -> Figure:
     """Validation profit against decisions learned from, one line per trial, the chosen one bold."""
     figure, axes = _axes("decisions learned from", "validation IQM profit per episode (ETH)")
-    for rank, result in enumerate(results):
+    for result in results:
         steps = [0.0, *(point["steps"] for point in result.curve)]
         profit = [np.nan, *(point["validation_iqm_eth"] for point in result.curve)]
-        style = {"color": COLOURS[POLICY], "lw": 2.2} if rank == 0 else {"color": OTHER_COLOUR}
+        style = (
+            {"color": COLOURS[POLICY], "lw": 2.2} if result is chosen else {"color": OTHER_COLOUR}
+        )
         axes.plot(steps, profit, label=result.trial.name, **style)
     axes.legend(frameon=False)
     axes.set_title("Learning curves on validation episodes", loc="left")
@@ -124,6 +134,35 @@ def bid_figure(curve: BidCurve) -> Figure:
     return figure
 
 
+def reason_figure(comparison: Comparison) -> Figure:
+    """What became of the net profit that each tuned or learned arm could have had, per episode.
+
+    Kept and paid of what was won; what was bid on and lost, by reason; what was not bid on.
+    """
+    figure, axes = _axes("net profit on offer or bid on (ETH per episode)", "")
+    shown = [arm for arm in comparison.played if arm in comparison.settings]
+    shades = matplotlib.colormaps["tab20c"](np.linspace(0.2, 0.95, len(REASONS)))
+    left = np.zeros(len(shown))
+    parts = {"kept": COLOURS[POLICY], "paid as bid": "#e8a33d"}
+    parts |= {name: tuple(shade) for name, shade in zip(REASONS, shades)}
+    for name, colour in (parts | {"no bid": "#d9d9d9"}).items():
+        width = np.array([_by_reason(comparison.played[arm])[name] for arm in shown])
+        axes.barh(shown, width, left=left, color=colour, height=0.6, label=name)
+        left = left + width
+    axes.invert_yaxis()
+    axes.legend(frameon=False, ncols=5, fontsize="x-small", loc="upper left", bbox_to_anchor=(0, 0))
+    axes.set_title(f"Profit by reason, scenario {comparison.scenario}", loc="left")
+    return figure
+
+
+def _by_reason(tally: Tally) -> dict[str, float]:
+    """Mean per episode, ETH. Gas of failed transactions is taken from what was kept."""
+    parts = {"kept": tally.profit_eth, "paid as bid": tally.paid_eth, **tally.lost_eth}
+    return {
+        name: float(part.mean()) for name, part in {**parts, "no bid": tally.passed_eth}.items()
+    }
+
+
 def static_figure(comparison: Comparison, arms: dict[str, dict[str, Any]]) -> Figure:
     """Validation profit of always bidding one fraction, over the whole grid."""
     figure, axes = _axes("bid / net profit", "IQM profit per episode (ETH)")
@@ -155,9 +194,10 @@ def _markdown(
     source: str,
     report: dict[str, Any],
     results: Sequence[TrialResult],
+    chosen: TrialResult,
     comparisons: Sequence[Comparison],
 ) -> str:
-    arms = report["policy"]
+    arms, tried = report["policy"], _plain(report["settings_tried"])
     lines = [
         source,
         "",
@@ -171,14 +211,19 @@ def _markdown(
         "",
         "![profit by arm](figures/profit_by_arm.png)",
         "",
+        *_ingredients(report["ingredients"]),
         *(line for comparison in comparisons for line in _arm_lines(arms, comparison)),
         _method(comparisons[0].scores[POLICY].size),
         "",
         "![learning curves](figures/learning_curve.png)",
         "",
-        f"{len(results)} trainings; validation chose {results[0].trial.name}: "
+        f"{len(results)} trainings; validation chose {chosen.trial.name}: "
         + ", ".join(f"{r.trial.name} {r.score_eth:.4f} ETH" for r in results)
         + ".",
+        "",
+        f"Settings tried on validation, for the rules in every scenario: {tried}.",
+        "",
+        "![profit by reason](figures/profit_by_reason.png)",
         "",
         "![bids by value](figures/bid_curve.png)",
         "",
@@ -186,6 +231,7 @@ def _markdown(
         "",
         "## Volatility forecast",
         "",
+        *([f"![calibration](figures/{CALIBRATION})", ""] if _calibrated(report) else []),
         markdown_report(report["forecast"]),
         "## Throughput",
         "",
@@ -199,7 +245,12 @@ def _method(episodes: int) -> str:
         f"All arms play the same {episodes} held-out episodes of the test split. IQM: "
         "interquartile mean per episode, ETH; interval: 95 % stratified bootstrap over episodes "
         "within seeds. Share: profit over what the best bid of the grid would have earned after "
-        "the fact, weighted by value. CVaR: mean of the worst 5 % of episodes. Best static (one "
+        "the fact, weighted by value, with its bootstrap interval; of offer: the same over all "
+        "net profit on offer. CVaR: mean of the worst 5 % of episodes. Failed: bids lost for "
+        "another reason than being outbid; negative: slots that cost money, per bid. Beaten by "
+        "the policy: probability that it earns more in an episode, ties half. User harm: losses of "
+        "users to sandwiches per episode, and what they are above those without us. Best static "
+        "(one "
         "fraction, or one per tenth of the values), EMA and up-and-down rules: the setting with "
         "the highest IQM on validation episodes of the same scenario. The policy "
         "decides by argmax. Rivals, their regimes and their efficiency are assumed, not measured: "
@@ -212,8 +263,10 @@ def _arm_lines(arms: dict[str, dict[str, Any]], comparison: Comparison) -> list[
     lines = [
         f"**Scenario {comparison.scenario}**",
         "",
-        "| arm | IQM | 95 % interval | mean | share | win rate | bid share | CVaR |",
-        "|---|---|---|---|---|---|---|---|",
+        _row(
+            "arm", "IQM", "95 % interval", "mean", "share", "95 %", "win rate", "bid share", "CVaR"
+        ),
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     name = comparison.scenario
     for arm in sorted(arms, key=lambda a: -arms[a][name]["iqm_eth"]):
@@ -222,9 +275,62 @@ def _arm_lines(arms: dict[str, dict[str, Any]], comparison: Comparison) -> list[
         label = f"{arm} ({v['setting']})" if arm in (STATIC, EMA, AIMD) else arm
         cells = [f"**{label}**" if arm == POLICY else label, f"{v['iqm_eth']:.4f}"]
         cells += [f"{low:.4f} to {high:.4f}", f"{v['mean_eth']:.4f}"]
-        cells += [f"{v[k]:.3f}" for k in ("share_of_best_response", "win_rate", "bid_share")]
-        lines.append("| " + " | ".join([*cells, f"{v['cvar_eth']:.4f}"]) + " |")
-    return [*lines, ""]
+        cells += [f"{v['share_of_best_response']:.3f}", _ends(v["share_of_best_response_95"])]
+        cells += [f"{v['win_rate']:.3f}", f"{v['bid_share']:.3f}", f"{v['cvar_eth']:.4f}"]
+        lines.append(_row(*cells))
+    return [*lines, "", *_second_table(arms, name), ""]
+
+
+def _second_table(arms: dict[str, dict[str, Any]], scenario: str) -> list[str]:
+    """What else a sceptic asks of every arm, in the order of the first table."""
+    costs = "failed", "negative", "user harm", "above no-op"
+    lines = [
+        _row("arm", "of offer", "95 %", "beaten by the policy", "95 %", *costs),
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for arm in sorted(arms, key=lambda a: -arms[a][scenario]["iqm_eth"]):
+        v = arms[arm][scenario]
+        cells = [arm, f"{v['share_of_available']:.3f}", _ends(v["share_of_available_95"])]
+        if "probability_policy_better" in v:
+            ends = _ends(v["probability_policy_better_95"])
+            cells += [f"{v['probability_policy_better']:.3f}", ends]
+        else:
+            cells += ["", ""]
+        failed = sum(v[f"lost_{reason}"] for reason in REASONS if reason != "outbid")
+        cells += [f"{failed:.3f}", f"{v['negative_rate']:.4f}", f"{v['user_harm_eth']:.4f}"]
+        more = v.get("user_harm_over_no_op_eth")
+        if more:
+            cells.append(f"{more['value']:+.4f} ({more['low']:+.4f} to {more['high']:+.4f})")
+        else:
+            cells.append("")
+        lines.append(_row(*cells))
+    return lines
+
+
+def _ingredients(found: dict[str, dict[str, Any]]) -> list[str]:
+    """What history, forecast, recurrence and masking add, in every scenario."""
+    lines = [
+        line for scenario, parts in found.items() for line in ingredient_lines(parts, scenario)
+    ]
+    if not lines:
+        return []
+    how = (
+        "Paired differences of the IQM and of the mean per episode between the best training of "
+        "each arm; the intervals are over episodes, not over trainings."
+    )
+    return ["**What the ingredients add**", "", *(f"- {line}" for line in lines), "", how, ""]
+
+
+def _calibrated(report: dict[str, Any]) -> bool:
+    return any("calibration" in row for row in report["forecast"]["rows"])
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _ends(interval: Sequence[float]) -> str:
+    return f"{interval[0]:.3f} to {interval[1]:.3f}"
 
 
 def _plain(value: Any) -> str:

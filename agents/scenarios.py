@@ -3,10 +3,16 @@
 import dataclasses
 import os
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+
 from envs.market import MarketConfig, PricePaths
+from envs.paths import SPLIT_EDGES
 from envs.recorded_market import replay_market
+
+SPELL_MINUTES = 240  # an episode of 256 slots takes 52
 
 
 def _crowded(market: MarketConfig) -> MarketConfig:
@@ -32,22 +38,55 @@ def _count_only(market: MarketConfig) -> MarketConfig:
     )
 
 
+def _same(market: MarketConfig) -> MarketConfig:
+    """What it was trained in."""
+    return market
+
+
 SCENARIOS: dict[str, Callable[[MarketConfig], MarketConfig]] = {
-    "default": lambda market: market,
+    "default": _same,
+    "calm": _same,
+    "volatile": _same,
     "crowded": _crowded,
     "high-base-fee": _high_base_fee,
     "count-only": _count_only,
 }
-
-
+# Ends of the ranks by variance of the spells of prices that a scenario plays; the others play all.
+RANKS = {"calm": (0.0, 1.0 / 3.0), "volatile": (2.0 / 3.0, 1.0)}
 # Recorded blocks, and whether their swaps are played too; see envs.recorded_market.
 REPLAYS = {"replay": False, "replay-swaps": True}
+NAMES = (*SCENARIOS, *REPLAYS)
+SEEDS_EACH = 1000  # test seeds of one scenario
+
+
+def first_seed(scenario: str) -> int:
+    """First of the SEEDS_EACH test seeds that no other scenario has."""
+    return NAMES.index(scenario) * SEEDS_EACH
+
+
+def spells_of_rank(paths: PricePaths, low: float, high: float) -> PricePaths:
+    """The paths, with episodes only in spells whose variance of ETH ranks between two shares.
+
+    Spells of four hours are ranked within the training, validation and test part each, which stay
+    where they are: minutes that are not played become segments of their own.
+    """
+    variance = paths.slot_sigma[:, 0] ** 2
+    segment = paths.segment.copy()
+    for edges in pairwise(int(len(paths) * edge) for edge in SPLIT_EDGES):
+        spell = np.arange(edges[1] - edges[0]) // SPELL_MINUTES
+        if not spell.size:
+            continue
+        of_spell = np.bincount(spell, variance[slice(*edges)]) / np.bincount(spell)
+        rank = (np.argsort(np.argsort(of_spell)) + 0.5) / of_spell.size
+        left_out = np.flatnonzero(((rank < low) | (rank > high))[spell]) + edges[0]
+        segment[left_out] = paths.segment.max() + 1 + left_out
+    return dataclasses.replace(paths, segment=segment)
 
 
 def check_scenario(scenario: str) -> None:
     """Refuse a scenario that cannot be played; ValueError names the remedy."""
-    if scenario not in SCENARIOS and scenario not in REPLAYS:
-        known = ", ".join([*SCENARIOS, *REPLAYS])
+    if scenario not in NAMES:
+        known = ", ".join(NAMES)
         raise ValueError(f"scenario {scenario!r}: choose from {known}")
     if scenario in REPLAYS and not os.environ.get("MEVRL_DATA"):
         raise ValueError(f"scenario {scenario!r} plays recorded blocks: set MEVRL_DATA to a folder")
@@ -60,4 +99,6 @@ def world_of(
     check_scenario(scenario)
     if scenario in REPLAYS:
         return replay_market(Path(os.environ["MEVRL_DATA"]), market, REPLAYS[scenario])
+    if scenario in RANKS:
+        paths = spells_of_rank(paths, *RANKS[scenario])
     return SCENARIOS[scenario](market), paths

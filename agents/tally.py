@@ -12,6 +12,7 @@ from kernels.observation import FIELDS, VALUE_CENTRE, VALUE_SCALE
 Sums = NDArray[np.float64]
 
 REASONS = OUTCOMES[2:]  # why bids lose
+ROUNDING_ETH = 1e-12  # marked rewards of a slot add up to what the block pays up to rounding
 _NET = [field.name for field in FIELDS].index("opportunity0_net")
 
 
@@ -34,6 +35,12 @@ class Tally:
         self.taken = np.zeros(num_envs)  # bids in slots with an opportunity
         self.won = np.zeros(num_envs)
         self.lost = {name: np.zeros(num_envs) for name in REASONS}
+        self.lost_eth = {name: np.zeros(num_envs) for name in REASONS}  # net profit bid on
+        self.paid_eth = np.zeros(num_envs)  # bids of what was won
+        self.passed_eth = np.zeros(num_envs)  # on offer where no bid stood
+        self.negative = np.zeros(num_envs)  # slots that cost money
+        self.harm_eth = np.zeros(num_envs)  # users' losses to sandwiches, set by who plays
+        self._slot_eth = np.zeros(num_envs)  # rewards of the slot so far
         self.bid_on_eth = np.zeros(num_envs)  # net profit of what was bid on
         self.bid_eth = np.zeros(num_envs)
 
@@ -43,6 +50,7 @@ class Tally:
         Money counts at every decision, auctions at the last one of a slot, which settles it.
         """
         self.profit_eth += rewards
+        self._slot_eth += rewards
         if not infos["settled"].all():
             return
         outcome, net = infos["outcome"], infos["net"]
@@ -55,7 +63,13 @@ class Tally:
         self.taken += bid & (available_eth > 0.0)
         self.won += outcome == WON
         for name, count in self.lost.items():
-            count += outcome == OUTCOMES.index(name)
+            lost = outcome == OUTCOMES.index(name)
+            count += lost
+            self.lost_eth[name] += net * lost
+        self.paid_eth += net * infos["own_fraction"] * (outcome == WON)
+        self.passed_eth += available_eth * ~bid
+        self.negative += self._slot_eth < -ROUNDING_ETH
+        self._slot_eth[:] = 0.0
         self.bid_on_eth += net
         self.bid_eth += net * infos["own_fraction"]
 
@@ -68,6 +82,7 @@ class Tally:
             "participation": _ratio(self.taken, self.offered),
             "win_rate": _ratio(self.won, self.bids),
             "bid_share": _ratio(self.bid_eth, self.bid_on_eth),
+            "negative_rate": _ratio(self.negative, self.bids),
         } | {f"lost_{name}": _ratio(count, self.bids) for name, count in self.lost.items()}
 
 
@@ -78,8 +93,9 @@ def joined(tallies: Sequence[Tally]) -> Tally:
     for name, value in vars(whole).items():
         if isinstance(value, np.ndarray):
             setattr(whole, name, np.concatenate([getattr(tally, name) for tally in tallies]))
-    for reason in whole.lost:
+    for reason in REASONS:
         whole.lost[reason] = np.concatenate([tally.lost[reason] for tally in tallies])
+        whole.lost_eth[reason] = np.concatenate([tally.lost_eth[reason] for tally in tallies])
     return whole
 
 

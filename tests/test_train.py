@@ -16,11 +16,13 @@ prices: {stand_in_days: 16, test_from: "2024-01-08"}
 forecaster: {ensemble: 1, epochs: 1, refit_days: 0, garch: false, confidence_set: false}
 market: {episode_slots: 32}
 ppo: {num_envs: 64, rollout_slots: 8, minibatch: 256, epochs: 1, hidden: [16, 16]}
-trials: {seeds: 2, steps: 2048, reports: 2, validation_envs: 16}
+trials: {seeds: 1, arms: [history, stateless], steps: 2048, reports: 2, validation_envs: 16}
 evaluation: {seeds: 2, episodes: 16, resamples: 100, scenarios: [default, high-base-fee]}
 """
 ARMS = {
     "policy",
+    "PPO history",
+    "PPO stateless",
     "best static",
     "best static by value",
     "EMA of clearing",
@@ -31,6 +33,13 @@ ARMS = {
     "true value (99 %)",
     "no-op",
 }
+
+
+LEARNED = {"PPO history", "PPO stateless"}
+FIGURES = (
+    *("learning_curve", "profit_by_arm", "profit_by_reason", "bid_curve", "static_fractions"),
+    "forecast_calibration",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -63,16 +72,22 @@ def test_a_run_holds_what_it_promises(finished: Path) -> None:
     assert names == {
         *("config.yaml", "tb", "checkpoints", "figures", "policy", "report.json", "report.md")
     }
-    for figure in ("learning_curve", "profit_by_arm", "bid_curve", "static_fractions"):
+    for figure in FIGURES:
         content = (finished / "figures" / f"{figure}.png").read_bytes()
         assert content.startswith(b"\x89PNG")
     events = {path.parent.name for path in finished.glob("tb/*/events*")}
-    assert events == {"forecaster", "seed-3-rate-0.001", "seed-4-rate-0.001"}
+    assert events == {"forecaster", "seed-3-rate-0.001", "stateless-seed-3-rate-0.001"}
 
 
 def test_the_report_says_where_its_numbers_come_from(finished: Path) -> None:
     report = json.loads((finished / "report.json").read_text())
-    assert set(report) == {"forecast", "policy", "throughput", "seconds", "seed", "commit"}
+    assert set(report) == {
+        *("forecast", "policy", "ingredients", "settings_tried"),
+        *("throughput", "seconds", "seed", "commit"),
+    }
+    for scenario in ("default", "high-base-fee"):
+        assert set(report["ingredients"][scenario]) == {"the history of auctions"}
+    assert report["settings_tried"]["policy"] == 2
     assert report["seed"] == 3
     assert set(report["policy"]) == ARMS
     for arm in report["policy"].values():
@@ -102,7 +117,7 @@ def test_the_frozen_policy_is_the_one_that_was_judged(
     assert "stand-in" in capsys.readouterr().out
     ours = json.loads(out.read_text())["policy"]
     theirs = json.loads((finished / "report.json").read_text())["policy"]
-    for arm in ARMS:
+    for arm in ARMS - LEARNED:  # only the policy is in the folder
         for scenario in ("default", "high-base-fee"):
             assert ours[arm][scenario]["iqm_eth"] == theirs[arm][scenario]["iqm_eth"]
 

@@ -36,7 +36,7 @@ def test_the_default_configuration_is_the_file_in_configs() -> None:
     assert read_arguments(["--config", str(DEFAULT_CONFIG)])[0] == config
 
 
-@pytest.mark.parametrize("name", ["train.yaml", "smoke.yaml"])
+@pytest.mark.parametrize("name", ["train.yaml", "smoke.yaml", "paper.yaml"])
 def test_the_files_in_configs_are_valid(name: str) -> None:
     read_arguments(["--config", str(DEFAULT_CONFIG.with_name(name))])
 

@@ -5,15 +5,26 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.arms import POLICY, STATIC, play, sweep_static
-from agents.baselines import greedy, no_op, static
+from agents.arms import AIMD, EMA, NO_OP, POLICY, STATIC, STATIC_BY_VALUE, play, sweep_static
+from agents.baselines import FRACTIONS, greedy, no_op, static
 from agents.config import EvaluationConfig
-from agents.evaluate import STAGES, compare, merged_rates, verdict
-from agents.scenarios import SCENARIOS, check_scenario, world_of
-from agents.tally import Tally, best_net_eth
+from agents.evaluate import STAGES, Learned, compare, ingredient_lines, verdict
+from agents.intervals import iqm
+from agents.scenarios import (
+    NAMES,
+    RANKS,
+    SCENARIOS,
+    SEEDS_EACH,
+    check_scenario,
+    first_seed,
+    world_of,
+)
+from agents.tally import Tally, best_net_eth, joined
 from envs.market import MarketConfig, PricePaths
+from envs.paths import stand_in_paths
+from envs.randomness import SPLITS
 from envs.vector import MarketVectorEnv
-from kernels.action import BIDS
+from kernels.action import BIDS, FIRST_PUBLIC
 from kernels.market import FOUND_CYCLE, FOUND_NET
 from tests.history.recorded import data_file
 
@@ -74,18 +85,23 @@ def test_the_same_seed_gives_the_same_episodes(env: MarketVectorEnv) -> None:
     assert not np.array_equal(first.profit_eth, play(greedy(0.8), env, 8).profit_eth)
 
 
-def test_merged_rates_weigh_episodes_not_tallies() -> None:
+def test_joined_rates_weigh_episodes_not_tallies() -> None:
     small, large = Tally(1), Tally(3)
     for tally, won in ((small, 1.0), (large, 0.0)):
         tally.slots = 4
         tally.bids[:], tally.won[:], tally.offered[:] = 4.0, 4.0 * won, 4.0
-    assert merged_rates([small, large])["win_rate"] == 0.25
+    assert joined([small, large]).ratios()["win_rate"] == 0.25
 
 
 def test_arms_are_compared_on_the_same_episodes(market: MarketConfig, paths: PricePaths) -> None:
     seen: list[float] = []
     calls: list[None] = []
     policy = greedy(0.8)
+    learned = Learned(
+        {"PPO history": policy, "PPO stateless": static(5)},
+        {POLICY: "a", "PPO history": "a", "PPO stateless": "b"},
+        {POLICY: 3, "PPO history": 2, "PPO stateless": 1},
+    )
     result = compare(
         policy,
         "default",
@@ -94,8 +110,9 @@ def test_arms_are_compared_on_the_same_episodes(market: MarketConfig, paths: Pri
         QUICK,
         lambda available, rewards, infos: seen.append(float(rewards.sum())),
         lambda: calls.append(None),
+        learned,
     )
-    assert len(calls) == STAGES
+    assert len(calls) == STAGES + 2
     assert len(seen) == QUICK.seeds * market.episode_slots * market.ticks_per_slot
     assert len(result.static_scores_eth) == BIDS
     assert sum(seen) == pytest.approx(result.scores[POLICY].sum())
@@ -105,11 +122,25 @@ def test_arms_are_compared_on_the_same_episodes(market: MarketConfig, paths: Pri
     twin = summary["greedy 80 %"]["policy_minus_arm_iqm_eth"]
     assert twin == {"value": 0.0, "low": 0.0, "high": 0.0}
     assert summary["greedy 80 %"]["probability_policy_better"] == 0.5
-    assert summary["no-op"]["iqm_eth"] == 0.0
+    low, high = summary["greedy 80 %"]["probability_policy_better_95"]
+    assert low == high == 0.5
+    assert summary[NO_OP]["iqm_eth"] == 0.0
     assert summary["no-op"]["win_rate"] == 0.0
     for arm in summary.values():
         assert arm["iqm_95_eth"][0] <= arm["iqm_eth"] <= arm["iqm_95_eth"][1]
         assert arm["cvar_eth"] <= arm["mean_eth"]
+        for name in ("share_of_best_response", "share_of_available"):
+            low, high = arm[f"{name}_95"]
+            assert low <= arm[name] <= high
+        assert arm["user_harm_eth"] > 0.0
+    assert np.array_equal(result.scores["PPO history"], result.scores[POLICY])
+    assert summary[POLICY]["settings_tried"] == 3
+    tried = result.settings_tried()
+    assert tried["all"] == 3 + sum(tried[arm] for arm in (STATIC, STATIC_BY_VALUE, EMA, AIMD))
+    added = result.ingredients(QUICK)
+    assert set(added) == {"the history of auctions"}
+    gap = iqm(result.scores["PPO history"].ravel()) - iqm(result.scores["PPO stateless"].ravel())
+    assert added["the history of auctions"]["iqm_eth"]["value"] == pytest.approx(float(gap))
 
 
 def test_best_static_is_the_best_of_the_grid(market: MarketConfig, paths: PricePaths) -> None:
@@ -155,15 +186,78 @@ def test_the_verdict_says_what_the_intervals_show(
 def test_scenarios_are_worlds_and_unknown_ones_are_named(
     market: MarketConfig, paths: PricePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in SCENARIOS:
+    for name in set(SCENARIOS) - set(RANKS):
         assert world_of(name, market, paths)[1] is paths
     assert world_of("default", market, paths)[0] == market
     assert world_of("crowded", market, paths)[0].rival_log_rate > market.rival_log_rate
-    with pytest.raises(ValueError, match="scenario 'calm': choose from default"):
-        check_scenario("calm")
+    with pytest.raises(ValueError, match="scenario 'dull': choose from default, calm"):
+        check_scenario("dull")
     monkeypatch.delenv("MEVRL_DATA", raising=False)
     with pytest.raises(ValueError, match="plays recorded blocks: set MEVRL_DATA"):
         world_of("replay", market, paths)
+
+
+def test_every_scenario_has_seeds_of_its_own() -> None:
+    seeds = [set(range(first_seed(name), first_seed(name) + SEEDS_EACH)) for name in NAMES]
+    assert len(set.union(*seeds)) == SEEDS_EACH * len(NAMES)
+    assert first_seed("default") == 0
+
+
+def test_calm_and_volatile_spells_are_apart_and_stay_in_their_part() -> None:
+    paths = stand_in_paths(days=20)
+    starts = {}
+    for name in ("default", "calm", "volatile"):
+        world = world_of(name, MarketConfig(), paths)[1]
+        assert len(world) == len(paths)
+        starts[name] = {split: world.starts(split, 53) for split in SPLITS}
+    whole = starts["default"]
+    for split in SPLITS:
+        calm, volatile = starts["calm"][split], starts["volatile"][split]
+        assert np.isin(calm, whole[split]).all()
+        assert np.isin(volatile, whole[split]).all()
+        assert 0.1 < calm.size / whole[split].size < 0.4
+        played = [(s[:, None] + np.arange(53)).ravel() for s in (calm, volatile)]
+        assert not np.intersect1d(*played).size
+        variance = paths.slot_sigma[:, 0] ** 2
+        assert variance[played[0]].mean() < 0.7 * variance[played[1]].mean()
+
+
+def test_money_of_a_slot_is_sorted_by_what_became_of_it(env: MarketVectorEnv) -> None:
+    won = np.zeros(32)
+
+    def watch(available: np.ndarray, rewards: np.ndarray, infos: dict[str, Any]) -> None:
+        won[infos["won"]] += infos["net"][infos["won"]]
+
+    tally = play(static(20), env, 2, watch)
+    np.testing.assert_allclose(won + sum(tally.lost_eth.values()), tally.bid_on_eth, rtol=1e-9)
+    np.testing.assert_allclose(tally.paid_eth, won * FRACTIONS[20], rtol=1e-6)
+    assert tally.paid_eth.sum() > 0.0
+    assert all(tally.lost_eth[name].sum() > 0 for name in ("outbid", "stale", "filtered"))
+    assert tally.negative.sum() == 0.0
+    idle = play(no_op, env, 2)
+    np.testing.assert_allclose(idle.passed_eth, idle.available_eth)
+    assert idle.harm_eth.sum() > 0.0
+
+
+def test_public_bids_that_fail_are_slots_that_cost_money(env: MarketVectorEnv) -> None:
+    def bidder(observations: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        return np.where(masks[:, FIRST_PUBLIC], FIRST_PUBLIC, 0).astype(np.int64)
+
+    tally = play(bidder, env, 4)
+    assert tally.lost["reverted"].sum() > 0
+    assert np.array_equal(tally.negative, tally.lost["reverted"])
+    assert 0.0 < tally.ratios()["negative_rate"] <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [(0.1, 0.3, "adds to"), (-0.1, 0.3, "is not shown to add anything"), (-0.3, -0.1, "costs")],
+)
+def test_an_ingredient_that_adds_nothing_is_said_to(low: float, high: float, words: str) -> None:
+    gap = {"value": (low + high) / 2.0, "low": low, "high": high}
+    found = {"masking": {"with": "a", "without": "b", "iqm_eth": gap, "mean_eth": gap}}
+    (line,) = ingredient_lines(found, "calm")
+    assert line.startswith(f"calm: masking {words}")
 
 
 def test_bidders_can_be_compared_on_recorded_blocks(

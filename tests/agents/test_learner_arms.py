@@ -71,8 +71,9 @@ def test_the_adapter_hides_columns_and_nothing_else(
         hidden += np.abs(whole[:, blind]).sum()
         actions = open_.action_masks()[:, 20].astype(np.int64) * 20
         assert np.array_equal(closed.action_masks(), open_.action_masks())
-        whole, rewards, dones, infos = open_.step(actions)
-        part, their_rewards, _, their_infos = closed.step(actions)
+        seen, rewards, dones, infos = open_.step(actions)
+        hidden_seen, their_rewards, _, their_infos = closed.step(actions)
+        whole, part = np.asarray(seen), np.asarray(hidden_seen)
         assert np.array_equal(rewards, their_rewards)
         for lane in np.flatnonzero(dones):
             ends += 1
