@@ -14,7 +14,7 @@ from rich.console import Console
 
 from agents.compilation import compiled_in_background
 from agents.config import ConfigError, TrainConfig, config_to_dict, read_arguments
-from agents.evaluate import arm_table, compare_all, verdict
+from agents.evaluate import arm_table, compare_all, ingredient_lines, verdict
 from agents.freeze import compared, freeze, served
 from agents.prices import (
     bars_to_learn_from,
@@ -89,7 +89,8 @@ def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stage
     write_report(run, source, report, results, chosen, comparisons, curve)
     publish(run)
     for scenario in summaries:
-        stages.console.print(arm_table(scenario, arms), verdict(arms, scenario), sep="\n")
+        said = [verdict(arms, scenario), *ingredient_lines(ingredients[scenario], scenario)]
+        stages.console.print(arm_table(scenario, arms), *said, sep="\n")
     stages.console.print(f"Report: {run / 'report.md'}   Policy: {run / 'policy'}")
 
 

@@ -26,6 +26,18 @@ matplotlib.use("agg")
 
 COLOURS = {POLICY: "#c1272d", STATIC: "#0072b2"}
 OTHER_COLOUR = "#8c8c8c"
+REASON_COLOURS = {
+    "kept": "#c1272d",
+    "paid as bid": "#e8a33d",
+    "outbid": "#0072b2",
+    "stale": "#56b4e9",
+    "late": "#009e73",
+    "reverted": "#cc79a7",
+    "filtered": "#595959",
+    "missed": "#8c8c8c",
+    "no bid": "#d9d9d9",
+}
+MOST_NAMED = 6  # curves with a name each; of more the legend names the arms
 CALIBRATION = "forecast_calibration.png"
 VALUE_EDGES_ETH = np.geomspace(1e-4, 100.0, 25)
 MIN_BIDS_SHOWN = 30  # a mean of fewer bids is noise
@@ -85,15 +97,24 @@ def write_report(
 
 
 def learning_figure(results: Sequence[TrialResult], chosen: TrialResult) -> Figure:
-    """Validation profit against decisions learned from, one line per trial, the chosen one bold."""
+    """Validation profit against decisions learned from, one line per trial, the chosen one bold.
+
+    The others have one colour per arm.
+    """
     figure, axes = _axes("decisions learned from", "validation IQM profit per episode (ETH)")
+    arms = sorted({result.trial.arm for result in results})
+    shades = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.85, len(arms)))
+    named: set[str] = set()
     for result in results:
+        arm, label = result.trial.arm, result.trial.name
+        if result is not chosen and len(results) > MOST_NAMED:
+            label = "" if arm in named else arm
+            named.add(arm)
+        colour = shades[arms.index(arm)] if len(arms) > 1 else OTHER_COLOUR
         steps = [0.0, *(point["steps"] for point in result.curve)]
         profit = [np.nan, *(point["validation_iqm_eth"] for point in result.curve)]
-        style = (
-            {"color": COLOURS[POLICY], "lw": 2.2} if result is chosen else {"color": OTHER_COLOUR}
-        )
-        axes.plot(steps, profit, label=result.trial.name, **style)
+        style = {"color": COLOURS[POLICY], "lw": 2.2} if result is chosen else {"color": colour}
+        axes.plot(steps, profit, label=label, **style)
     axes.legend(frameon=False)
     axes.set_title("Learning curves on validation episodes", loc="left")
     return figure
@@ -141,16 +162,13 @@ def reason_figure(comparison: Comparison) -> Figure:
     """
     figure, axes = _axes("net profit on offer or bid on (ETH per episode)", "")
     shown = [arm for arm in comparison.played if arm in comparison.settings]
-    shades = matplotlib.colormaps["tab20c"](np.linspace(0.2, 0.95, len(REASONS)))
     left = np.zeros(len(shown))
-    parts = {"kept": COLOURS[POLICY], "paid as bid": "#e8a33d"}
-    parts |= {name: tuple(shade) for name, shade in zip(REASONS, shades)}
-    for name, colour in (parts | {"no bid": "#d9d9d9"}).items():
+    for name, colour in REASON_COLOURS.items():
         width = np.array([_by_reason(comparison.played[arm])[name] for arm in shown])
         axes.barh(shown, width, left=left, color=colour, height=0.6, label=name)
         left = left + width
     axes.invert_yaxis()
-    axes.legend(frameon=False, ncols=5, fontsize="x-small", loc="upper left", bbox_to_anchor=(0, 0))
+    figure.legend(frameon=False, ncols=5, fontsize="x-small", loc="outside lower center")
     axes.set_title(f"Profit by reason, scenario {comparison.scenario}", loc="left")
     return figure
 

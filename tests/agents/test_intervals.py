@@ -83,6 +83,18 @@ def test_pairing_removes_what_both_arms_share() -> None:
         intervals.paired_difference(market, market[:2])
 
 
+def test_a_share_is_weighted_by_value_and_its_interval_covers_it() -> None:
+    """Kept is exactly a third where 8 of 9 parts of the value lie: the mean of ratios is not it."""
+    wholes = np.tile([1.0, 8.0], (2, 50))
+    parts = np.tile([1.0, 2.0], (2, 50))
+    found = intervals.share(parts, wholes)
+    assert found.value == pytest.approx(1.0 / 3.0)
+    assert found.low < found.value < found.high
+    assert found.high - found.low < 0.1
+    assert intervals.share(0.25 * wholes, wholes) == intervals.Interval(0.25, 0.25, 0.25)
+    assert intervals.share(parts, np.zeros((2, 100))) == intervals.Interval(0.0, 0.0, 0.0)
+
+
 def test_probability_of_improvement_counts_ties_half() -> None:
     ours = np.array([[1.0, 2.0, 3.0, 0.0]])
     theirs = np.array([[0.0, 2.0, 4.0, -1.0]])

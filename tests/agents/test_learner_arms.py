@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.arms import play
+from agents.arms import POLICY, play
 from agents.config import ConfigError, PPOConfig, TrainConfig, TrialsConfig, read_arguments
+from agents.freeze import compared, served, trained_network
+from agents.intervals import iqm
 from agents.learner_arms import LEARNER_ARMS, actor_of, bidder_of, blind_columns
-from agents.training import Training, Trial, TrialInputs, planned_trials
+from agents.training import VALIDATION_SEED, Training, Trial, TrialInputs, planned_trials
 from agents.vecenv import MarketVecEnv
+from agents.workers import TrialResult
 from envs.market import MarketConfig, PricePaths
 from envs.vector import MarketVectorEnv
 from kernels.action import ACTIONS
@@ -121,6 +124,33 @@ def test_without_masks_every_action_is_tried_and_none_is_refused(inputs: TrialIn
     bidder = bidder_of(network, masking=False)
     first = play(bidder, env, 6).profit_eth
     assert np.array_equal(first, play(bidder, env, 6).profit_eth)
+
+
+def test_the_best_that_can_be_served_is_frozen_and_each_arm_is_compared(
+    inputs: TrialInputs, tmp_path: Path
+) -> None:
+    """The networks come back from the checkpoints of their arms, a control is never frozen."""
+    results, trainings = [], {}
+    for arm in ("unmasked", "recurrent", "history"):
+        training = trainings[arm] = trained(inputs, arm)
+        folder = tmp_path / arm
+        folder.mkdir()
+        training.save(folder)
+        results.append(TrialResult(training.trial, folder, training.curve))
+    results.append(results[-1])  # a second training of that arm, no better
+    chosen = served(results, inputs)
+    assert chosen is results[1]
+    policy = bidder_of(trained_network(chosen, inputs), masking=True)
+    learned = compared(results, inputs, chosen, policy)
+    assert learned.tried == {POLICY: 4, "PPO unmasked": 1, "PPO recurrent": 1, "PPO history": 2}
+    assert learned.settings[POLICY] == learned.settings["PPO recurrent"] == "recurrent-seed-0"
+    assert learned.bidders["PPO recurrent"] is policy
+    for arm, training in trainings.items():
+        profit = play(learned.bidders[f"PPO {arm}"], training.validation, VALIDATION_SEED)
+        assert float(iqm(profit.profit_eth)) == training.curve[-1]["validation_iqm_eth"]
+    alone = compared(results[2:], inputs, results[2], policy)
+    assert not alone.bidders, "the policy itself"
+    assert alone.tried == {POLICY: 2}
 
 
 def test_arms_change_the_learner_and_nothing_else(inputs: TrialInputs) -> None:
