@@ -262,10 +262,12 @@ def verdict(arms: dict[str, dict[str, Any]], scenario: str) -> str:
     """One sentence: does the policy beat the best static fraction, and what the arms' rates say."""
     ours, theirs = arms[POLICY][scenario], arms[STATIC][scenario]
     gap = Interval(**theirs["policy_minus_arm_iqm_eth"])
-    ratio = ours["iqm_eth"] / theirs["iqm_eth"] if theirs["iqm_eth"] > 0.0 else float("inf")
+    ratio = ""
+    if theirs["iqm_eth"] > 0.0:
+        ratio = f"ratio {ours['iqm_eth'] / theirs['iqm_eth']:.2f}, "
     facts = (
         f"{scenario}: IQM {ours['iqm_eth']:.4f} ETH against {theirs['iqm_eth']:.4f} for always "
-        f"bidding {theirs['fraction']:.1%} (ratio {ratio:.2f}, paired difference {gap.value:+.4f}, "
+        f"bidding {theirs['fraction']:.1%} ({ratio}paired difference {gap.value:+.4f}, "
         f"95 % {gap.low:+.4f} to {gap.high:+.4f})"
     )
     if ours["iqm_95_eth"][0] > theirs["iqm_95_eth"][1]:
