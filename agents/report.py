@@ -174,7 +174,11 @@ def reason_figure(comparison: Comparison) -> Figure:
 
 
 def _by_reason(tally: Tally) -> dict[str, float]:
-    """Mean per episode, ETH. Gas of failed transactions is taken from what was kept."""
+    """Mean per episode, ETH. Gas of failed transactions is taken from what was kept.
+
+    Unseen swaps that land ahead of a bundle move its pools: won bids may keep more than the quoted
+    profit less the bid.
+    """
     parts = {"kept": tally.profit_eth, "paid as bid": tally.paid_eth, **tally.lost_eth}
     return {
         name: float(part.mean()) for name, part in {**parts, "no bid": tally.passed_eth}.items()

@@ -1,5 +1,6 @@
 """The comparison: sums against the environment's own books, pairing, and the arithmetic around."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -237,6 +238,22 @@ def test_money_of_a_slot_is_sorted_by_what_became_of_it(env: MarketVectorEnv) ->
     idle = play(no_op, env, 2)
     np.testing.assert_allclose(idle.passed_eth, idle.available_eth)
     assert idle.harm_eth.sum() > 0.0
+
+
+def test_what_is_won_keeps_the_quoted_profit_less_the_bid(
+    market: MarketConfig, paths: PricePaths
+) -> None:
+    """But for unseen swaps that land ahead: they move the pools, seldom and mostly for more."""
+
+    def kept(ahead: float) -> float:
+        config = dataclasses.replace(market, private_ahead_share=ahead)
+        env = MarketVectorEnv(128, config, paths, split="test")
+        tally = play(static(20), env, 2)
+        quoted = tally.bid_on_eth - sum(tally.lost_eth.values())
+        return tally.profit_eth.sum() / (quoted - tally.paid_eth).sum()
+
+    assert kept(0.0) == pytest.approx(1.0, abs=0.02)
+    assert kept(0.5) > 1.1
 
 
 def test_public_bids_that_fail_are_slots_that_cost_money(env: MarketVectorEnv) -> None:
