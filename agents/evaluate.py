@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jsonargparse import ArgumentParser
 from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -242,17 +243,18 @@ def evaluate_folder(
 
 
 def arm_table(scenario: str, arms: dict[str, dict[str, Any]]) -> Table:
-    """Terminal table of one scenario, best arm first.
+    """Terminal table of one scenario, best arm first; it fits 80 columns.
 
-    low and high: the 95 % interval of the IQM; share: of the best response; bid: over net profit.
+    95 %: the interval of the IQM; share: of the best response; bid: over net profit.
     """
-    table = Table(title=f"{scenario}: profit per episode (ETH)", title_justify="left")
-    for name in ("arm", "IQM", "low", "high", "mean", "share", "wins", "bid"):
+    title = f"{scenario}: profit per episode (ETH)"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for name in ("arm", "IQM", "95 %", "mean", "share", "wins", "bid"):
         table.add_column(name, justify="left" if name == "arm" else "right", no_wrap=True)
     for arm in sorted(arms, key=lambda a: -arms[a][scenario]["iqm_eth"]):
         v = arms[arm][scenario]
         low, high = v["iqm_95_eth"]
-        cells = [f"{x:.4f}" for x in (v["iqm_eth"], low, high, v["mean_eth"])]
+        cells = [f"{v['iqm_eth']:.3f}", f"{low:.3f}-{high:.3f}", f"{v['mean_eth']:.3f}"]
         cells += [f"{v[k]:.3f}" for k in ("share_of_best_response", "win_rate", "bid_share")]
         table.add_row(arm, *cells, style="bold" if arm == POLICY else None)
     return table
