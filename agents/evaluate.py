@@ -255,7 +255,7 @@ def arm_table(scenario: str, arms: dict[str, dict[str, Any]]) -> Table:
         v = arms[arm][scenario]
         low, high = v["iqm_95_eth"]
         cells = [f"{v['iqm_eth']:.3f}", f"{low:.3f}-{high:.3f}", f"{v['mean_eth']:.3f}"]
-        cells += [f"{v[k]:.3f}" for k in ("share_of_best_response", "win_rate", "bid_share")]
+        cells += [f"{v[k]:.2f}" for k in ("share_of_best_response", "win_rate", "bid_share")]
         table.add_row(arm, *cells, style="bold" if arm == POLICY else None)
     return table
 
