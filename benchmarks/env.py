@@ -100,7 +100,7 @@ def by_stage(env: MarketVectorEnv, repeats: int) -> list[Measurement]:
         "size cycles": lambda t, i: size_cycles(*graph, t),
         "find": lambda t, i: find(*graph, t),
         "rivals": lambda t, i: meet_rivals(physics, t, keys[rows(i)]),
-        "encode": lambda t, i: encode(physics.cycles, t, shown[rows(i)]),
+        "encode": lambda t, i: encode(t, shown[rows(i)]),
         "mask": lambda t, i: mask(t, allowed[rows(i)]),
         "block": lambda t, i: build_blocks(
             physics, t, keys[rows(i)], actions[rows(i)], reward[rows(i)], outcome[rows(i)]

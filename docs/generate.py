@@ -112,7 +112,7 @@ FAMILIES = (
         "Market, observation and action",
         "The state that simulator and server share, what a policy sees of it, and what its "
         "choices mean.",
-        ("market*", "mempool*", "observation*", "action*", "regime*"),
+        ("lanes", "market*", "mempool*", "observation*", "action*", "regime*"),
     ),
     Family(
         "networks",

@@ -200,7 +200,7 @@ def present(
     show_pending(physics, tile)
     search(physics.cycles, physics.weights, tile)
     meet_rivals(physics, tile, keys)
-    encode(physics.cycles, tile, observation)
+    encode(tile, observation)
     mask(tile, masks)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.graph import Graph
+from kernels.lanes import WIDTH, Floats, choose, load, store, wide
 
 LANES = 16  # lanes of a simulated tile: two vectors of eight float64
 PENDING = 8  # M, pending swaps looked at
@@ -62,7 +63,9 @@ FOUND_TARGETS = FOUND_HALF_NET + OPPORTUNITIES  # [K] bit m: visible swap m trad
 FOUND_REFUND = FOUND_TARGETS + OPPORTUNITIES  # [K] 1 when a target is sold by order-flow auction
 FOUND_AGE = FOUND_REFUND + OPPORTUNITIES  # [K] slots for which it has stood
 FOUND_PUBLIC_BID = FOUND_AGE + OPPORTUNITIES  # [K] highest bid seen in public / net; 0 none
-FOUND_COUNT = FOUND_PUBLIC_BID + OPPORTUNITIES  # candidates that pay their gas, disjoint or not
+FOUND_POOLS = FOUND_PUBLIC_BID + OPPORTUNITIES  # [K] that it trades in: 1 for a liquidation
+FOUND_CONCENTRATED = FOUND_POOLS + OPPORTUNITIES  # [K] of them concentrated
+FOUND_COUNT = FOUND_CONCENTRATED + OPPORTUNITIES  # candidates that pay their gas, disjoint or not
 # Loans: hub collateral, debt in the other token of a constant-product pool with the hub.
 LOAN_COLLATERAL = FOUND_COUNT + 1  # [B] hub tokens; 0 where there is no loan
 LOAN_DEBT = LOAN_COLLATERAL + BORROWERS  # [B] tokens
@@ -297,38 +300,58 @@ def quote(
 
 
 @inline
-def _copy_state(pools: int, cycles: int, tile: np.ndarray, lanes: int) -> None:
-    target = overlay_row(pools)
-    for row in range(4 * pools):
-        for lane in range(lanes):
-            tile[target + row, lane] = tile[RESERVES + row, lane]
-    for index in range(pools - int(tile[CONCENTRATED_FROM, 0])):
+def _copy_state(pools: int, cycles: int, tile: np.ndarray, lane: int, like: Floats) -> None:
+    for row in range(RESERVES, overlay_row(pools)):
+        store(tile, row + 4 * pools, lane, load(tile, row, lane, like))
+    for index in range(pools - int(tile[CONCENTRATED_FROM, lane])):
         at = concentrated_row(pools, cycles, index)
-        for lane in range(lanes):
-            tile[at + OVERLAY_SEGMENT, lane] = tile[at + SEGMENT, lane]
+        store(tile, at + OVERLAY_SEGMENT, lane, load(tile, at + SEGMENT, lane, like))
 
 
 @inline
-def _order_by_tip(tile: np.ndarray, lanes: int) -> None:
+def _order_by_tip(tile: np.ndarray, lane: int, like: Floats) -> None:
     """Places of the visible swaps by priority fee, ties by arrival; the others come last.
 
-    A place is the number of swaps that come before: no branch depends on the data.
+    A place is the number of swaps that come before: no branch depends on the data. Writes it to
+    scratch, and that no swap has been applied.
     """
     tip, place = SCRATCH_ROWS, SCRATCH_ROWS + PENDING
     for swap_ in range(PENDING):
-        for lane in range(lanes):
-            shown = tile[PENDING_VISIBLE + swap_, lane] > 0.0
-            tile[tip + swap_, lane] = tile[PENDING_TIP + swap_, lane] if shown else -1.0
-            tile[place + swap_, lane] = 0.0
-    for later in range(1, PENDING):
-        for earlier in range(later):
-            for lane in range(lanes):
-                overtakes = tile[tip + later, lane] > tile[tip + earlier, lane]
-                tile[place + earlier, lane] += 1.0 if overtakes else 0.0
-                tile[place + later, lane] += 0.0 if overtakes else 1.0
-    for swap_ in range(PENDING):
-        for lane in range(lanes):
-            tile[PENDING_ORDER + int(tile[place + swap_, lane]), lane] = swap_
+        shown = load(tile, PENDING_VISIBLE + swap_, lane, like) > 0.0
+        paid = choose(shown, load(tile, PENDING_TIP + swap_, lane, like), like - 1.0)
+        store(tile, tip + swap_, lane, paid)
+        store(tile, PENDING_AMOUNT_OUT + swap_, lane, like)
+    for one in range(PENDING):
+        mine, before = load(tile, tip + one, lane, like), like
+        for other in range(PENDING):
+            if other != one:
+                theirs = load(tile, tip + other, lane, like)
+                first = theirs >= mine if other < one else theirs > mine
+                before += choose(first, 1.0, like)
+        store(tile, place + one, lane, before)
+
+
+@inline
+def _apply(weights: np.ndarray, pools: int, cycles: int, tile: np.ndarray, lane: int) -> None:
+    """The visible swaps of one lane on its overlay."""
+    first = overlay_row(pools)
+    for place in range(PENDING):
+        pending = int(tile[PENDING_ORDER + place, lane])
+        if tile[PENDING_VISIBLE + pending, lane] <= 0.0:
+            break
+        amount, least = (
+            tile[PENDING_AMOUNT_IN + pending, lane],
+            tile[PENDING_MIN_OUT + pending, lane],
+        )
+        pool = int(tile[PENDING_POOL + pending, lane])
+        forward = tile[PENDING_ZERO_FOR_ONE + pending, lane] > 0.0
+        gamma = weights[pool]
+        if amount <= 0.0:
+            continue
+        out = quote(tile, lane, pools, cycles, first, pool, forward, amount, gamma)
+        if out >= least:
+            out = swap(tile, lane, pools, cycles, first, pool, forward, amount, gamma)
+            tile[PENDING_AMOUNT_OUT + pending, lane] = out
 
 
 @lean_kernel
@@ -342,28 +365,16 @@ def overlay(cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray) -> None:
     never_inline()
     count = cycles.shape[0]
     pools = weights.shape[0] - count
-    # The branch makes the number of lanes a constant, without which loops are not unrolled.
     if tile.shape[1] == LANES:
-        _copy_state(pools, count, tile, LANES)
-        _order_by_tip(tile, LANES)
+        for lane in range(0, LANES, WIDTH):
+            _copy_state(pools, count, tile, lane, wide())
+            _order_by_tip(tile, lane, wide())
     else:
-        _copy_state(pools, count, tile, tile.shape[1])
-        _order_by_tip(tile, tile.shape[1])
-    first = overlay_row(pools)
+        for lane in range(tile.shape[1]):
+            _copy_state(pools, count, tile, lane, 0.0)
+            _order_by_tip(tile, lane, 0.0)
     for lane in range(tile.shape[1]):
-        for place in range(PENDING):
-            pending = int(tile[PENDING_ORDER + place, lane])
-            tile[PENDING_AMOUNT_OUT + pending, lane] = 0.0
-            amount = tile[PENDING_AMOUNT_IN + pending, lane]
-            if tile[PENDING_VISIBLE + pending, lane] <= 0.0 or amount <= 0.0:
-                continue
-            pool = int(tile[PENDING_POOL + pending, lane])
-            forward = tile[PENDING_ZERO_FOR_ONE + pending, lane] > 0.0
-            gamma, least = weights[pool], tile[PENDING_MIN_OUT + pending, lane]
-            if least > 0.0 and (
-                quote(tile, lane, pools, count, first, pool, forward, amount, gamma) < least
-            ):
-                continue
-            tile[PENDING_AMOUNT_OUT + pending, lane] = swap(
-                tile, lane, pools, count, first, pool, forward, amount, gamma
-            )
+        for swap_ in range(PENDING):
+            place = int(tile[SCRATCH_ROWS + PENDING + swap_, lane])
+            tile[PENDING_ORDER + place, lane] = swap_
+        _apply(weights, pools, count, tile, lane)

@@ -10,20 +10,36 @@ import numpy as np
 
 from kernels.action import mask
 from kernels.compile import inline, lean_kernel, never_inline
-from kernels.graph import HOPS, MAX_HOPS, POOL
+from kernels.graph import MAX_HOPS
+from kernels.lanes import (
+    WIDTH,
+    Floats,
+    Masks,
+    any_lane,
+    bits_of,
+    choose,
+    from_bits,
+    least,
+    load,
+    most,
+    real,
+    store_fields,
+    whole,
+    wide,
+)
 from kernels.lending import size_liquidations
 from kernels.market import (
     BASE_FEE,
     BUNDLES_TAKEN,
-    CONCENTRATED_FROM,
     FORECAST,
-    FORECASTS,
     FOUND_AGE,
     FOUND_AMOUNT_IN,
+    FOUND_CONCENTRATED,
     FOUND_CYCLE,
     FOUND_GROSS,
     FOUND_HALF_NET,
     FOUND_NET,
+    FOUND_POOLS,
     FOUND_PUBLIC_BID,
     FOUND_REFUND,
     FOUND_TARGETS,
@@ -35,6 +51,7 @@ from kernels.market import (
     HISTORY_SLOT,
     HISTORY_VALUE,
     HISTORY_WON,
+    LANES,
     OPPORTUNITIES,
     OWN_TIP,
     PENDING,
@@ -142,17 +159,17 @@ _MANTISSA_MASK = 0x000FFFFFFFFFFFFF
 
 
 @inline
-def ln(x: float) -> float:
-    """Natural logarithm of a positive normal float64, within 1e-9: plain arithmetic.
+def ln(x: Floats) -> Floats:
+    """Natural logarithm of positive normal float64, within 1e-9: plain arithmetic.
 
     libm's logarithm does not promise the same bits on every machine, and is slower.
     """
-    bits = np.float64(x).view(np.int64)
+    bits = bits_of(x)
     exponent = (bits >> _MANTISSA_BITS) - _EXPONENT_BIAS
-    m = np.int64((bits & _MANTISSA_MASK) | _ONE_BITS).view(np.float64)
+    m = from_bits((bits & _MANTISSA_MASK) | _ONE_BITS)
     upper = m > _SQRT2
-    m = m * 0.5 if upper else m
-    power = np.float64(exponent) + (1.0 if upper else 0.0)
+    m = choose(upper, m * 0.5, m)
+    power = real(exponent) + choose(upper, 1.0, 0.0)
     s = (m - 1.0) / (m + 1.0)
     q = s * s
     series = 1.0 + q * (1.0 / 3.0 + q * (0.2 + q * (1.0 / 7.0 + q * (1.0 / 9.0))))
@@ -160,20 +177,25 @@ def ln(x: float) -> float:
 
 
 @inline
-def _clip(x: float) -> np.float32:
+def _clip(x: Floats) -> Floats:
     """Into the box; what is not a number becomes 0."""
-    return np.float32(min(max(x, -LIMIT), LIMIT)) if x == x else np.float32(0.0)
+    return choose(x == x, least(most(x, -LIMIT), LIMIT), 0.0)
 
 
 @inline
-def _value(net_eth: float) -> float:
-    return (ln(max(net_eth, TINY)) - VALUE_CENTRE) / VALUE_SCALE
+def _flag(mask: Masks) -> Floats:
+    return choose(mask, 1.0, 0.0)
 
 
 @inline
-def _gap(fraction: float) -> float:
+def _value(net_eth: Floats) -> Floats:
+    return (ln(most(net_eth, TINY)) - VALUE_CENTRE) / VALUE_SCALE
+
+
+@inline
+def _gap(fraction: Floats) -> Floats:
     """Bid fraction on the scale of the bid grid: 0 -> 0, 0.5 -> 0.25, 0.99 -> 1.66."""
-    return -ln(1.0 - min(max(fraction, 0.0), MAX_FRACTION_SEEN)) / (4.0 * _LN2)
+    return ln(1.0 - least(most(fraction, 0.0), MAX_FRACTION_SEEN)) / (-4.0 * _LN2)
 
 
 def fraction_of(gap: np.ndarray) -> np.ndarray:
@@ -208,101 +230,130 @@ def record_auction(
 
 
 @inline
-def _encode_global(tile: np.ndarray, lane: int, row: np.ndarray) -> None:
-    pending, found, standing_found = 0.0, 0.0, 0.0
+def _encode_global(tile: np.ndarray, lane: int, like: Floats, out: np.ndarray) -> None:
+    pending, found, standing_found = like, like, like
     for swap in range(PENDING):
-        visible = tile[PENDING_VISIBLE + swap, lane] > 0.0
-        present = tile[PENDING_AMOUNT_IN + swap, lane] > 0.0
-        pending += 1.0 if visible & present else 0.0
-    standing = tile[STANDING_CYCLE, lane]
+        visible = load(tile, PENDING_VISIBLE + swap, lane, like) > 0.0
+        present = load(tile, PENDING_AMOUNT_IN + swap, lane, like) > 0.0
+        pending += _flag(visible & present)
+    standing = load(tile, STANDING_CYCLE, lane, like)
     for k in range(OPPORTUNITIES):
-        candidate = tile[FOUND_CYCLE + k, lane]
-        found += 1.0 if candidate >= 0.0 else 0.0
-        standing_found = 1.0 if (candidate == standing) & (candidate >= 0.0) else standing_found
-    tip = max(tile[OWN_TIP, lane], 0.0)
-    row[0] = _clip(ln(max(tile[BASE_FEE, lane], TINY)) - BASE_FEE_CENTRE)
-    row[1] = _clip(tile[GAS_USED_RATIO, lane] - 1.0)
-    row[2] = _clip(tip / max(tile[BASE_FEE, lane] + tip, TINY))
-    for horizon in range(FORECASTS):
-        log_variance = tile[FORECAST + horizon, lane] - FORECAST_CENTRE[horizon]
-        row[3 + horizon] = _clip(log_variance / FORECAST_SCALE)
-    at = 3 + FORECASTS
-    row[at] = _clip(pending / PENDING)
-    row[at + 1] = _clip(found / OPPORTUNITIES)
-    row[at + 2] = _clip(tile[TICK, lane])
-    row[at + 3] = _clip(tile[BUNDLES_TAKEN, lane])
+        candidate = load(tile, FOUND_CYCLE + k, lane, like)
+        exists = candidate >= 0.0
+        found += _flag(exists)
+        standing_found = choose(exists & (candidate == standing), 1.0, standing_found)
     stands = standing >= 0.0
-    row[at + 4] = np.float32(1.0) if stands else np.float32(0.0)
-    row[at + 5] = _clip(_gap(tile[STANDING_FRACTION, lane])) if stands else np.float32(0.0)
-    row[at + 6] = _clip(tile[STANDING_CHANNEL, lane]) if stands else np.float32(0.0)
-    row[at + 7] = np.float32(standing_found)
+    fee = most(load(tile, BASE_FEE, lane, like), TINY)
+    tip = most(load(tile, OWN_TIP, lane, like), 0.0)
+    forecast = FORECAST
+    fields = (
+        _clip(ln(fee) - BASE_FEE_CENTRE),
+        _clip(load(tile, GAS_USED_RATIO, lane, like) - 1.0),
+        _clip(tip / (fee + tip)),
+        _clip((load(tile, forecast, lane, like) - FORECAST_CENTRE[0]) / FORECAST_SCALE),
+        _clip((load(tile, forecast + 1, lane, like) - FORECAST_CENTRE[1]) / FORECAST_SCALE),
+        _clip((load(tile, forecast + 2, lane, like) - FORECAST_CENTRE[2]) / FORECAST_SCALE),
+        _clip(pending / PENDING),
+        _clip(found / OPPORTUNITIES),
+        _clip(load(tile, TICK, lane, like)),
+        _clip(load(tile, BUNDLES_TAKEN, lane, like)),
+        _flag(stands),
+        choose(stands, _clip(_gap(load(tile, STANDING_FRACTION, lane, like))), 0.0),
+        choose(stands, _clip(load(tile, STANDING_CHANNEL, lane, like)), 0.0),
+        standing_found,
+    )
+    store_fields(out, lane, 0, like == 0.0, fields)
 
 
 @inline
-def _encode_opportunity(
-    cycles: np.ndarray, tile: np.ndarray, lane: int, k: int, row: np.ndarray
-) -> None:
+def _leave_out(lane: int, at: int, like: Floats, out: np.ndarray) -> None:
+    """An opportunity that no lane has."""
+    zeros = (like, like, like, like, like, like, like)
+    store_fields(out, lane, at, like == 0.0, zeros + zeros)
+
+
+@inline
+def _encode_opportunity(tile: np.ndarray, lane: int, k: int, like: Floats, out: np.ndarray) -> None:
     at = OPPORTUNITY_START + k * OPPORTUNITY_STRIDE
-    candidate = int(tile[FOUND_CYCLE + k, lane])
-    if candidate < 0:
-        for field in range(OPPORTUNITY_STRIDE):
-            row[at + field] = np.float32(0.0)
+    candidate = load(tile, FOUND_CYCLE + k, lane, like)
+    exists = candidate >= 0.0
+    if not any_lane(exists):
+        _leave_out(lane, at, like, out)
         return
-    net, gross = tile[FOUND_NET + k, lane], max(tile[FOUND_GROSS + k, lane], TINY)
-    ln_amount = ln(max(tile[FOUND_AMOUNT_IN + k, lane], TINY))
-    bits, targets = int(tile[FOUND_TARGETS + k, lane]), 0
+    net = load(tile, FOUND_NET + k, lane, like)
+    gross = most(load(tile, FOUND_GROSS + k, lane, like), TINY)
+    ln_amount = ln(most(load(tile, FOUND_AMOUNT_IN + k, lane, like), TINY))
+    bits, targets = whole(load(tile, FOUND_TARGETS + k, lane, like)), whole(like)
     for swap in range(PENDING):
         targets += (bits >> swap) & 1
-    cycle = candidate < cycles.shape[0]
-    three, concentrated = 0.0, 0.0
-    if cycle:
-        three = 1.0 if cycles[candidate, HOPS] == 3 else 0.0
-        pools = int(tile[CONCENTRATED_FROM, lane])
-        for hop in range(MAX_HOPS):
-            concentrated += 1.0 if cycles[candidate, POOL + hop] >= pools else 0.0
-    row[at] = np.float32(1.0)
-    row[at + 1] = _clip(_value(net))
-    row[at + 2] = _clip((ln_amount - AMOUNT_CENTRE) / AMOUNT_SCALE)
-    row[at + 3] = _clip((ln(gross) - ln_amount - EDGE_CENTRE) / EDGE_SCALE)
-    row[at + 4] = _clip(1.0 - net / gross)
-    row[at + 5] = np.float32(three)
-    row[at + 6] = _clip(0.25 * targets)
-    row[at + 7] = _clip(tile[FOUND_AGE + k, lane] / AGE_SCALE)
-    row[at + 8] = np.float32(0.0) if cycle else np.float32(1.0)
-    row[at + 9] = _clip(concentrated / MAX_HOPS)
-    row[at + 10] = _clip(tile[FOUND_HALF_NET + k, lane] / max(net, TINY))
-    row[at + 11] = _clip(tile[FOUND_REFUND + k, lane])
-    row[at + 12] = _clip(_gap(tile[FOUND_PUBLIC_BID + k, lane]))
-    row[at + 13] = np.float32(1.0 if tile[STANDING_CYCLE, lane] == candidate else 0.0)
+    pools = load(tile, FOUND_POOLS + k, lane, like)
+    half = load(tile, FOUND_HALF_NET + k, lane, like) / most(net, TINY)
+    standing = load(tile, STANDING_CYCLE, lane, like) == candidate
+    fields = (
+        _flag(exists),
+        _clip(_value(net)),
+        _clip((ln_amount - AMOUNT_CENTRE) / AMOUNT_SCALE),
+        _clip((ln(gross) - ln_amount - EDGE_CENTRE) / EDGE_SCALE),
+        _clip(1.0 - net / gross),
+        _flag(pools == MAX_HOPS),
+        _clip(0.25 * real(targets)),
+        _clip(load(tile, FOUND_AGE + k, lane, like) / AGE_SCALE),
+        _flag(pools == 1.0),
+        _clip(load(tile, FOUND_CONCENTRATED + k, lane, like) / MAX_HOPS),
+        _clip(half),
+        _clip(load(tile, FOUND_REFUND + k, lane, like)),
+        _clip(_gap(load(tile, FOUND_PUBLIC_BID + k, lane, like))),
+        _flag(standing),
+    )
+    store_fields(out, lane, at, exists, fields)
 
 
 @inline
-def _encode_history(tile: np.ndarray, lane: int, row: np.ndarray) -> None:
-    now = tile[SLOT, lane]
-    for past in range(HISTORY):
-        at = HISTORY_START + past * HISTORY_STRIDE
-        won = tile[HISTORY_WON + past, lane]
-        slots = now - tile[HISTORY_SLOT + past, lane]
-        row[at] = _clip(tile[HISTORY_VALUE + past, lane])
-        row[at + 1] = _clip(tile[HISTORY_OWN + past, lane])
-        row[at + 2] = _clip(tile[HISTORY_CLEARING + past, lane])
-        row[at + 3] = _clip(won)
-        row[at + 4] = _clip(abs(won) * slots / STALENESS_SCALE)
+def _encode_auction(
+    tile: np.ndarray, lane: int, past: int, like: Floats
+) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    won = load(tile, HISTORY_WON + past, lane, like)
+    slots = load(tile, SLOT, lane, like) - load(tile, HISTORY_SLOT + past, lane, like)
+    return (
+        _clip(load(tile, HISTORY_VALUE + past, lane, like)),
+        _clip(load(tile, HISTORY_OWN + past, lane, like)),
+        _clip(load(tile, HISTORY_CLEARING + past, lane, like)),
+        _clip(won),
+        _clip(won * won * slots / STALENESS_SCALE),
+    )
+
+
+@inline
+def _encode_history(tile: np.ndarray, lane: int, like: Floats, out: np.ndarray) -> None:
+    # Four at a time fill whole vectors of fields but for four.
+    for past in range(0, HISTORY, 4):
+        fields = (
+            _encode_auction(tile, lane, past, like)
+            + _encode_auction(tile, lane, past + 1, like)
+            + _encode_auction(tile, lane, past + 2, like)
+            + _encode_auction(tile, lane, past + 3, like)
+        )
+        store_fields(out, lane, HISTORY_START + past * HISTORY_STRIDE, like == 0.0, fields)
+
+
+@inline
+def _encode_lanes(tile: np.ndarray, lane: int, like: Floats, out: np.ndarray) -> None:
+    _encode_global(tile, lane, like, out)
+    for k in range(OPPORTUNITIES):
+        _encode_opportunity(tile, lane, k, like, out)
+    _encode_history(tile, lane, like, out)
 
 
 @lean_kernel
-def encode(cycles: np.ndarray, tile: np.ndarray, out: np.ndarray) -> None:
-    """Write float32[lanes, SIZE], the fields of FIELDS in order; opportunities.find ran before.
-
-    `cycles` is that of the Graph.
-    """
+def encode(tile: np.ndarray, out: np.ndarray) -> None:
+    """Write float32[lanes, SIZE], the fields of FIELDS in order; opportunities.find ran before."""
     never_inline()
-    for lane in range(tile.shape[1]):
-        row = out[lane]
-        _encode_global(tile, lane, row)
-        for k in range(OPPORTUNITIES):
-            _encode_opportunity(cycles, tile, lane, k, row)
-        _encode_history(tile, lane, row)
+    if tile.shape[1] == LANES:
+        for lane in range(0, LANES, WIDTH):
+            _encode_lanes(tile, lane, wide(), out)
+    else:
+        for lane in range(tile.shape[1]):
+            _encode_lanes(tile, lane, 0.0, out)
 
 
 @lean_kernel
@@ -329,5 +380,5 @@ def observe(
     bool[lanes, ACTIONS]; both are written whole.
     """
     search(cycles, weights, tile)
-    encode(cycles, tile, observation)
+    encode(tile, observation)
     mask(tile, actions)

@@ -6,6 +6,7 @@ import numpy as np
 
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.graph import HOPS, MAX_HOPS, POOL, ROW_IN, ROW_OUT
+from kernels.lanes import WIDTH, Floats, any_lane, choose, load, store, whole, wide
 from kernels.lending import LIQUIDATION_BONUS, LIQUIDATION_GAS, cost_to_repay
 from kernels.market import (
     BASE_FEE,
@@ -13,12 +14,13 @@ from kernels.market import (
     CONCENTRATED_FROM,
     FOUND_AGE,
     FOUND_AMOUNT_IN,
+    FOUND_CONCENTRATED,
     FOUND_COUNT,
     FOUND_CYCLE,
     FOUND_GROSS,
     FOUND_HALF_NET,
     FOUND_NET,
-    FOUND_PUBLIC_BID,
+    FOUND_POOLS,
     FOUND_REFUND,
     FOUND_TARGETS,
     LANES,
@@ -47,6 +49,7 @@ from kernels.market import (
     net_row,
     overlay_row,
     quote,
+    rate_row,
     since_row,
 )
 
@@ -54,11 +57,8 @@ GWEI = 1e-9  # ETH
 # The fast search keeps the pools of a candidate in one 64-bit word.
 MAX_WORD_POOLS = 62
 
-USED = SCRATCH_ROWS  # bits of the pools that are taken, as the bytes of a float64
-BEST = SCRATCH_ROWS + 1  # candidate, and its net in the next row
-OPEN = SCRATCH_ROWS + 3  # infinite when a lane cannot find more
 # State of the hops of one cycle, [3] each: reserves, input until the segment's end, segment.
-HOP_IN = SCRATCH_ROWS + 4
+HOP_IN = SCRATCH_ROWS
 HOP_OUT = HOP_IN + MAX_HOPS
 HOP_CAPACITY = HOP_OUT + MAX_HOPS
 HOP_SEGMENT = HOP_CAPACITY + MAX_HOPS
@@ -82,28 +82,72 @@ def candidate_pool(
 
 
 @inline
-def _nets(cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray, lanes: int) -> None:
-    """Net of every candidate, since when it has paid its gas, how many do, and which is best."""
+def _word(cycles: np.ndarray, candidate: int) -> int:
+    """The pools of a cycle as bits."""
+    bits = 0
+    for hop in range(cycles[candidate, HOPS]):
+        bits |= 1 << int(cycles[candidate, POOL + hop])
+    return bits
+
+
+@inline
+def _nets(
+    cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray, lane: int, like: Floats
+) -> None:
+    """Net of every candidate, since when it has paid its gas, and how many do."""
     count = cycles.shape[0]
     pools = weights.shape[0] - count
-    for lane in range(lanes):
-        tile[FOUND_COUNT, lane] = 0.0
-        tile[FOUND_CYCLE, lane] = -1.0
-        tile[FOUND_NET, lane] = 0.0
+    price = (load(tile, BASE_FEE, lane, like) + load(tile, OWN_TIP, lane, like)) * GWEI
+    slot, paying = load(tile, SLOT, lane, like), like
     for candidate in range(count + BORROWERS):
-        gross, net = gross_row(pools, count) + candidate, net_row(pools, count) + candidate
-        since = since_row(pools) + candidate
-        gas = candidate_gas(weights, pools, count, candidate) * GWEI
-        for lane in range(lanes):
-            profit = tile[gross, lane] - gas * (tile[BASE_FEE, lane] + tile[OWN_TIP, lane])
-            tile[net, lane] = profit
-            before = tile[since, lane]
-            start = tile[SLOT, lane] if before < 0.0 else before
-            tile[since, lane] = start if profit > 0.0 else -1.0
-            tile[FOUND_COUNT, lane] += 1.0 if profit > 0.0 else 0.0
-            best = tile[FOUND_NET, lane]
-            tile[FOUND_CYCLE, lane] = candidate if profit > best else tile[FOUND_CYCLE, lane]
-            tile[FOUND_NET, lane] = profit if profit > best else best
+        gas = candidate_gas(weights, pools, count, candidate)
+        profit = load(tile, gross_row(pools, count) + candidate, lane, like) - gas * price
+        store(tile, net_row(pools, count) + candidate, lane, profit)
+        row = since_row(pools) + candidate
+        before = load(tile, row, lane, like)
+        start = choose(before < 0.0, slot, before)
+        store(tile, row, lane, choose(profit > 0.0, start, like - 1.0))
+        paying += choose(profit > 0.0, like + 1.0, like)
+    store(tile, FOUND_COUNT, lane, paying)
+
+
+@inline
+def _choose_disjoint(
+    cycles: np.ndarray, first_net: int, tile: np.ndarray, lane: int, like: Floats
+) -> None:
+    """The K best candidates without a common pool: FOUND_CYCLE (-1 none) and FOUND_NET.
+
+    Of pools whose number does not fit a word the answer is wrong: see `_choose_one_by_one`.
+    """
+    count = cycles.shape[0]
+    paying = load(tile, FOUND_COUNT, lane, like)
+    used = whole(like)
+    more = paying > 0.0
+    for k in range(OPPORTUNITIES):
+        best, best_net, best_bits = like - 1.0, like, whole(like)
+        # A second choice needs a second candidate that pays.
+        more = more & (paying > k)
+        if any_lane(more):
+            for candidate in range(count):
+                bits = _word(cycles, candidate)
+                net = load(tile, first_net + candidate, lane, like)
+                better = ((used & bits) == 0) & (net > best_net)
+                best = choose(better, like + candidate, best)
+                best_net = choose(better, net, best_net)
+                best_bits = choose(better, whole(like) + bits, best_bits)
+            for loan in range(BORROWERS):
+                net = load(tile, first_net + count + loan, lane, like)
+                better = net > best_net
+                if any_lane(better):
+                    bits = whole(like + 1.0) << whole(load(tile, LOAN_POOL + loan, lane, like))
+                    better = better & ((used & bits) == 0)
+                    best = choose(better, like + (count + loan), best)
+                    best_net = choose(better, net, best_net)
+                    best_bits = choose(better, bits, best_bits)
+        store(tile, FOUND_CYCLE + k, lane, best)
+        store(tile, FOUND_NET + k, lane, best_net)
+        used = used | best_bits
+        more = more & (best >= 0.0)
 
 
 @inline
@@ -118,80 +162,24 @@ def _share_a_pool(cycles: np.ndarray, tile: np.ndarray, lane: int, one: int, oth
 
 
 @inline
-def _choose_next(cycles: np.ndarray, first_net: int, tile: np.ndarray, lane: int, k: int) -> bool:
-    """Write the best candidate without a pool of the k chosen ones, -1 when none pays its gas."""
-    best, best_net = -1, 0.0
-    for candidate in range(cycles.shape[0] + BORROWERS):
-        net = tile[first_net + candidate, lane]
-        if net <= best_net:
-            continue
-        free = True
-        for earlier in range(k):
-            other = int(tile[FOUND_CYCLE + earlier, lane])
-            if _share_a_pool(cycles, tile, lane, candidate, other):
-                free = False
-                break
-        if free:
-            best, best_net = candidate, net
-    tile[FOUND_CYCLE + k, lane] = best
-    tile[FOUND_NET + k, lane] = best_net
-    return best >= 0
-
-
-@inline
-def _word(cycles: np.ndarray, tile: np.ndarray, lane: int, candidate: int) -> int:
-    """The pools of a candidate as bits."""
-    bits = 0
-    for place in range(MAX_HOPS):
-        pool = candidate_pool(cycles, tile, lane, candidate, place)
-        bits |= (1 << pool) if pool >= 0 else 0
-    return bits
-
-
-@inline
-def _choose_in_all_lanes(cycles: np.ndarray, first_net: int, tile: np.ndarray) -> None:
-    """`_choose_next` for k = 1 .. K - 1 in 16 lanes at once, without a branch on their data."""
-    count = cycles.shape[0]
-    for lane in range(LANES):
-        first = int(tile[FOUND_CYCLE, lane])
-        bits = _word(cycles, tile, lane, first) if first >= 0 else 0
-        tile[USED, lane] = np.int64(bits).view(np.float64)
-    for k in range(1, OPPORTUNITIES):
-        more = 0.0
-        for lane in range(LANES):
-            tile[BEST, lane] = -1.0
-            tile[BEST + 1, lane] = 0.0
-            # A second choice needs a second candidate that pays.
-            open_ = tile[FOUND_CYCLE + k - 1, lane] >= 0.0 and tile[FOUND_COUNT, lane] > k
-            tile[OPEN, lane] = 0.0 if open_ else np.inf
-            more += 1.0 if open_ else 0.0
-        if more > 0.0:
-            for candidate in range(count):
-                bits = np.int64(_word(cycles, tile, 0, candidate))
-                net = first_net + candidate
-                for lane in range(LANES):
-                    taken = np.float64(tile[USED, lane]).view(np.int64) & bits
-                    profit = tile[net, lane] - tile[OPEN, lane]
-                    better = (taken == 0) & (profit > tile[BEST + 1, lane])
-                    tile[BEST, lane] = candidate if better else tile[BEST, lane]
-                    tile[BEST + 1, lane] = profit if better else tile[BEST + 1, lane]
-            for loan in range(BORROWERS):
-                for lane in range(LANES):
-                    profit = tile[first_net + count + loan, lane]
-                    if profit > 0.0 and profit - tile[OPEN, lane] > tile[BEST + 1, lane]:
-                        bits = np.int64(_word(cycles, tile, lane, count + loan))
-                        if (np.float64(tile[USED, lane]).view(np.int64) & bits) == 0:
-                            tile[BEST, lane] = count + loan
-                            tile[BEST + 1, lane] = profit
-        for lane in range(LANES):
-            best = int(tile[BEST, lane])
-            tile[FOUND_CYCLE + k, lane] = best
-            tile[FOUND_NET + k, lane] = tile[BEST + 1, lane]
-            if best >= 0:
-                bits = np.int64(_word(cycles, tile, lane, best))
-                tile[USED, lane] = np.int64(
-                    np.float64(tile[USED, lane]).view(np.int64) | bits
-                ).view(np.float64)
+def _choose_one_by_one(cycles: np.ndarray, first_net: int, tile: np.ndarray, lane: int) -> None:
+    """What `_choose_disjoint` does, for graphs whose pools do not fit a word."""
+    for k in range(OPPORTUNITIES):
+        best, best_net = -1, 0.0
+        for candidate in range(cycles.shape[0] + BORROWERS):
+            net = tile[first_net + candidate, lane]
+            if net <= best_net:
+                continue
+            free = True
+            for earlier in range(k):
+                other = int(tile[FOUND_CYCLE + earlier, lane])
+                if other >= 0 and _share_a_pool(cycles, tile, lane, candidate, other):
+                    free = False
+                    break
+            if free:
+                best, best_net = candidate, net
+        tile[FOUND_CYCLE + k, lane] = best
+        tile[FOUND_NET + k, lane] = best_net
 
 
 @inline
@@ -284,17 +272,17 @@ def _next_segment(
 @lean_kernel
 def best_input_across(
     cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray, lane: int, candidate: int
-) -> float:
-    """Best input of a cycle whose concentrated pools may pass the ends of their segments.
+) -> tuple[float, float]:
+    """(input, profit): best of a cycle whose concentrated pools may pass the ends of segments.
 
     Profit is concave: while the best input of the present segments does not fit, fill them, let the
-    first full pool go on to its next segment, and look again. 0 without concentrated pools.
+    first full pool go on to its next segment, and look again. (0, 0) without concentrated pools.
     """
     never_inline()
     pools = weights.shape[0] - cycles.shape[0]
     if not _load_hops(cycles, tile, lane, pools, candidate):
-        return 0.0
-    hops, total = cycles[candidate, HOPS], 0.0
+        return 0.0, 0.0
+    hops, total, received = cycles[candidate, HOPS], 0.0, 0.0
     for _ in range(MAX_HOPS * SEGMENTS):
         # Moebius map of the hops so far, and the input at which the first of them is full.
         A, C, most, full = 1.0, 0.0, np.inf, -1
@@ -311,7 +299,9 @@ def best_input_across(
         if not best > 0.0:
             break
         if best <= most:
-            return total + best
+            total += best
+            received += A * best / (1.0 + C * best)
+            break
         total += most
         amount = most
         for hop in range(hops):
@@ -322,11 +312,12 @@ def best_input_across(
             tile[HOP_OUT + hop, lane] = reserve_out - out
             tile[HOP_CAPACITY + hop, lane] = max(tile[HOP_CAPACITY + hop, lane] - amount, 0.0)
             amount = out
+        received += amount
         pool = int(cycles[candidate, POOL + full])
         at = concentrated_row(pools, cycles.shape[0], pool - int(tile[CONCENTRATED_FROM, lane]))
         forward = cycles[candidate, ROW_IN + full] < pools
         _next_segment(tile, lane, at, full, forward, float(weights[pool]))
-    return total
+    return total, received - total
 
 
 @inline
@@ -339,41 +330,77 @@ def size_of(cycles: int, tile: np.ndarray, lane: int, k: int) -> float:
 
 
 @inline
+def _within_segments(
+    cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray, candidate: int, lane: int
+) -> tuple[float, float, float]:
+    """(A, C, most): a cycle's Moebius map x -> A x / (1 + C x) on the overlaid reserves, and the
+    input up to which no concentrated pool on the way leaves its segment."""
+    pools = weights.shape[0] - cycles.shape[0]
+    reserve, rate = overlay_row(pools), rate_row(pools)
+    A, C, until = 1.0, 0.0, np.inf
+    for hop in range(cycles[candidate, HOPS]):
+        row_in, row_out = cycles[candidate, ROW_IN + hop], cycles[candidate, ROW_OUT + hop]
+        capacity = tile[reserve + 2 * pools + row_in, lane]
+        # x A / (1 + x C) < capacity, for all x when the slope is not above 0.
+        slope = A - C * capacity
+        if slope > 0.0 and capacity < until * slope:
+            until = capacity / slope
+        C += A * tile[rate + row_in, lane]
+        A *= tile[rate + row_in, lane] * tile[reserve + row_out, lane]
+    return A, C, until
+
+
+@inline
 def _describe(cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray, lane: int, k: int) -> None:
     """The rows of opportunity k beside its candidate and net."""
     count = cycles.shape[0]
     pools = weights.shape[0] - count
     candidate = int(tile[FOUND_CYCLE + k, lane])
-    tile[FOUND_AMOUNT_IN + k, lane] = tile[amount_in_row(pools, count) + candidate, lane]
+    amount = tile[amount_in_row(pools, count) + candidate, lane]
     gross = tile[gross_row(pools, count) + candidate, lane]
-    if candidate < count and tile[CONCENTRATED_FROM, lane] < pools:
-        across = best_input_across(cycles, weights, tile, lane, candidate)
-        if across > tile[FOUND_AMOUNT_IN + k, lane]:
-            first = overlay_row(pools)
-            more = gross_of(cycles, weights, tile, lane, candidate, first, across)
-            if more > gross:
-                tile[FOUND_NET + k, lane] += more - gross
-                tile[FOUND_AMOUNT_IN + k, lane] = across
-                gross = more
+    gas = gross - tile[FOUND_NET + k, lane]
+    first = overlay_row(pools)
+    tile[FOUND_POOLS + k, lane] = 1.0
+    if candidate < count:
+        concentrated = 0.0
+        for hop in range(cycles[candidate, HOPS]):
+            beyond = cycles[candidate, POOL + hop] >= int(tile[CONCENTRATED_FROM, lane])
+            concentrated += 1.0 if beyond else 0.0
+        tile[FOUND_POOLS + k, lane] = cycles[candidate, HOPS]
+        tile[FOUND_CONCENTRATED + k, lane] = concentrated
+        A, C, until = _within_segments(cycles, weights, tile, candidate, lane)
+        if amount < until:
+            part = 0.5 * amount
+            half = A * part / (1.0 + C * part) - part
+        else:
+            across, more = best_input_across(cycles, weights, tile, lane, candidate)
+            if across > amount and more > gross:
+                amount, gross = across, more
+                tile[FOUND_NET + k, lane] = gross - gas
+            half = gross_of(cycles, weights, tile, lane, candidate, first, 0.5 * amount)
+    else:
+        part = 0.5 * tile[LOAN_REPAID + candidate - count, lane]
+        half = gross_of(cycles, weights, tile, lane, candidate, first, part)
+    tile[FOUND_AMOUNT_IN + k, lane] = amount
     tile[FOUND_GROSS + k, lane] = gross
-    half = gross_of(
-        cycles,
-        weights,
-        tile,
-        lane,
-        candidate,
-        overlay_row(pools),
-        0.5 * size_of(count, tile, lane, k),
-    )
-    tile[FOUND_HALF_NET + k, lane] = half - (gross - tile[FOUND_NET + k, lane])
+    tile[FOUND_HALF_NET + k, lane] = half - gas
     targets = _targets(cycles, tile, lane, candidate)
     tile[FOUND_TARGETS + k, lane] = targets
     refund = 0.0
     for swap in range(PENDING):
-        sold = tile[PENDING_REFUND + swap, lane] > 0.0 and (targets >> swap) & 1 == 1
+        sold = (tile[PENDING_REFUND + swap, lane] > 0.0) & ((targets >> swap) & 1 == 1)
         refund = 1.0 if sold else refund
     tile[FOUND_REFUND + k, lane] = refund
     tile[FOUND_AGE + k, lane] = tile[SLOT, lane] - tile[since_row(pools) + candidate, lane]
+
+
+@inline
+def _forget(tile: np.ndarray, lane: int, like: Floats) -> None:
+    """What is known of opportunities before they are described: nothing."""
+    for row in range(FOUND_AMOUNT_IN, FOUND_GROSS + OPPORTUNITIES):
+        store(tile, row, lane, like)
+    for row in range(FOUND_HALF_NET, FOUND_COUNT):
+        store(tile, row, lane, like)
 
 
 @lean_kernel
@@ -390,28 +417,20 @@ def find(cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray) -> None:
     count = cycles.shape[0]
     pools = weights.shape[0] - count
     first_net = net_row(pools, count)
-    together = tile.shape[1] == LANES and pools <= MAX_WORD_POOLS
-    if together:
-        _nets(cycles, weights, tile, LANES)
-        _choose_in_all_lanes(cycles, first_net, tile)
+    if tile.shape[1] == LANES:
+        for lane in range(0, LANES, WIDTH):
+            _nets(cycles, weights, tile, lane, wide())
+            _choose_disjoint(cycles, first_net, tile, lane, wide())
+            _forget(tile, lane, wide())
     else:
-        _nets(cycles, weights, tile, tile.shape[1])
+        for lane in range(tile.shape[1]):
+            _nets(cycles, weights, tile, lane, 0.0)
+            _choose_disjoint(cycles, first_net, tile, lane, 0.0)
+            _forget(tile, lane, 0.0)
     for lane in range(tile.shape[1]):
-        if not together:
-            more = tile[FOUND_CYCLE, lane] >= 0.0
-            for k in range(1, OPPORTUNITIES):
-                tile[FOUND_CYCLE + k, lane] = -1.0
-                tile[FOUND_NET + k, lane] = 0.0
-                if more:
-                    more = _choose_next(cycles, first_net, tile, lane, k)
+        if pools > MAX_WORD_POOLS:
+            _choose_one_by_one(cycles, first_net, tile, lane)
         for k in range(OPPORTUNITIES):
-            tile[FOUND_PUBLIC_BID + k, lane] = 0.0
-            if tile[FOUND_CYCLE + k, lane] >= 0.0:
-                _describe(cycles, weights, tile, lane, k)
-                continue
-            tile[FOUND_AMOUNT_IN + k, lane] = 0.0
-            tile[FOUND_GROSS + k, lane] = 0.0
-            tile[FOUND_HALF_NET + k, lane] = 0.0
-            tile[FOUND_TARGETS + k, lane] = 0.0
-            tile[FOUND_REFUND + k, lane] = 0.0
-            tile[FOUND_AGE + k, lane] = 0.0
+            if tile[FOUND_CYCLE + k, lane] < 0.0:
+                break
+            _describe(cycles, weights, tile, lane, k)

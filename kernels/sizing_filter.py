@@ -10,6 +10,18 @@ import numpy as np
 
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.graph import HOPS, POOL, ROW_IN, ROW_OUT
+from kernels.lanes import (
+    WIDTH,
+    Floats,
+    Masks,
+    any_lane,
+    choose,
+    least,
+    load,
+    square_root,
+    store,
+    wide,
+)
 from kernels.market import (
     CONCENTRATED_FROM,
     LANES,
@@ -21,107 +33,86 @@ from kernels.market import (
 
 
 @inline
-def _best_input(A: float, C: float) -> tuple[float, float]:
-    """Input and profit of x -> A x / (1 + C x) - x; zeros unless finite and profitable."""
-    edge = np.sqrt(A) - 1.0
-    amount = edge / C
-    # Written so that NaN and infinity (an empty pool) mean "no opportunity".
-    sound = edge > 0.0 and amount < np.inf
-    return (amount, edge * amount) if sound else (0.0, 0.0)
-
-
-@inline
-def _input_that_fills(A: float, C: float, capacity: float) -> float:
-    """x at which A x / (1 + C x) reaches `capacity`; infinite when it never does."""
-    slope = A - C * capacity
-    return capacity / slope if slope > 0.0 else np.inf
-
-
-@inline
-def _capped_input(A: float, C: float, most: float) -> tuple[float, float]:
-    """`_best_input` with at most `most` of input."""
-    amount, profit = _best_input(A, C)
-    least = min(amount, most)
-    capped = A * least / (1.0 + C * least) - least
-    return least, max(profit if least == amount else capped, 0.0)
-
-
-@inline
-def _rates(weights: np.ndarray, pools: int, tile: np.ndarray) -> None:
-    """gamma / reserve per pool and side, shared by all cycles: divisions are what costs.
-
-    Not with a constant number of lanes: LLVM would unroll so small a loop before it vectorises.
-    """
+def _rates(weights: np.ndarray, pools: int, tile: np.ndarray, lane: int, like: Floats) -> None:
+    """gamma / reserve per pool and side, shared by all cycles: divisions are what costs."""
     source, target = overlay_row(pools), rate_row(pools)
     for side in range(2):
         for pool in range(pools):
             row = side * pools + pool
-            gamma = weights[pool]
-            for lane in range(tile.shape[1]):
-                tile[target + row, lane] = gamma / tile[source + row, lane]
+            reserve = load(tile, source + row, lane, like)
+            store(tile, target + row, lane, weights[pool] / reserve)
 
 
 @inline
-def _size(cycles: np.ndarray, pools: int, tile: np.ndarray, lanes: int) -> None:
+def _is_capped(cycles: np.ndarray, cycle: int, plain: int) -> bool:
+    """Whether the cycle passes a concentrated pool; a missing third pool is -1."""
+    first, second, third = cycles[cycle, POOL], cycles[cycle, POOL + 1], cycles[cycle, POOL + 2]
+    return max(first, second, third) >= plain
+
+
+@inline
+def _until_full(A: Floats, C: Floats, capacity: Floats) -> Floats:
+    """x at which A x / (1 + C x) reaches `capacity`; infinite when it never does."""
+    slope = A - C * capacity
+    return choose(slope > 0.0, capacity / slope, np.inf)
+
+
+@inline
+def _overfills(amount: Floats, A: Floats, C: Floats, capacity: Floats) -> Masks:
+    """Whether A x / (1 + C x) exceeds `capacity` at x = amount, without a division."""
+    return amount * (A - C * capacity) > capacity
+
+
+@inline
+def _best_input(A: Floats, C: Floats) -> tuple[Floats, Floats]:
+    """Input and profit of x -> A x / (1 + C x) - x; zeros unless finite and profitable."""
+    edge = square_root(A) - 1.0
+    amount = edge / C
+    # Written so that NaN and infinity (an empty pool) mean "no opportunity".
+    sound = (edge > 0.0) & (amount < np.inf)
+    return choose(sound, amount, 0.0), choose(sound, edge * amount, 0.0)
+
+
+@inline
+def _size(cycles: np.ndarray, pools: int, tile: np.ndarray, lane: int, like: Floats) -> None:
     count = cycles.shape[0]
     reserve, rate = overlay_row(pools), rate_row(pools)
     capacity = reserve + 2 * pools
     to_amount, to_gross = amount_in_row(pools, count), gross_row(pools, count)
     plain = int(tile[CONCENTRATED_FROM, 0])
     for cycle in range(count):
-        in0, out0 = rate + cycles[cycle, ROW_IN], reserve + cycles[cycle, ROW_OUT]
-        in1, out1 = rate + cycles[cycle, ROW_IN + 1], reserve + cycles[cycle, ROW_OUT + 1]
-        most0 = capacity + cycles[cycle, ROW_IN]
-        most1 = capacity + cycles[cycle, ROW_IN + 1]
-        amount_row, profit_row = to_amount + cycle, to_gross + cycle
-        capped = (
-            cycles[cycle, POOL] >= plain
-            or cycles[cycle, POOL + 1] >= plain
-            or cycles[cycle, POOL + 2] >= plain
-        )
-        if cycles[cycle, HOPS] == 2:
-            if not capped:
-                for lane in range(lanes):
-                    A = tile[in0, lane] * tile[out0, lane]
-                    C = tile[in0, lane] + A * tile[in1, lane]
-                    A *= tile[in1, lane] * tile[out1, lane]
-                    amount, gross = _best_input(A, C)
-                    tile[amount_row, lane] = amount
-                    tile[profit_row, lane] = gross
-                continue
-            for lane in range(lanes):
-                A, C = tile[in0, lane] * tile[out0, lane], tile[in0, lane]
-                most = min(tile[most0, lane], _input_that_fills(A, C, tile[most1, lane]))
-                C += A * tile[in1, lane]
-                A *= tile[in1, lane] * tile[out1, lane]
-                amount, gross = _capped_input(A, C, most)
-                tile[amount_row, lane] = amount
-                tile[profit_row, lane] = gross
-            continue
-        in2, out2 = rate + cycles[cycle, ROW_IN + 2], reserve + cycles[cycle, ROW_OUT + 2]
-        if not capped:
-            for lane in range(lanes):
-                A = tile[in0, lane] * tile[out0, lane]
-                C = tile[in0, lane] + A * tile[in1, lane]
-                A *= tile[in1, lane] * tile[out1, lane]
-                C += A * tile[in2, lane]
-                A *= tile[in2, lane] * tile[out2, lane]
-                amount, gross = _best_input(A, C)
-                tile[amount_row, lane] = amount
-                tile[profit_row, lane] = gross
-            continue
-        most2 = capacity + cycles[cycle, ROW_IN + 2]
-        for lane in range(lanes):
-            A, C = tile[in0, lane] * tile[out0, lane], tile[in0, lane]
-            most = min(tile[most0, lane], _input_that_fills(A, C, tile[most1, lane]))
-            C += A * tile[in1, lane]
-            A *= tile[in1, lane] * tile[out1, lane]
-            most = min(most, _input_that_fills(A, C, tile[most2, lane]))
-            C += A * tile[in2, lane]
-            A *= tile[in2, lane] * tile[out2, lane]
-            amount, gross = _capped_input(A, C, most)
-            tile[amount_row, lane] = amount
-            tile[profit_row, lane] = gross
+        in0, in1, in2 = cycles[cycle, ROW_IN], cycles[cycle, ROW_IN + 1], cycles[cycle, ROW_IN + 2]
+        C1 = load(tile, rate + in0, lane, like)
+        A1 = C1 * load(tile, reserve + cycles[cycle, ROW_OUT], lane, like)
+        r = load(tile, rate + in1, lane, like)
+        C2 = C1 + A1 * r
+        A2 = A1 * r * load(tile, reserve + cycles[cycle, ROW_OUT + 1], lane, like)
+        A, C = A2, C2
+        three = cycles[cycle, HOPS] == 3
+        if three:
+            r = load(tile, rate + in2, lane, like)
+            C = C2 + A2 * r
+            A = A2 * r * load(tile, reserve + cycles[cycle, ROW_OUT + 2], lane, like)
+        amount, profit = like, like
+        if any_lane(A > 1.0):
+            amount, profit = _best_input(A, C)
+            if _is_capped(cycles, cycle, plain):
+                most0 = load(tile, capacity + in0, lane, like)
+                most1 = load(tile, capacity + in1, lane, like)
+                over = (amount > most0) | _overfills(amount, A1, C1, most1)
+                if three:
+                    most2 = load(tile, capacity + in2, lane, like)
+                    over = over | _overfills(amount, A2, C2, most2)
+                if any_lane(over):
+                    until = least(most0, _until_full(A1, C1, most1))
+                    if three:
+                        most2 = load(tile, capacity + in2, lane, like)
+                        until = least(until, _until_full(A2, C2, most2))
+                    capped = A * until / (1.0 + C * until) - until
+                    profit = choose(over, choose(capped > 0.0, capped, 0.0), profit)
+                    amount = choose(over, least(until, amount), amount)
+        store(tile, to_amount + cycle, lane, amount)
+        store(tile, to_gross + cycle, lane, profit)
 
 
 @lean_kernel
@@ -133,8 +124,11 @@ def size_cycles(cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray) -> No
     """
     never_inline()
     pools = weights.shape[0] - cycles.shape[0]
-    _rates(weights, pools, tile)
     if tile.shape[1] == LANES:
-        _size(cycles, pools, tile, LANES)
+        for lane in range(0, LANES, WIDTH):
+            _rates(weights, pools, tile, lane, wide())
+            _size(cycles, pools, tile, lane, wide())
     else:
-        _size(cycles, pools, tile, tile.shape[1])
+        for lane in range(tile.shape[1]):
+            _rates(weights, pools, tile, lane, 0.0)
+            _size(cycles, pools, tile, lane, 0.0)

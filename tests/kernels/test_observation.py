@@ -119,6 +119,6 @@ def test_hostile_values_stay_inside_the_box(bad: float) -> None:
         tile[row] = bad
     record_auction(tile, 0, bad, bad, bad, True)
     shown = np.full((LANES, SIZE), np.nan, np.float32)
-    encode(GRAPH.cycles, tile, shown)
+    encode(tile, shown)
     assert np.all(np.abs(shown) <= LIMIT)
     assert OPPORTUNITY_START == 14

@@ -1,12 +1,17 @@
 """LLVM's own remarks say that the hot loops are vectorised; a source change that stops it fails."""
 
 import os
+import platform
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from numba import njit, types
+
+from kernels.sizing_filter import size_cycles
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -15,7 +20,7 @@ import importlib
 import sys
 
 import llvmlite.binding as llvm
-from numba import types
+from numba import njit, types
 
 for switch in ("-pass-remarks", "-pass-remarks-missed", "-pass-remarks-analysis"):
     llvm.set_option("", f"{switch}=loop-vectorize")
@@ -31,8 +36,6 @@ HOT_LOOPS = [
     ("kernels.float_filter", "rank_weighted_outputs", ["f1"] * 6, 1),
     ("kernels.float_filter", "rank_stable_outputs", ["f1"] * 8, 1),
     ("kernels.uniswap_v3.float_filter", "rank_outputs", ["f1"] * 5, 1),
-    # The rates of both sides, cycles of two and of three hops, for 16 lanes and for any number.
-    ("kernels.sizing_filter", "size_cycles", ["i2", "f1", "f2"], 5),
 ]
 
 
@@ -61,6 +64,20 @@ def test_hot_loops_are_vectorised(
     found, said = widths(tmp_path, [module, name, *arrays])
     assert len(found) >= loops, said
     assert min(found) >= 2, said
+
+
+def test_lane_vectors_become_vector_instructions() -> None:
+    """Eight lanes divide together: packed instructions, or kernels.lanes would be pointless."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("reads x86 instructions")
+    compiled: Any = size_cycles
+    # Compiled afresh: of cached code Numba has no assembly to show.
+    kernel = njit(error_model="numpy", nogil=True)(compiled.py_func)
+    kinds = types.Array(types.int64, 2, "C"), types.Array(types.float64, 1, "C")
+    kernel.compile((*kinds, types.Array(types.float64, 2, "C")))
+    text = "".join(kernel.inspect_asm().values())
+    for instruction in ("sqrtpd", "divpd", "mulpd"):
+        assert len(re.findall(rf"\bv?{instruction}\b", text)) >= 2, instruction
 
 
 def test_the_remarks_tell_a_loop_that_is_not(tmp_path: Path) -> None:
