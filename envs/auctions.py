@@ -43,6 +43,7 @@ from envs.rivals import sandwich, sandwiched
 from kernels.action import BID, BID_FRACTION, BIDS, COARSE_STEP, decode
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.graph import HOPS, POOL, ROW_IN
+from kernels.lanes import WIDTH, Floats, choose, load, store, wide
 from kernels.lending import LIQUIDATION_BONUS
 from kernels.market import (
     BASE_FEE,
@@ -71,6 +72,7 @@ from kernels.market import (
     PENDING_ZERO_FOR_ONE,
     PUBLIC,
     RESERVES,
+    SCRATCH_ROWS,
     SEGMENT,
     STANDING_AMOUNT,
     STANDING_CHANNEL,
@@ -85,6 +87,7 @@ from kernels.market import (
 from kernels.observation import record_auction
 from kernels.opportunities import gross_of, size_of
 
+WHOLE, UNSEEN = SCRATCH_ROWS, SCRATCH_ROWS + 1  # scratch: see _take_overlay, _find_unseen
 # Columns of the outcome array, one row per lane. Units: ETH, or fractions of net.
 NET = 0  # of the opportunity bid on
 OWN_FRACTION = 1
@@ -134,41 +137,72 @@ def _include_one(physics: Physics, tile: np.ndarray, lane: int, pending: int, vi
     book_gas(tile, lane, world, users, physics.swap_gas, tip)
 
 
+@inline
+def _take_overlay(physics: Physics, tile: np.ndarray, lane: int, like: Floats) -> None:
+    """Where row WHOLE says so the block leaves the pools as the overlay has them."""
+    pools, cycles = physics.token0.shape[0], physics.cycles.shape[0]
+    whole_ = load(tile, WHOLE, lane, like) > 0.0
+    for row in range(RESERVES, overlay_row(pools)):
+        after = load(tile, row + 4 * pools, lane, like)
+        store(tile, row, lane, choose(whole_, after, load(tile, row, lane, like)))
+    for index in range(pools - int(tile[CONCENTRATED_FROM, lane])):
+        row = concentrated_row(pools, cycles, index) + SEGMENT
+        after = load(tile, row + OVERLAY_SEGMENT - SEGMENT, lane, like)
+        store(tile, row, lane, choose(whole_, after, load(tile, row, lane, like)))
+
+
+@inline
+def _book_visible(physics: Physics, tile: np.ndarray, lane: int) -> None:
+    """Tokens and gas of the visible swaps, as the overlay computed them."""
+    world, tokens = physics.world, physics.exposure.shape[0]
+    users, inside = book(world, tokens, USERS), book(world, tokens, INSIDE)
+    token0, token1 = physics.token0, physics.token1
+    for turn in range(PENDING):
+        pending = int(tile[PENDING_ORDER + turn, lane])
+        if tile[PENDING_VISIBLE + pending, lane] <= 0.0:
+            break
+        out = tile[PENDING_AMOUNT_OUT + pending, lane]
+        if out > 0.0:
+            amount = tile[PENDING_AMOUNT_IN + pending, lane]
+            pool = int(tile[PENDING_POOL + pending, lane])
+            forward = tile[PENDING_ZERO_FOR_ONE + pending, lane] > 0.0
+            book_swap(tile, lane, users, inside, token0, token1, pool, forward, amount, out)
+        book_gas(tile, lane, world, users, physics.swap_gas, tile[PENDING_TIP + pending, lane])
+
+
 @lean_kernel
 def include_visible(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> None:
     """The visible swaps by priority fee: as the overlay computed them, unless one is sandwiched."""
     never_inline()
-    pools, world, cycles = physics.token0.shape[0], physics.world, physics.cycles.shape[0]
-    tokens = physics.exposure.shape[0]
-    users, inside = book(world, tokens, USERS), book(world, tokens, INSIDE)
-    first = overlay_row(pools)
+    world = physics.world
     for lane in range(LANES):
+        tile[WHOLE, lane] = 0.0
         if tile[world + MISSED, lane] > 0.0:
             continue
         victim = sandwiched(physics, tile, lane, keys[lane])
-        if victim >= 0:
-            for at in range(PENDING):
-                pending = int(tile[PENDING_ORDER + at, lane])
-                shown = tile[PENDING_VISIBLE + pending, lane] > 0.0
-                if shown and tile[PENDING_AMOUNT_IN + pending, lane] > 0.0:
-                    _include_one(physics, tile, lane, pending, pending == victim)
+        if victim < 0:
+            tile[WHOLE, lane] = 1.0
+            _book_visible(physics, tile, lane)
             continue
-        for row in range(4 * pools):
-            tile[RESERVES + row, lane] = tile[first + row, lane]
-        for index in range(pools - int(tile[CONCENTRATED_FROM, lane])):
-            at = concentrated_row(pools, cycles, index)
-            tile[at + SEGMENT, lane] = tile[at + OVERLAY_SEGMENT, lane]
-        for pending in range(PENDING):
-            amount = tile[PENDING_AMOUNT_IN + pending, lane]
-            if amount > 0.0 and tile[PENDING_VISIBLE + pending, lane] > 0.0:
-                out = tile[PENDING_AMOUNT_OUT + pending, lane]
-                if out > 0.0:
-                    pool = int(tile[PENDING_POOL + pending, lane])
-                    forward = tile[PENDING_ZERO_FOR_ONE + pending, lane] > 0.0
-                    token0, token1 = physics.token0, physics.token1
-                    book_swap(tile, lane, users, inside, token0, token1, pool, forward, amount, out)
-                tip = tile[PENDING_TIP + pending, lane]
-                book_gas(tile, lane, world, users, physics.swap_gas, tip)
+        for turn in range(PENDING):
+            pending = int(tile[PENDING_ORDER + turn, lane])
+            if tile[PENDING_VISIBLE + pending, lane] <= 0.0:
+                break
+            _include_one(physics, tile, lane, pending, pending == victim)
+    for lane in range(0, LANES, WIDTH):
+        _take_overlay(physics, tile, lane, wide())
+
+
+@inline
+def _find_unseen(tile: np.ndarray, lane: int, like: Floats) -> None:
+    """Row UNSEEN: 1 in lanes where a block can take a swap that is not visible."""
+    unseen = like > 0.0
+    for pending in range(PENDING):
+        present = load(tile, PENDING_AMOUNT_IN + pending, lane, like) > 0.0
+        hidden = load(tile, PENDING_VISIBLE + pending, lane, like) <= 0.0
+        can = load(tile, PENDING_TIP + pending, lane, like) >= 0.0
+        unseen = unseen | (present & hidden & can)
+    store(tile, UNSEEN, lane, choose(unseen, 1.0, like))
 
 
 @lean_kernel
@@ -176,8 +210,10 @@ def include_unseen(physics: Physics, tile: np.ndarray, keys: np.ndarray, ahead: 
     """Private swaps and those that arrived too late to be seen: ahead of the bundles, or behind."""
     never_inline()
     world = physics.world
+    for lane in range(0, LANES, WIDTH):
+        _find_unseen(tile, lane, wide())
     for lane in range(LANES):
-        if tile[world + MISSED, lane] > 0.0:
+        if tile[UNSEEN, lane] <= 0.0 or tile[world + MISSED, lane] > 0.0:
             continue
         for pending in range(PENDING):
             present = tile[PENDING_AMOUNT_IN + pending, lane] > 0.0
@@ -328,11 +364,15 @@ def _best_response(physics: Physics, tile: np.ndarray, lane: int) -> float:
         size = size_of(physics.cycles.shape[0], tile, lane, k)
         gross = gross_of(physics.cycles, physics.weights, tile, lane, candidate, RESERVES, size)
         realised = gross - gas_cost(tile, lane, own_gas(physics, candidate))
-        index = step - 1
-        while index < BIDS and net * BID_FRACTION[index] <= top:
-            index += step
-        if index < BIDS:
-            best = max(best, realised - net * BID_FRACTION[index])
+        # The lowest bid above the top one, among `count` of the grid: halving, for they rise.
+        low, count = 0, BIDS // step
+        while count > 0:
+            half = count // 2
+            below = net * BID_FRACTION[(low + half + 1) * step - 1] <= top
+            low += half + 1 if below else 0
+            count = count - half - 1 if below else half
+        if low < BIDS // step:
+            best = max(best, realised - net * BID_FRACTION[(low + 1) * step - 1])
     return best
 
 

@@ -37,6 +37,8 @@ from envs.physics import (
 )
 from envs.randomness import draw, quantile, uniform
 from kernels.compile import inline, lean_kernel, never_inline
+from kernels.elementary import exp, ln
+from kernels.lanes import WIDTH, Floats, any_lane, choose, load, store, wide
 from kernels.market import (
     BASE_FEE,
     LANES,
@@ -54,7 +56,6 @@ from kernels.market import (
     quote,
 )
 from kernels.mempool import bumped, effective_tip, waiting_tip
-from kernels.observation import ln
 
 MAX_ARRIVALS = 16  # per slot; more are not even drawn
 # A wallet's fee cap: twice the base fee plus the tip; impatient ones lie near the base fee.
@@ -67,15 +68,9 @@ _TO_UNIT10 = 1.0 / 1024.0
 
 @inline
 def _forget(tile: np.ndarray, lane: int, first: int) -> None:
-    """Empty the pending rows from index `first` on."""
+    """Nothing is pending from index `first` on; what else their rows hold no longer counts."""
     for swap in range(first, PENDING):
-        tile[PENDING_POOL + swap, lane] = 0.0
-        tile[PENDING_ZERO_FOR_ONE + swap, lane] = 0.0
         tile[PENDING_AMOUNT_IN + swap, lane] = 0.0
-        tile[PENDING_TIP + swap, lane] = 0.0
-        tile[PENDING_MIN_OUT + swap, lane] = 0.0
-        tile[PENDING_VISIBLE + swap, lane] = 0.0
-        tile[PENDING_REFUND + swap, lane] = 0.0
 
 
 @inline
@@ -124,14 +119,23 @@ def _replace(physics: Physics, tile: np.ndarray, lane: int, kept: int, key: np.u
 
 
 @inline
-def _next_arrival(physics: Physics, excitement: float, key: np.uint64, index: int) -> float:
-    """Seconds to the next swap when the rate is the usual one plus a decaying excitement."""
+def _next_arrival(
+    physics: Physics, excitement: float, key: np.uint64, index: int
+) -> tuple[float, float]:
+    """(seconds to the next swap, share of the excitement that is left then).
+
+    The rate is the usual one plus a decaying excitement: the earlier of two independent times, the
+    latter of which may never come.
+    """
     decay = physics.excitement_decay
-    usual = -ln(max(uniform(key, ARRIVAL + 2 * index), SMALLEST)) / physics.immigrant_rate
-    if excitement <= 0.0:
-        return usual
-    inner = 1.0 + decay * ln(max(uniform(key, ARRIVAL + 2 * index + 1), SMALLEST)) / excitement
-    return min(usual, -ln(inner) / decay) if inner > 0.0 else usual
+    usual = -ln(max(uniform(key, ARRIVAL + 2 * index), SMALLEST)) * physics.immigrant_wait
+    left = exp(-decay * usual)
+    if excitement > 0.0:
+        drawn = ln(max(uniform(key, ARRIVAL + 2 * index + 1), SMALLEST))
+        sooner = 1.0 + decay * drawn / excitement
+        if sooner > left:
+            return -ln(sooner) / decay, sooner
+    return usual, left
 
 
 @inline
@@ -233,16 +237,51 @@ def receive(
         return
     excitement, now = tile[row, lane], 0.0
     for index in range(MAX_ARRIVALS):
-        wait = _next_arrival(physics, excitement, key, index)
+        wait, left = _next_arrival(physics, excitement, key, index)
         if now + wait >= SLOT_S:
             break
         now += wait
-        excitement = excitement * np.exp(-decay * wait) + physics.excitement
+        excitement = excitement * left + physics.excitement
         if kept < PENDING:
             _arrive(physics, tile, lane, kept, now, key)
             kept += 1
-    tile[row, lane] = excitement * np.exp(-decay * (SLOT_S - now))
+    tile[row, lane] = excitement * exp(-decay * (SLOT_S - now))
     _forget(tile, lane, kept)
+
+
+@inline
+def _show(physics: Physics, tile: np.ndarray, lane: int, like: Floats) -> None:
+    world = physics.world
+    now = SLOT_S * (load(tile, world + TICK_INDEX, lane, like) + 1.0) / physics.ticks
+    now -= physics.decision_lead
+    store(tile, TICK, lane, now / SLOT_S)
+    base_fee = load(tile, BASE_FEE, lane, like)
+    for swap in range(PENDING):
+        cap = load(tile, world + WAITING_CAP + swap, lane, like)
+        tip = effective_tip(cap, load(tile, world + WAITING_TIP + swap, lane, like), base_fee)
+        kind = load(tile, world + WAITING_KIND + swap, lane, like)
+        seen = (load(tile, world + WAITING_SEEN + swap, lane, like) <= now) & (kind != PRIVATE_SWAP)
+        present = load(tile, PENDING_AMOUNT_IN + swap, lane, like) > 0.0
+        visible = present & seen & (tip >= 0.0)
+        store(tile, PENDING_TIP + swap, lane, choose(present, tip, 0.0))
+        store(tile, PENDING_VISIBLE + swap, lane, choose(visible, 1.0, 0.0))
+        store(tile, PENDING_REFUND + swap, lane, choose(present & (kind == REFUND_SWAP), 1.0, 0.0))
+        after = load(tile, world + WAITING_AFTER + swap, lane, like)
+        if any_lane(present & (after >= 0.0)):
+            for one in range(lane, lane + WIDTH):
+                _wait_for_earlier(tile, one, world, swap)
+
+
+@inline
+def _wait_for_earlier(tile: np.ndarray, lane: int, world: int, swap: int) -> None:
+    """A swap is hidden, and left out by blocks, as long as the earlier nonce of its sender is."""
+    after = int(tile[world + WAITING_AFTER + swap, lane])
+    if after < 0 or tile[PENDING_AMOUNT_IN + swap, lane] <= 0.0:
+        return
+    tip = waiting_tip(tile[PENDING_TIP + swap, lane], tile[PENDING_TIP + after, lane])
+    tile[PENDING_TIP + swap, lane] = tip
+    if tip < 0.0 or tile[PENDING_VISIBLE + after, lane] <= 0.0:
+        tile[PENDING_VISIBLE + swap, lane] = 0.0
 
 
 @lean_kernel
@@ -250,27 +289,11 @@ def show_pending(physics: Physics, tile: np.ndarray) -> None:
     """What can be included at the present base fee, and what of it the mempool shows by now.
 
     Writes PENDING_TIP (-1 when a block cannot take the swap), PENDING_VISIBLE, PENDING_REFUND and
-    TICK. A swap is hidden as long as the earlier nonce of its sender is.
+    TICK.
     """
     never_inline()
-    world = physics.world
-    for lane in range(LANES):
-        now = SLOT_S * (tile[world + TICK_INDEX, lane] + 1.0) / physics.ticks
-        now -= physics.decision_lead
-        tile[TICK, lane] = now / SLOT_S
-        for swap in range(PENDING):
-            cap = tile[world + WAITING_CAP + swap, lane]
-            tip = effective_tip(cap, tile[world + WAITING_TIP + swap, lane], tile[BASE_FEE, lane])
-            kind = tile[world + WAITING_KIND + swap, lane]
-            seen = (tile[world + WAITING_SEEN + swap, lane] <= now) & (kind != PRIVATE_SWAP)
-            after = int(tile[world + WAITING_AFTER + swap, lane])
-            if after >= 0:
-                tip = waiting_tip(tip, tile[PENDING_TIP + after, lane])
-                seen = seen and tile[PENDING_VISIBLE + after, lane] > 0.0
-            present = tile[PENDING_AMOUNT_IN + swap, lane] > 0.0
-            tile[PENDING_TIP + swap, lane] = tip if present else 0.0
-            tile[PENDING_VISIBLE + swap, lane] = 1.0 if present & seen & (tip >= 0.0) else 0.0
-            tile[PENDING_REFUND + swap, lane] = 1.0 if kind == REFUND_SWAP else 0.0
+    for lane in range(0, LANES, WIDTH):
+        _show(physics, tile, lane, wide())
 
 
 @inline

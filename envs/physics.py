@@ -85,7 +85,7 @@ class Physics(NamedTuple):
     depth_sigma: float
     provider_rate: float
     provider_size: float
-    immigrant_rate: float  # swaps per second
+    immigrant_wait: float  # seconds between swaps that no other has set off, on average
     excitement: float  # added to the rate by each swap, per second
     excitement_decay: float  # per second
     slippage_low: float
@@ -217,7 +217,7 @@ def physics_of(config: MarketConfig, graph: Graph) -> Physics:
         depth_sigma=float(config.depth_sigma),
         provider_rate=float(config.provider_rate),
         provider_size=float(config.provider_size),
-        immigrant_rate=config.user_rate * (1.0 - config.hawkes_branching) / SLOT_S,
+        immigrant_wait=SLOT_S / (config.user_rate * (1.0 - config.hawkes_branching)),
         excitement=config.hawkes_branching * decay,
         excitement_decay=decay,
         slippage_low=float(config.slippage[0]),

@@ -8,6 +8,7 @@ splitmix64 (Steele, Lea, Flood 2014).
 import numpy as np
 
 from kernels.compile import inline
+from kernels.lanes import Floats, Ints, gather, real, whole
 
 SPLITS = ("train", "validation", "test")
 SEED_BITS = 32
@@ -28,6 +29,7 @@ _LOW_A = np.uint32(0x7FEB352D)
 _LOW_B = np.uint32(0x846CA68B)
 _STEP = np.uint32(0x9E3779B9)
 _LOW32 = np.uint64(0xFFFFFFFF)
+_MASK32 = 0xFFFFFFFF
 TO_UNIT = 1.0 / 4294967296.0
 
 
@@ -106,3 +108,22 @@ def quantile(table: np.ndarray, row: int, u: float) -> float:
     cell = int(x)
     low = table[row, cell]
     return low + (x - cell) * (table[row, cell + 1] - low)
+
+
+@inline
+def uniforms(keys: Ints, channel: Ints) -> Floats:
+    """`uniform` in the lanes at hand: 32-bit arithmetic in the low halves of 64-bit words."""
+    x = ((keys & _MASK32) + ((channel * int(_STEP)) & _MASK32)) & _MASK32
+    x = ((x ^ (x >> 16)) * int(_LOW_A)) & _MASK32
+    x = x ^ ((keys >> 32) & _MASK32)
+    x = ((x ^ (x >> 15)) * int(_LOW_B)) & _MASK32
+    return real(x ^ (x >> 16)) * TO_UNIT
+
+
+@inline
+def quantiles(table: np.ndarray, row: int, u: Floats) -> Floats:
+    """`quantile` in the lanes at hand."""
+    x = u * (table.shape[1] - 1)
+    cell = whole(x)
+    low = gather(table, row, cell)
+    return low + (x - real(cell)) * (gather(table, row, cell + 1) - low)

@@ -25,8 +25,23 @@ from envs.physics import (
     VALIDATOR,
     Physics,
 )
-from envs.randomness import draw, quantile, uniform
+from envs.randomness import draw, quantile, uniform, uniforms
 from kernels.compile import inline, lean_kernel, never_inline
+from kernels.elementary import exp, ln
+from kernels.lanes import (
+    WIDTH,
+    Floats,
+    any_lane,
+    choose,
+    gather_line,
+    least,
+    load,
+    load_words,
+    most,
+    store,
+    whole,
+    wide,
+)
 from kernels.market import (
     BASE_FEE,
     BUNDLES_TAKEN,
@@ -48,13 +63,14 @@ from kernels.market import (
     PENDING_ZERO_FOR_ONE,
     PUBLIC,
     RESERVES,
+    SCRATCH_ROWS,
     STANDING_CHANNEL,
     STANDING_CYCLE,
     STANDING_PAYMENT,
     amount_out,
 )
 from kernels.mempool import bumped
-from kernels.observation import VALUE_CENTRE, VALUE_SCALE, ln
+from kernels.observation import VALUE_CENTRE, VALUE_SCALE
 from kernels.opportunities import candidate_gas
 
 RIVALS_CHANNEL = 256  # of candidate 0; the next candidate is RIVALS_STRIDE further
@@ -66,11 +82,15 @@ SHARE_80, SHARE_90, CLAMPED, TRUE_VALUE, EQUILIBRIUM = 0, 1, 2, 3, 4
 NAIVE, ADAPTIVE, LAST_MINUTE, STEALTH, BLUFF = 0, 1, 2, 3, 4
 SEALED, ABSENT = STYLES, STYLES + 1
 
+# Of the believed net; the clamped rule has its own formula.
+_SHARE_OF_RULE: np.ndarray = np.array([0.8, 0.9, 1.0, 1.0, 1.0])
 CLAMPED_SHARE = 1.25  # gross / 1.25
 AGE_DECAY = 0.25  # divided by 1 + 0.25 * age
 STEALTH_SHARE = 0.3  # of what a stealth bidder will bid, shown until the end
 # Dividing by a small count is what costs in the Poisson loop.
 _RECIPROCAL = 1.0 / np.maximum(np.arange(MAX_RIVALS + 1), 1)
+# Scratch rows, [K] each: how many rivals an opportunity has, and where their rate lies.
+COUNTS, RATE_NODES = SCRATCH_ROWS, SCRATCH_ROWS + OPPORTUNITIES
 _EIGHT_BITS = 1.0 / 256.0
 _SIXTEEN_BITS = 1.0 / 65536.0
 
@@ -82,17 +102,14 @@ def rule_bid(
     """The bid in ETH of one fixed rule on what the rival believes: net and gross profit in ETH.
 
     80 % of net; 90 % of net; gross / 1.25, decayed by 1 / (1 + 0.25 age) and clamped as a priority
-    fee over `gas` units to [low, high]; net itself. Nobody bids above the believed net.
+    fee over `gas` units to [low, high]; net itself, and so in equilibrium, where the belief is the
+    bid. Nobody bids above the believed net.
     """
-    if rule == SHARE_80:
-        return 0.8 * net
-    if rule == SHARE_90:
-        return 0.9 * net
-    if rule == CLAMPED:
-        unit = gas * GWEI
-        bid = gross / (CLAMPED_SHARE * (1.0 + AGE_DECAY * age))
-        return min(min(max(bid, low_gwei * unit), high_gwei * unit), net)
-    return net
+    unit = gas * GWEI
+    clamped = gross / (CLAMPED_SHARE * (1.0 + AGE_DECAY * age))
+    clamped = min(min(max(clamped, low_gwei * unit), high_gwei * unit), net)
+    share = _SHARE_OF_RULE[rule] * net
+    return choose(rule == CLAMPED, clamped, share)
 
 
 @lean_kernel
@@ -109,18 +126,47 @@ def shown_bid(style: int, final: float, net: float) -> float:
     return net if style == BLUFF else -1.0
 
 
+@inline
+def _poisson(log_rate: Floats, u: Floats) -> Floats:
+    """Poisson quantile at u for the mean exp(log_rate), at most MAX_RIVALS."""
+    mean = exp(least(log_rate, MAX_LOG_RATE))
+    term = exp(-1.0 * mean)
+    total, count = term, u * 0.0
+    for next_ in range(1, MAX_RIVALS + 1):
+        more = u >= total
+        if not any_lane(more):
+            break
+        count = choose(more, float(next_), count)
+        term = term * mean * _RECIPROCAL[next_]
+        total = total + term
+    return count
+
+
 @lean_kernel
 def rival_count(log_rate: float, u: float) -> int:
     """Poisson quantile at u for the mean exp(log_rate), at most MAX_RIVALS."""
-    mean = np.exp(min(log_rate, MAX_LOG_RATE))
-    term = np.exp(-mean)
-    total = term
-    count = 0
-    while u >= total and count < MAX_RIVALS:
-        count += 1
-        term *= mean * _RECIPROCAL[count]
-        total += term
-    return count
+    return int(_poisson(log_rate, u))
+
+
+@inline
+def _count_rivals(physics: Physics, tile: np.ndarray, lane: int, keys: np.ndarray, k: int) -> None:
+    """How many rivals opportunity k has in WIDTH lanes, and the nearest node of ln rate.
+
+    The Poisson rate grows with the value: ln rate = A + slope (ln net + 3.32) / 1.6.
+    """
+    like = wide()
+    candidate = load(tile, FOUND_CYCLE + k, lane, like)
+    if not any_lane(candidate >= 0.0):
+        return
+    regime = load(tile, physics.world + REGIME, lane, like)
+    net = choose(candidate >= 0.0, load(tile, FOUND_NET + k, lane, like), 1.0)
+    log_rate = gather_line(physics.rival_log_rate, whole(regime))
+    log_rate += physics.value_slope * ((ln(net) - VALUE_CENTRE) / VALUE_SCALE)
+    channel = RIVALS_CHANNEL + whole(candidate) * RIVALS_STRIDE
+    u = uniforms(load_words(keys, lane, like), channel)
+    store(tile, COUNTS + k, lane, _poisson(log_rate, u))
+    node = (least(log_rate, MAX_LOG_RATE) - NODE_FIRST) / NODE_STEP + 0.5
+    store(tile, RATE_NODES + k, lane, least(most(node, 0.0), NODES - 1.0))
 
 
 @inline
@@ -148,9 +194,8 @@ def _meet(
 ) -> None:
     """Draw the rivals of opportunity k and note the highest bid, the losers, what is shown.
 
-    The Poisson rate grows with the value: ln rate = A + slope (ln net + 3.32) / 1.6. A rival of
-    efficiency e believes that net is e times what it is. The same candidate meets the same rivals
-    at every decision of a slot.
+    A rival of efficiency e believes that net is e times what it is. The same candidate meets the
+    same rivals at every decision of a slot.
     """
     world = physics.world
     net, gross = tile[FOUND_NET + k, lane], tile[FOUND_GROSS + k, lane]
@@ -159,28 +204,25 @@ def _meet(
     cycles, pools = physics.cycles.shape[0], physics.token0.shape[0]
     gas = candidate_gas(physics.weights, pools, cycles, candidate)
     local = tile[BUNDLES_TAKEN, lane] <= 0.0
-    z = (ln(net) - VALUE_CENTRE) / VALUE_SCALE
-    log_rate = physics.rival_log_rate[regime] + physics.value_slope * z
-    count = rival_count(log_rate, uniform(key, channel))
-    node = int((min(log_rate, MAX_LOG_RATE) - NODE_FIRST) / NODE_STEP + 0.5)
-    node = min(max(node, 0), NODES - 1)
+    count, node = int(tile[COUNTS + k, lane]), int(tile[RATE_NODES + k, lane])
     equilibrium = EFFICIENCY + physics.rival_log_rate.shape[0] + regime * NODES + node
     best, best_public, shown, losers, losers_bid = -1.0, False, 0.0, 0.0, 0.0
     adaptive = -1.0
+    low, high = physics.clamp_low, physics.clamp_high
     for rival in range(count):
         # 8 bits choose the rule, 8 the style, 16 the efficiency.
         bits = int(draw(key, channel + 1 + rival))
-        u = (bits & 0xFF) * _EIGHT_BITS
-        rule = 0
-        while rule < RULES - 1 and u >= physics.rule_cdf[regime, rule]:
-            rule += 1
-        u = (bits >> 16) * _SIXTEEN_BITS
-        if rule == EQUILIBRIUM:
-            bid = net * quantile(physics.quantiles, equilibrium, u)
-        else:
-            efficiency = quantile(physics.quantiles, EFFICIENCY + regime, u)
-            low, high = physics.clamp_low, physics.clamp_high
-            bid = rule_bid(rule, efficiency * net, efficiency * gross, gas, age, low, high)
+        # Counted, not searched: nobody can guess where a search will end.
+        u, rule = (bits & 0xFF) * _EIGHT_BITS, 0
+        for other in range(RULES - 1):
+            rule += 1 if u >= physics.rule_cdf[regime, other] else 0
+        row = choose(rule == EQUILIBRIUM, equilibrium, EFFICIENCY + regime)
+        share = quantile(physics.quantiles, row, (bits >> 16) * _SIXTEEN_BITS)
+        bid = rule_bid(rule, share * net, share * gross, gas, age, low, high)
+        if not local and ((bits >> 8) & 0xFF) * _EIGHT_BITS >= physics.public_rivals:
+            best_public = best_public and bid <= best
+            best = max(best, bid)
+            continue
         style = _style(physics, bits >> 8, local)
         if style == ABSENT:
             continue
@@ -223,6 +265,9 @@ def meet_rivals(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> None:
     Writes TOP, TOP_PUBLIC, LOSERS and LOSERS_BID (hidden), and FOUND_PUBLIC_BID.
     """
     never_inline()
+    for lane in range(0, LANES, WIDTH):
+        for k in range(OPPORTUNITIES):
+            _count_rivals(physics, tile, lane, keys, k)
     for lane in range(LANES):
         regime = int(tile[physics.world + REGIME, lane])
         for k in range(OPPORTUNITIES):

@@ -131,6 +131,7 @@ for _operation in (operator.truediv, operator.itruediv):
 for _operations, _name in (
     ((operator.and_, operator.iand), "and_"),
     ((operator.or_, operator.ior), "or_"),
+    ((operator.xor, operator.ixor), "xor"),
 ):
     for _operation in _operations:
         _register(_operation, (INTS, MASKS), None, _by_type(_name, _name))
@@ -147,8 +148,8 @@ for _operation, _sign in (
     _register(_operation, (FLOATS, INTS), MASKS, _compare(_sign))
 
 
-def _pointer(context: Any, builder: Any, array_type: Any, array: Any, row: Any, column: Any) -> Any:
-    """Address of one entry of a C-contiguous two-dimensional array."""
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any, *place: Any) -> Any:
+    """Address of one entry of a C-contiguous array."""
     fields = context.make_array(array_type)(context, builder, array)
     return cgutils.get_item_pointer2(
         context,
@@ -157,7 +158,7 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any, row: Any, 
         cgutils.unpack_tuple(builder, fields.shape),
         cgutils.unpack_tuple(builder, fields.strides),
         "C",
-        [row, column],
+        list(place),
         boundscheck=BOUNDSCHECK,
     )
 
@@ -185,6 +186,53 @@ def _load(typingctx: Any, tile: Any, row: Any, lane: Any, like: Any) -> Any:
         return builder.load(pointer, align=8)
 
     return result(tile, types.intp, types.intp, like), lower
+
+
+@intrinsic
+def _load_words(typingctx: Any, words: Any, lane: Any, like: Any) -> Any:
+    result = _pick(INTS, types.int64, like)
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, sig.args[0], args[0], args[1])
+        if result == INTS:
+            pointer = builder.bitcast(pointer, INTS.vector.as_pointer())
+        return builder.load(pointer, align=8)
+
+    return result(words, types.intp, like), lower
+
+
+def _gathered(context: Any, builder: Any, sig: Any, array: Any, rows: list, index: Any) -> Any:
+    """Entries of an array at another last index in each lane."""
+
+    def entry(last: Any) -> Any:
+        return builder.load(_pointer(context, builder, sig.args[0], array, *rows, last))
+
+    if sig.return_type != FLOATS:
+        return entry(index)
+    values = ir.Constant(FLOATS.vector, ir.Undefined)
+    for lane in range(WIDTH):
+        place = ir.Constant(ir.IntType(32), lane)
+        one = entry(builder.extract_element(index, place))
+        values = builder.insert_element(values, one, place)
+    return values
+
+
+@intrinsic
+def _gather(typingctx: Any, table: Any, row: Any, columns: Any) -> Any:
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _gathered(context, builder, sig, args[0], [args[1]], args[2])
+
+    result, index = (FLOATS, INTS) if columns == INTS else (types.float64, types.int64)
+    return result(table, types.intp, index), lower
+
+
+@intrinsic
+def _gather_line(typingctx: Any, line: Any, places: Any) -> Any:
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _gathered(context, builder, sig, args[0], [], args[1])
+
+    result, index = (FLOATS, INTS) if places == INTS else (types.float64, types.int64)
+    return result(line, index), lower
 
 
 @intrinsic
@@ -334,6 +382,12 @@ load: Any = _load
 """load(tile, row, lane, like) -> Floats: a row of the lanes from `lane` on."""
 store: Any = _store
 """store(tile, row, lane, floats): the inverse of load."""
+load_words: Any = _load_words
+"""load_words(words, lane, like) -> Ints: uint64[lanes] of the lanes from `lane` on."""
+gather: Any = _gather
+"""gather(table, row, columns) -> Floats: one row of a table at another column in each lane."""
+gather_line: Any = _gather_line
+"""gather_line(line, places) -> Floats: the same of a one-dimensional array."""
 choose: Any = _choose
 """choose(masks, yes, no): lane by lane; both are computed."""
 any_lane: Any = _any_lane

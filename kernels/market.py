@@ -260,7 +260,7 @@ def swap(
 
 
 @lean_kernel
-def quote(
+def _quote_across(
     tile: np.ndarray,
     lane: int,
     pools: int,
@@ -271,14 +271,12 @@ def quote(
     amount: float,
     gamma: float,
 ) -> float:
-    """What `swap` would pay out, without changing anything."""
+    """`quote` of what passes the end of the present segment."""
     never_inline()
     row_in = first + pool + (0 if forward else pools)
     row_out = first + pool + (pools if forward else 0)
     reserve_in, reserve_out = tile[row_in, lane], tile[row_out, lane]
     capacity = tile[row_in + 2 * pools, lane]
-    if amount < capacity:
-        return amount_out(amount, reserve_in, reserve_out, gamma)
     at = concentrated_row(pools, cycles, pool - int(tile[CONCENTRATED_FROM, lane]))
     segment = int(tile[at + (SEGMENT if first == RESERVES else OVERLAY_SEGMENT), lane])
     lowest, total = tile[at + LOWEST_ROOT, lane], 0.0
@@ -297,6 +295,26 @@ def quote(
             last = segment == SEGMENTS - 1
             capacity = np.inf if last else (liquidity * next_end - reserve_in) / gamma
     return total + amount_out(amount, reserve_in, reserve_out, gamma)
+
+
+@inline
+def quote(
+    tile: np.ndarray,
+    lane: int,
+    pools: int,
+    cycles: int,
+    first: int,
+    pool: int,
+    forward: bool,
+    amount: float,
+    gamma: float,
+) -> float:
+    """What `swap` would pay out, without changing anything."""
+    row_in = first + pool + (0 if forward else pools)
+    if amount < tile[row_in + 2 * pools, lane]:
+        row_out = first + pool + (pools if forward else 0)
+        return amount_out(amount, tile[row_in, lane], tile[row_out, lane], gamma)
+    return _quote_across(tile, lane, pools, cycles, first, pool, forward, amount, gamma)
 
 
 @inline

@@ -6,6 +6,7 @@ Replacement: geth, core/txpool/legacypool (price bump 10 %). Inclusion: EIP-1559
 import numpy as np
 
 from kernels.compile import inline, lean_kernel
+from kernels.lanes import Floats, choose, least
 
 PRICE_BUMP_PERCENT = 10
 
@@ -31,9 +32,9 @@ def bumped(old: float, wanted: float) -> float:
 
 
 @inline
-def effective_tip(cap: float, tip: float, base_fee: float) -> float:
+def effective_tip(cap: Floats, tip: Floats, base_fee: Floats) -> Floats:
     """Priority fee that the proposer gets per gas; -1 when the cap is below the base fee."""
-    return min(tip, cap - base_fee) if cap >= base_fee else -1.0
+    return choose(cap >= base_fee, least(tip, cap - base_fee), -1.0)
 
 
 @inline

@@ -10,15 +10,14 @@ import numpy as np
 
 from kernels.action import mask
 from kernels.compile import inline, lean_kernel, never_inline
+from kernels.elementary import ln
 from kernels.graph import MAX_HOPS
 from kernels.lanes import (
     WIDTH,
     Floats,
     Masks,
     any_lane,
-    bits_of,
     choose,
-    from_bits,
     least,
     load,
     most,
@@ -151,29 +150,6 @@ HISTORY_START = OPPORTUNITY_START + OPPORTUNITIES * OPPORTUNITY_STRIDE
 HISTORY_STRIDE = len(_HISTORY_FIELDS)
 
 _LN2 = 0.6931471805599453
-_SQRT2 = 1.4142135623730951
-_EXPONENT_BIAS = 1023
-_MANTISSA_BITS = 52
-_ONE_BITS = 0x3FF0000000000000
-_MANTISSA_MASK = 0x000FFFFFFFFFFFFF
-
-
-@inline
-def ln(x: Floats) -> Floats:
-    """Natural logarithm of positive normal float64, within 1e-9: plain arithmetic.
-
-    libm's logarithm does not promise the same bits on every machine, and is slower.
-    """
-    bits = bits_of(x)
-    exponent = (bits >> _MANTISSA_BITS) - _EXPONENT_BIAS
-    m = from_bits((bits & _MANTISSA_MASK) | _ONE_BITS)
-    upper = m > _SQRT2
-    m = choose(upper, m * 0.5, m)
-    power = real(exponent) + choose(upper, 1.0, 0.0)
-    s = (m - 1.0) / (m + 1.0)
-    q = s * s
-    series = 1.0 + q * (1.0 / 3.0 + q * (0.2 + q * (1.0 / 7.0 + q * (1.0 / 9.0))))
-    return power * _LN2 + 2.0 * s * series
 
 
 @inline

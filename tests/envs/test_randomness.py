@@ -2,10 +2,23 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numba import njit
 from scipy import stats
 
-from envs.randomness import SPLITS, draw, lane_keys, quantile, slot_key, uniform
-from kernels.compile import kernel
+from envs.randomness import (
+    SPLITS,
+    draw,
+    lane_keys,
+    quantile,
+    quantiles,
+    slot_key,
+    uniform,
+    uniforms,
+)
+from kernels.compile import kernel, lean_kernel
+from kernels.lanes import WIDTH, load_words, store, whole, wide
 
 
 @kernel
@@ -99,3 +112,33 @@ def test_quantile_interpolates_and_keeps_the_ends() -> None:
 def test_bad_keys_are_refused(arguments: tuple[str, int, int], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         lane_keys(*arguments)
+
+
+@njit
+def _one_by_one(keys: np.ndarray, channels: np.ndarray) -> np.ndarray:
+    out = np.empty(keys.size)
+    for index in range(keys.size):
+        out[index] = uniform(keys[index], channels[index])
+    return out
+
+
+@lean_kernel
+def _lanes_at_once(keys: np.ndarray, table: np.ndarray, channel: int, out: np.ndarray) -> None:
+    """Rows of out: a draw, another one by lane, and a quantile of the first."""
+    drawn = load_words(keys, 0, wide())
+    u = uniforms(drawn, whole(wide()) + channel)
+    store(out, 0, 0, u)
+    store(out, 1, 0, uniforms(drawn, whole(u * 1000.0)))
+    store(out, 2, 0, quantiles(table, 1, u))
+
+
+@given(st.integers(0, 2**20), st.integers(0, 2**32 - 1))
+def test_lanes_draw_what_one_alone_would(channel: int, seed: int) -> None:
+    keys = _slot_keys(lane_keys("train", seed, WIDTH), 1, 1).reshape(-1)
+    table = np.random.default_rng(3).random((2, 9))
+    out = np.zeros((3, WIDTH))
+    _lanes_at_once(keys, table, channel, out)
+    first = _one_by_one(keys, np.full(WIDTH, channel))
+    assert np.array_equal(out[0], first)
+    assert np.array_equal(out[1], _one_by_one(keys, (first * 1000.0).astype(np.int64)))
+    assert np.array_equal(out[2], _quantiles(table, first))
