@@ -16,6 +16,7 @@ __all__ = ["MarketConfig", "PricePaths"]
 RULES = 5  # of bidding: four fixed ones and the equilibrium, see envs.rivals
 STYLES = 5  # of public bidding, see envs.rivals
 SHOWN_PROBABILITIES = (0.05, 0.25, 0.5, 0.75, 0.95)
+GAS_PROBABILITIES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 REWARDS = ("marked", "settled")
 
 
@@ -125,10 +126,12 @@ class MarketConfig:
     """deviation of ln base fee between episodes (assumed)"""
     gas_limit: int = 30_000_000
     """block gas limit of 2023"""
-    gas_used_ratio: tuple[float, ...] = (0.64, 0.81, 0.95, 1.13, 1.63)
-    """5/25/50/75/95 % of gas used / target, May 2023"""
-    gas_elasticity: float = 0.2
-    """how far gas used falls when the base fee is twice its median (assumed)"""
+    gas_used_ratio: tuple[float, ...] = (0.631, 0.701, 0.809, 0.946, 1.117, 1.381, 1.62)
+    """5/10/25/50/75/90/95 % of gas used / target at a base fee equal to its means, May 2023"""
+    base_fee_memory_blocks: tuple[float, ...] = (3.0, 300.0)
+    """blocks in which a mean of ln base fee decays to 1/e: what users compare the fee with"""
+    demand_response: tuple[float, ...] = (1.475, 0.134)
+    """fall of gas used / target per ln of base fee above each of those means, fitted, May 2023"""
     missed_share: float = 0.011
     """slots without a block: 1.1 % of blocks follow one"""
     late_share: float = 0.02
@@ -199,7 +202,9 @@ def _check_lengths(config: MarketConfig) -> None:
         ("slippage", 2),
         ("loan_health", 2),
         ("tip_gwei", len(SHOWN_PROBABILITIES)),
-        ("gas_used_ratio", len(SHOWN_PROBABILITIES)),
+        ("gas_used_ratio", len(GAS_PROBABILITIES)),
+        ("base_fee_memory_blocks", 2),
+        ("demand_response", 2),
         ("regime_size_factor", regimes),
         ("efficiency_a", regimes),
         ("efficiency_b", regimes),
@@ -249,6 +254,10 @@ def _check(config: MarketConfig) -> None:
         raise ValueError(f"loan_health is {config.loan_health}: a new loan is healthy, from 1")
     if not config.user_size_median < config.user_size_max < 1.0:
         raise ValueError(f"user_size_max is {config.user_size_max}: above the median, below 1")
+    if not min(config.base_fee_memory_blocks) > 0.0:
+        raise ValueError(f"base_fee_memory_blocks is {config.base_fee_memory_blocks}: above 0")
+    if min(config.demand_response) < 0.0:
+        raise ValueError(f"demand_response is {config.demand_response}: demand falls, from 0")
     if config.regime_stay_slots < 1.0:
         raise ValueError(f"regime_stay_slots is {config.regime_stay_slots}: at least one slot")
     if min(config.depth_eth) <= 0.0:

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.integrate import cumulative_trapezoid
 from scipy.special import ndtri
 
-from envs.market import REWARDS, SHOWN_PROBABILITIES, MarketConfig
+from envs.market import GAS_PROBABILITIES, REWARDS, SHOWN_PROBABILITIES, MarketConfig
 from kernels.graph import Graph
 from kernels.market import OPPORTUNITIES, PENDING, tile_rows
 
@@ -17,7 +17,7 @@ SLOT_S = 12.0
 NORMAL = 0
 SIZE = 1  # fraction of the reserve, in a market of size factor 1
 TIP = 2  # gwei
-GAS_RATIO = 3  # used / target
+GAS_RATIO = 3  # used / target, at a base fee equal to its means
 EFFICIENCY = 4  # [R], of rivals, by regime; then their equilibrium bids [R, NODES]
 NODES = 24  # of ln rate, for equilibrium bids
 NODE_FIRST, NODE_STEP = -1.75, 0.25  # ln rate of a node: -1.75 .. 4
@@ -55,9 +55,10 @@ LOSERS = TOP + OPPORTUNITIES  # [K] public transactions of rivals that do not wi
 LOSERS_BID = LOSERS + OPPORTUNITIES  # [K] their bids together, ETH
 TOP_PUBLIC = LOSERS_BID + OPPORTUNITIES  # [K] 1 when the highest bid is a public transaction
 LOAN_ORACLE = TOP_PUBLIC + OPPORTUNITIES  # [2] ln ETH/USD, ln BTC/USD of the oracle
+LOG_FEE_MEAN = LOAN_ORACLE + 2  # [2] exponential means of ln base fee (gwei), fast and slow
 # [T] each: ETH per token; balances of users, informed traders, liquidity providers' wallets and
 # borrowers; tokens inside concentrated pools; tokens of all pools at the start.
-PRICE = LOAN_ORACLE + 2
+PRICE = LOG_FEE_MEAN + 2
 USERS, INFORMED_BOOK, PROVIDERS, BORROWER_BOOK, INSIDE, INITIAL = 1, 2, 3, 4, 5, 6
 BOOKS = 7
 
@@ -116,7 +117,10 @@ class Physics(NamedTuple):
     base_fee: float  # gwei
     base_fee_sigma: float
     gas_limit: float
-    gas_elasticity: float
+    fast_response: float  # of gas used / target to ln base fee above its fast mean
+    slow_response: float
+    fast_weight: float  # of the newest block in that mean
+    slow_weight: float
     missed_share: float
     late_share: float
     mev_boost_share: float
@@ -148,11 +152,14 @@ def _cell_edges() -> np.ndarray:
     return edges
 
 
-def _shown_quantiles(shown: tuple[float, ...], low: float, high: float) -> np.ndarray:
-    """Piecewise linear through the 5/25/50/75/95 % points, `low` and `high` at the ends."""
-    return np.interp(
-        np.linspace(0.0, 1.0, CELLS + 1), (0.0, *SHOWN_PROBABILITIES, 1.0), (low, *shown, high)
-    )
+def _shown_quantiles(
+    shown: tuple[float, ...],
+    low: float,
+    high: float,
+    at: tuple[float, ...] = SHOWN_PROBABILITIES,
+) -> np.ndarray:
+    """Piecewise linear through the quantiles `shown`, `low` and `high` at the ends."""
+    return np.interp(np.linspace(0.0, 1.0, CELLS + 1), (0.0, *at, 1.0), (low, *shown, high))
 
 
 def efficiency_quantiles(a: float, b: float) -> np.ndarray:
@@ -179,8 +186,10 @@ def _quantile_table(config: MarketConfig) -> np.ndarray:
     normal = ndtri(edges)
     size = config.user_size_median * np.exp(config.user_size_sigma * normal)
     tip = _shown_quantiles(config.tip_gwei, 0.0, 2.0 * config.tip_gwei[-1])
-    gas_low = max(0.0, 2.0 * config.gas_used_ratio[0] - config.gas_used_ratio[1])
-    gas = _shown_quantiles(config.gas_used_ratio, gas_low, 2.0)
+    # Beyond 95 % as far again as from 75 %, what the recorded residuals reach.
+    gas_low = max(0.0, 2.0 * config.gas_used_ratio[0] - config.gas_used_ratio[2])
+    gas_high = 2.0 * config.gas_used_ratio[-1] - config.gas_used_ratio[-3]
+    gas = _shown_quantiles(config.gas_used_ratio, gas_low, gas_high, GAS_PROBABILITIES)
     shapes = list(zip(config.efficiency_a, config.efficiency_b))
     efficiency = [efficiency_quantiles(a, b) for a, b in shapes]
     rates = np.exp(NODE_FIRST + NODE_STEP * np.arange(NODES))
@@ -248,7 +257,10 @@ def physics_of(config: MarketConfig, graph: Graph) -> Physics:
         base_fee=float(config.base_fee_median_gwei),
         base_fee_sigma=float(config.base_fee_sigma),
         gas_limit=float(config.gas_limit),
-        gas_elasticity=float(config.gas_elasticity),
+        fast_response=float(config.demand_response[0]),
+        slow_response=float(config.demand_response[1]),
+        fast_weight=-float(np.expm1(-1.0 / config.base_fee_memory_blocks[0])),
+        slow_weight=-float(np.expm1(-1.0 / config.base_fee_memory_blocks[1])),
         missed_share=float(config.missed_share),
         late_share=float(config.late_share),
         mev_boost_share=float(config.mev_boost_share),

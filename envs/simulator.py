@@ -28,6 +28,7 @@ from envs.physics import (
     CANCEL_COST,
     EPISODE,
     GAS_RATIO,
+    LOG_FEE_MEAN,
     LOG_PRICE,
     MARK,
     MINUTE,
@@ -60,7 +61,7 @@ from kernels.market import (
     STANDING_CYCLE,
     since_row,
 )
-from kernels.observation import encode, search
+from kernels.observation import encode, ln, search
 
 MIN_BASE_FEE = 0.01  # gwei; the least fee seen is 0.045
 
@@ -90,23 +91,37 @@ def _slot_keys(physics: Physics, tile: np.ndarray, lane_keys: np.ndarray, keys: 
 def _advance_base_fees(
     physics: Physics, recorded: RecordedFlow, tile: np.ndarray, keys: np.ndarray
 ) -> None:
-    """EIP-1559 on a block whose fullness is drawn, and falls when the base fee is high.
+    """EIP-1559 on a block whose fullness is drawn, and falls as the base fee rises above its means.
 
-    A recorded fullness counts instead; without a block the fee stays.
+    gas used / target = draw - a (ln fee - fast mean) - b (ln fee - slow mean), both means over
+    the blocks before with exponential weights. A recorded fullness counts instead; without a block
+    the fee stays.
     """
     never_inline()
+    fast, slow = physics.world + LOG_FEE_MEAN, physics.world + LOG_FEE_MEAN + 1
     for lane in range(LANES):
         if tile[physics.world + MISSED, lane] > 0.0:
             continue
         ratio = quantile(physics.quantiles, GAS_RATIO, uniform(keys[lane], GAS_USED))
-        excess = tile[BASE_FEE, lane] / physics.base_fee - 1.0
-        ratio = min(max(ratio - physics.gas_elasticity * excess, 0.0), 2.0)
+        level = ln(tile[BASE_FEE, lane])
+        above, far_above = level - tile[fast, lane], level - tile[slow, lane]
+        ratio -= physics.fast_response * above + physics.slow_response * far_above
+        ratio = min(max(ratio, 0.0), 2.0)
+        tile[fast, lane] += physics.fast_weight * above
+        tile[slow, lane] += physics.slow_weight * far_above
         seen = _recorded_at(recorded.gas_used_ratio, _path_slot(tile, lane, physics.world))
         ratio = seen if seen == seen else ratio
         gas_used = np.floor(0.5 * ratio * physics.gas_limit)
         fee = next_base_fee_f64(np.floor(tile[BASE_FEE, lane] / GWEI), gas_used, physics.gas_limit)
         tile[BASE_FEE, lane] = max(fee * GWEI, MIN_BASE_FEE)
         tile[GAS_USED_RATIO, lane] = ratio
+
+
+@inline
+def _forget_fees(tile: np.ndarray, lane: int, world: int) -> None:
+    """Both means of the base fee start at the fee of an episode's start."""
+    for mean in range(2):
+        tile[world + LOG_FEE_MEAN + mean, lane] = ln(tile[BASE_FEE, lane])
 
 
 @inline
@@ -121,7 +136,10 @@ def _begin_slot(
     seen = _recorded_at(recorded.missed, slot)
     tile[world + MISSED, lane] = seen if seen == seen else missed
     fee = _recorded_at(recorded.base_fee_gwei, slot)
-    tile[BASE_FEE, lane] = fee if fee == fee else tile[BASE_FEE, lane]
+    if fee == fee:
+        tile[BASE_FEE, lane] = fee
+        if tile[SLOT, lane] == 0.0:
+            _forget_fees(tile, lane, world)
     tile[world + TICK_INDEX, lane] = 0.0
     receive(physics, recorded, tile, lane, key)
 
@@ -167,6 +185,7 @@ def start_episode(
     set_prices(physics, tile, lane)
     z = quantile(physics.quantiles, NORMAL, uniform(key, START + 2))
     tile[BASE_FEE, lane] = physics.base_fee * np.exp(physics.base_fee_sigma * z)
+    _forget_fees(tile, lane, world)
     tile[GAS_USED_RATIO, lane] = 1.0
     tile[OWN_TIP, lane] = physics.own_tip
     tile[SLOT, lane] = 0.0
