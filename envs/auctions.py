@@ -16,6 +16,7 @@ from envs.flow import (
     book_gas,
     book_inside,
     book_swap,
+    book_user_volume,
 )
 from envs.mempool import clear_included, root_nonce
 from envs.physics import (
@@ -133,6 +134,7 @@ def _include_one(physics: Physics, tile: np.ndarray, lane: int, pending: int, vi
     if out > 0.0:
         token0, token1 = physics.token0, physics.token1
         book_swap(tile, lane, users, inside, token0, token1, pool, forward, amount, out)
+        book_user_volume(physics, tile, lane, pool, forward, amount)
     tip = tile[PENDING_TIP + pending, lane]
     book_gas(tile, lane, world, users, physics.swap_gas, tip)
 
@@ -167,6 +169,7 @@ def _book_visible(physics: Physics, tile: np.ndarray, lane: int) -> None:
             pool = int(tile[PENDING_POOL + pending, lane])
             forward = tile[PENDING_ZERO_FOR_ONE + pending, lane] > 0.0
             book_swap(tile, lane, users, inside, token0, token1, pool, forward, amount, out)
+            book_user_volume(physics, tile, lane, pool, forward, amount)
         book_gas(tile, lane, world, users, physics.swap_gas, tile[PENDING_TIP + pending, lane])
 
 

@@ -11,6 +11,10 @@ from envs.physics import (
     BOOKS,
     BURNT,
     INFORMED_BOOK,
+    INFORMED_PAID,
+    INFORMED_PAYMENT,
+    INFORMED_TRADES,
+    INFORMED_VOLUME,
     INSIDE,
     LOG_PRICE,
     MINUTE,
@@ -19,6 +23,7 @@ from envs.physics import (
     PRICE,
     REGIME,
     STEP,
+    USER_VOLUME,
     VALIDATOR,
     Physics,
 )
@@ -59,6 +64,7 @@ MAX_POOLS = 62
 RARE = 1 << 20
 ARRIVAL = RARE  # [2 * arrivals]
 LOAN_OPEN = RARE + 64  # [3 B]
+INFORMED_PAYS = RARE + 128  # [P]
 
 GWEI = 1e-9
 # sqrt((n - 1) / n) with n slots left to the close, by slots played in the minute.
@@ -231,7 +237,8 @@ def _pull(
 def informed_trades(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> None:
     """CEX-DEX traders pull pools to the edge of the band without arbitrage around the reference.
 
-    They trade when the profit at reference prices exceeds gas and their payment to the builder.
+    They trade when the profit at reference prices exceeds gas. Out of it they pay the builder a
+    drawn share of their volume, priority fee included, or all that is left after gas when that is less.
     """
     never_inline()
     pools, cycles, world = physics.token0.shape[0], physics.cycles.shape[0], physics.world
@@ -255,7 +262,7 @@ def informed_trades(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> Non
             price_in, price_out = (price0, price1) if forward else (price1, price0)
             ratio = price_in / price_out
             amount, out = _pull(tile, lane, pools, cycles, pool, forward, gamma, ratio, False)
-            margin = out * price_out - amount * price_in * (1.0 + physics.informed_payment)
+            margin = out * price_out - amount * price_in
             if margin <= gas_eth:
                 continue
             amount, out = _pull(tile, lane, pools, cycles, pool, forward, gamma, ratio, True)
@@ -272,15 +279,34 @@ def informed_trades(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> Non
                 out,
             )
             book_gas(tile, lane, world, holder, physics.swap_gas, physics.own_tip)
-            payment = physics.informed_payment * amount * price_in
+            volume = amount * price_in
+            u = uniform(keys[lane], INFORMED_PAYS + pool)
+            tip = physics.swap_gas * physics.own_tip * GWEI
+            payment = quantile(physics.quantiles, INFORMED_PAYMENT, u) * volume - tip
+            payment = max(min(payment, out * price_out - volume - gas_eth), 0.0)
             tile[holder, lane] -= payment
             tile[world + VALIDATOR, lane] += payment
+            tile[world + INFORMED_VOLUME, lane] += volume
+            tile[world + INFORMED_PAID, lane] += payment + tip
+            tile[world + INFORMED_TRADES, lane] += 1.0
 
 
 @inline
 def clear_books(physics: Physics, tile: np.ndarray, lane: int) -> None:
-    """All balances to 0, prices apart."""
+    """All balances and volumes to 0, prices apart."""
     tokens = physics.exposure.shape[0]
     first = book(physics.world, tokens, 1)
     for row in range(first, first + (BOOKS - 1) * tokens):
         tile[row, lane] = 0.0
+    for row in (USER_VOLUME, INFORMED_VOLUME, INFORMED_PAID, INFORMED_TRADES):
+        tile[physics.world + row, lane] = 0.0
+
+
+@inline
+def book_user_volume(
+    physics: Physics, tile: np.ndarray, lane: int, pool: int, forward: bool, amount: float
+) -> None:
+    """Count an executed swap of a user."""
+    token = physics.token0[pool] if forward else physics.token1[pool]
+    price = tile[physics.world + PRICE + token, lane]
+    tile[physics.world + USER_VOLUME, lane] += amount * price

@@ -96,8 +96,8 @@ class MarketConfig:
     """gas of a user's or an informed trader's swap"""
     informed_probability: float = 0.5
     """chance that a CEX-DEX trader watches a pool in a slot; below 1, arbitrage can stand"""
-    informed_payment_bps: float = 3.1
-    """what they pay the builder, of their volume: median of CEX-DEX arbitrage on 8 Aug 2023"""
+    informed_payment_bps: tuple[float, ...] = (0.2, 1.63, 5.3, 12.8, 35.0)
+    """5/25/50/75/95 % of what they pay the builder, of volume, 8 Aug 2023; at most their profit"""
     loan_pools: tuple[int, ...] = (0, 1, 0, 1)
     """constant-product pools with the hub, where the debt of each loan is bought back"""
     loan_median_eth: float = 60.0
@@ -202,6 +202,7 @@ def _check_lengths(config: MarketConfig) -> None:
         ("slippage", 2),
         ("loan_health", 2),
         ("tip_gwei", len(SHOWN_PROBABILITIES)),
+        ("informed_payment_bps", len(SHOWN_PROBABILITIES)),
         ("gas_used_ratio", len(GAS_PROBABILITIES)),
         ("base_fee_memory_blocks", 2),
         ("demand_response", 2),
@@ -214,7 +215,14 @@ def _check_lengths(config: MarketConfig) -> None:
     ):
         if len(getattr(config, name)) != wanted:
             raise ValueError(f"{name} has {len(getattr(config, name))} entries: give {wanted}")
-    for name in ("slippage", "loan_health", "tip_gwei", "gas_used_ratio", "clamp_gwei"):
+    for name in (
+        "slippage",
+        "loan_health",
+        "tip_gwei",
+        "gas_used_ratio",
+        "clamp_gwei",
+        "informed_payment_bps",
+    ):
         if np.any(np.diff(getattr(config, name)) < 0.0):
             raise ValueError(f"{name} is {getattr(config, name)}: it must not fall")
     if len(config.loan_pools) > BORROWERS:
@@ -254,6 +262,8 @@ def _check(config: MarketConfig) -> None:
         raise ValueError(f"loan_health is {config.loan_health}: a new loan is healthy, from 1")
     if not config.user_size_median < config.user_size_max < 1.0:
         raise ValueError(f"user_size_max is {config.user_size_max}: above the median, below 1")
+    if config.informed_payment_bps[0] < 0.0:
+        raise ValueError(f"informed_payment_bps is {config.informed_payment_bps}: from 0")
     if not min(config.base_fee_memory_blocks) > 0.0:
         raise ValueError(f"base_fee_memory_blocks is {config.base_fee_memory_blocks}: above 0")
     if min(config.demand_response) < 0.0:

@@ -30,12 +30,14 @@ from envs.physics import (
     EPISODE,
     HARM,
     INFORMED_BOOK,
+    INFORMED_VOLUME,
     INITIAL,
     INSIDE,
     PROVIDERS,
     RIVALS,
     SANDWICHERS,
     SEARCHER,
+    USER_VOLUME,
     USERS,
     VALIDATOR,
     book_row,
@@ -334,6 +336,18 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
         """What users lost to sandwiches since the episode's start, ETH float64[N]."""
         harm = self._tiles[:, self._physics.world + HARM]
         return harm.reshape(-1)[: self.num_envs].copy()
+
+    def volume(self) -> dict[str, NDArray[np.float64]]:
+        """Swapped since the episode's start, ETH of input at the prices of the moment.
+
+        float64[N] by party: users, informed. Searchers' cycles and sandwiches are not counted.
+        """
+        world = self._physics.world
+        rows = {"users": world + USER_VOLUME, "informed": world + INFORMED_VOLUME}
+        return {
+            name: self._tiles[:, row].reshape(-1)[: self.num_envs].copy()
+            for name, row in rows.items()
+        }
 
     def _book(self, which: int) -> NDArray[np.float64]:
         """Balances float64[tiles, T, LANES]; 0 for the prices."""

@@ -72,7 +72,7 @@ def _watch(
         fee_numerator=fee_numerator,
         user_rate=1e-12,
         swap_gas=1,
-        informed_payment_bps=0.0,
+        informed_payment_bps=(0.0,) * 5,
         own_tip_gwei=0.0,
         base_fee_median_gwei=1e-3,
         base_gas=10**15,  # no cycle ever pays: only the reference price is arbitraged
