@@ -24,6 +24,7 @@ from envs.physics import (
     BURNT,
     CANCEL_BURNT,
     CANCEL_COST,
+    FRACTION,
     INSIDE,
     LOSERS,
     LOSERS_BID,
@@ -32,6 +33,7 @@ from envs.physics import (
     REGIME,
     RIVALS,
     SEARCHER,
+    SQRT,
     STANDING_NET,
     TOP,
     TOP_PUBLIC,
@@ -99,7 +101,8 @@ REGIME_NOW = 5  # hidden from the agent
 OPPORTUNITY = 6  # k among what was found at the end, -1 for a pass or when it is gone
 SETTLED = 7  # 1 when this decision was the last of its slot: the columns above hold
 CAUSE = 8  # why a public transaction failed: OUTBID or STALE
-OUTCOME_COLUMNS = 9
+PROFIT = 9  # ETH that the block brought or cost us
+OUTCOME_COLUMNS = 10
 
 PASSED = 0  # no bid stood
 WON = 1
@@ -490,6 +493,26 @@ def _settle(physics: Physics, tile: np.ndarray, lane: int, late: bool, result: n
     return profit - cost
 
 
+@inline
+def _at_stake(physics: Physics, tile: np.ndarray, lane: int) -> float:
+    """Net profit of the best opportunity, or of the standing bid's when it was placed if more."""
+    stands = tile[STANDING_CYCLE, lane] >= 0.0
+    bid_on = tile[physics.world + STANDING_NET, lane] if stands else 0.0
+    return max(tile[FOUND_NET, lane], bid_on)
+
+
+@inline
+def _reward(physics: Physics, profit: float, at_stake: float) -> float:
+    """What the configured mode pays for the profit of a block, ETH; see MarketConfig.reward."""
+    if physics.reward == FRACTION:
+        share = profit / at_stake if at_stake > 0.0 else 0.0
+        return min(max(share, -1.0), 1.0)
+    if physics.reward == SQRT:
+        root = np.sqrt(abs(profit) / physics.reward_scale)
+        return root if profit > 0.0 else -root
+    return profit
+
+
 @lean_kernel
 def build_blocks(
     physics: Physics,
@@ -499,7 +522,7 @@ def build_blocks(
     reward: np.ndarray,
     outcome: np.ndarray,
 ) -> None:
-    """The last decision of a slot and its block: writes reward[lanes] (ETH) and outcome[lanes].
+    """The last decision of a slot and its block: writes reward[lanes] and outcome[lanes].
 
     Order: visible swaps by priority fee, unseen swaps ahead, bundles and public arbitrages by
     payment, other unseen swaps.
@@ -519,7 +542,9 @@ def build_blocks(
         late = bids and uniform(keys[lane], BID_LATE) < physics.late_share
         if not late:
             place(physics, tile, lane, actions[lane])
-        reward[lane] = _settle(physics, tile, lane, late, result) - tile[world + MARK, lane]
+        at_stake = _at_stake(physics, tile, lane)
+        result[PROFIT] = _settle(physics, tile, lane, late, result)
+        reward[lane] = _reward(physics, result[PROFIT], at_stake) - tile[world + MARK, lane]
         tile[world + MARK, lane] = 0.0
         tile[world + CANCEL_COST, lane] = 0.0
         tile[world + CANCEL_BURNT, lane] = 0.0

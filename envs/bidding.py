@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from envs.physics import CANCEL_BURNT, CANCEL_COST, MARK, STANDING_NET, TOP, Physics
+from envs.physics import CANCEL_BURNT, CANCEL_COST, MARK, MARKED, STANDING_NET, TOP, Physics
 from kernels.action import BID, CANCEL_BID, PPM, decode
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.market import (
@@ -123,7 +123,7 @@ def decide_early(
     for lane in range(LANES):
         place(physics, tile, lane, actions[lane])
         reward[lane] = 0.0
-        if physics.marked:
+        if physics.reward == MARKED:
             cost = tile[physics.world + CANCEL_COST, lane]
             worth = _worth(physics, tile, lane) - cost
             reward[lane] = worth - tile[row, lane]

@@ -17,7 +17,7 @@ RULES = 5  # of bidding: four fixed ones and the equilibrium, see envs.rivals
 STYLES = 5  # of public bidding, see envs.rivals
 SHOWN_PROBABILITIES = (0.05, 0.25, 0.5, 0.75, 0.95)
 GAS_PROBABILITIES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
-REWARDS = ("marked", "settled")
+REWARDS = ("marked", "settled", "fraction", "sqrt")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,10 @@ class MarketConfig:
     decision_lead_s: float = 0.6
     """seconds between the last decision and the block (builders end 0.1 to 0.5 s before it)"""
     reward: str = "marked"
-    """marked: each decision earns the change of what our bid is worth; settled: the block pays"""
+    """marked: each decision earns the change of what our bid is worth; settled: the block pays;
+    fraction: that over the net profit at stake; sqrt: its signed root over reward_scale_eth"""
+    reward_scale_eth: float = 0.037
+    """profit that sqrt rewards with 1 (median payment of a block's bundles)"""
     symbols: tuple[str, ...] = ("WETH", "DAI", "USDC", "WBTC")
     """token names; the first is the hub, in which profit is counted"""
     decimals: tuple[int, ...] = (18, 18, 6, 8)
@@ -231,7 +234,7 @@ def _check_lengths(config: MarketConfig) -> None:
 
 _POSITIVE = (
     "episode_slots ticks_per_slot user_rate user_size_median user_size_sigma hawkes_decay_s "
-    "deadline_slots base_fee_median_gwei gas_limit swap_gas base_gas gas_per_hop loan_median_eth"
+    "deadline_slots reward_scale_eth base_fee_median_gwei gas_limit swap_gas base_gas gas_per_hop loan_median_eth"
 )
 _SHARES = (
     "private_share private_ahead_share refund_share refund_to_user informed_probability "

@@ -12,6 +12,7 @@ from kernels.market import OPPORTUNITIES, PENDING, tile_rows
 
 CELLS = 512  # of a tabulated quantile function
 SLOT_S = 12.0
+MARKED, SETTLED, FRACTION, SQRT = range(len(REWARDS))
 
 # Rows of Physics.quantiles.
 NORMAL = 0
@@ -88,7 +89,8 @@ class Physics(NamedTuple):
     world: int  # first of the simulator's own rows
     episode_slots: int
     ticks: int
-    marked: bool
+    reward: int  # MARKED, SETTLED, FRACTION or SQRT
+    reward_scale: float  # ETH
     depth_sigma: float
     provider_rate: float
     provider_size: float
@@ -231,7 +233,8 @@ def physics_of(config: MarketConfig, graph: Graph) -> Physics:
         world=tile_rows(graph, config.concentrated_pools),
         episode_slots=int(config.episode_slots),
         ticks=int(config.ticks_per_slot),
-        marked=config.reward == REWARDS[0],
+        reward=REWARDS.index(config.reward),
+        reward_scale=float(config.reward_scale_eth),
         depth_sigma=float(config.depth_sigma),
         provider_rate=float(config.provider_rate),
         provider_size=float(config.provider_size),

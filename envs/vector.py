@@ -17,6 +17,7 @@ from envs.auctions import (
     OUTCOME,
     OUTCOME_COLUMNS,
     OWN_FRACTION,
+    PROFIT,
     REGIME_NOW,
     SETTLED,
     WON,
@@ -55,6 +56,7 @@ _FLOAT_INFOS = {
     "own_fraction": OWN_FRACTION,
     "clearing_fraction": CLEARING_FRACTION,
     "best_response": BEST_RESPONSE,
+    "profit": PROFIT,
 }
 _INT_INFOS = {
     "outcome": OUTCOME,
@@ -112,12 +114,16 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
     In a missed slot nothing of this happens, and the mempool waits. A share of proposers builds
     alone: then only public transactions count, for us and for rivals.
 
-    | reward (float64, ETH) | |
+    | reward (float64) | |
     |---|---|
-    | settled | at the last decision of a slot: gross profit - gas - bid if won, less the gas of |
-    |  | failed or cancelled public transactions; 0 at the others |
-    | marked (default) | every decision: change of what the standing bid would earn if the block |
-    |  | were built now; over a slot the sum is the same |
+    | settled | ETH; at the last decision of a slot: gross profit - gas - bid if won, less the |
+    |  | gas of failed or cancelled public transactions; 0 at the others |
+    | marked (default) | ETH; every decision: change of what the standing bid would earn if the |
+    |  | block were built now; over a slot the sum is the same |
+    | fraction | settled / net profit at stake, within +-1; at stake is the net of the best |
+    |  | opportunity of that decision, or of the standing bid's opportunity when the bid was |
+    |  | placed if that is more; 0 when nothing is |
+    | sqrt | sign(settled) sqrt(abs(settled) / config.reward_scale_eth) |
 
     | end | |
     |---|---|
@@ -126,6 +132,7 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
     | infos, arrays [N] per step | |
     |---|---|
     | settled | this decision was the last of its slot; the others are 0 (opportunity -1) without |
+    | profit | ETH, what `settled` pays, whatever the reward |
     | net, own_fraction, clearing_fraction | of the bid that stood; 0 without |
     | outcome, won | envs.auctions.OUTCOMES: passed, won, outbid, stale, late, reverted, filtered, |
     |  | missed; `cause` of a reverted one: outbid or stale |
