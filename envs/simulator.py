@@ -112,7 +112,9 @@ def _advance_base_fees(
         seen = _recorded_at(recorded.gas_used_ratio, _path_slot(tile, lane, physics.world))
         ratio = seen if seen == seen else ratio
         gas_used = np.floor(0.5 * ratio * physics.gas_limit)
-        fee = next_base_fee_f64(np.floor(tile[BASE_FEE, lane] / GWEI), gas_used, physics.gas_limit)
+        # The row holds gwei: dividing can end just below the whole number of wei.
+        fee = np.floor(tile[BASE_FEE, lane] / GWEI + 0.5)
+        fee = next_base_fee_f64(fee, gas_used, physics.gas_limit)
         tile[BASE_FEE, lane] = max(fee * GWEI, MIN_BASE_FEE)
         tile[GAS_USED_RATIO, lane] = ratio
 
