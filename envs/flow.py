@@ -238,7 +238,7 @@ def informed_trades(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> Non
     """CEX-DEX traders pull pools to the edge of the band without arbitrage around the reference.
 
     They trade when the profit at reference prices exceeds gas. Out of it they pay the builder a
-    drawn share of their volume, priority fee included, or all that is left after gas when that is less.
+    drawn share of their volume, priority fee included, or all that is left when that is less.
     """
     never_inline()
     pools, cycles, world = physics.token0.shape[0], physics.cycles.shape[0], physics.world

@@ -234,7 +234,8 @@ def _check_lengths(config: MarketConfig) -> None:
 
 _POSITIVE = (
     "episode_slots ticks_per_slot user_rate user_size_median user_size_sigma hawkes_decay_s "
-    "deadline_slots reward_scale_eth base_fee_median_gwei gas_limit swap_gas base_gas gas_per_hop loan_median_eth"
+    "deadline_slots reward_scale_eth base_fee_median_gwei gas_limit swap_gas base_gas gas_per_hop "
+    "loan_median_eth"
 )
 _SHARES = (
     "private_share private_ahead_share refund_share refund_to_user informed_probability "

@@ -6,8 +6,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from envs.market import MarketConfig
-from envs.physics import CELLS, EFFICIENCY, GAS_RATIO, NODES, NORMAL, SIZE, TIP, physics_of
+from envs.market import GAS_PROBABILITIES, SHOWN_PROBABILITIES, MarketConfig
+from envs.physics import (
+    CELLS,
+    EFFICIENCY,
+    GAS_RATIO,
+    INFORMED_PAYMENT,
+    NODES,
+    NORMAL,
+    SIZE,
+    TIP,
+    physics_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -23,7 +33,11 @@ from envs.physics import CELLS, EFFICIENCY, GAS_RATIO, NODES, NORMAL, SIZE, TIP,
         ({"informed_probability": -0.1}, "informed_probability"),
         ({"regime_stay_slots": 0.5}, "regime_stay_slots"),
         ({"eth_exposure": (1.0, -1.0, -1.0, -1.0)}, "eth_exposure"),
-        ({"gas_used_ratio": (0.9, 0.8, 1.0, 1.1, 1.2)}, "gas_used_ratio"),
+        ({"gas_used_ratio": (0.9, 0.8, 1.0, 1.1, 1.2, 1.3, 1.4)}, "gas_used_ratio"),
+        ({"base_fee_memory_blocks": (3.0, 0.0)}, "base_fee_memory_blocks"),
+        ({"demand_response": (1.0, -0.1)}, "demand_response"),
+        ({"informed_payment_bps": (-1.0, 1.0, 2.0, 3.0, 4.0)}, "informed_payment_bps"),
+        ({"reward_scale_eth": 0.0}, "reward_scale_eth"),
         ({"rule_weight": ((1.0, 0.0, 0.0, 0.0, 0.0),) * 2}, "rule_weight"),
         ({"rule_weight": ((0.5, 0.0, 0.0, 0.0, 0.0),) * 3}, "rule_weight"),
         ({"rule_weight": ((1.0, 0.0, 0.0, 0.0),) * 3}, "rule_weight"),
@@ -58,8 +72,13 @@ def test_tables_hold_the_configured_quantiles() -> None:
     middle = CELLS // 2
     assert table[NORMAL, middle] == pytest.approx(0.0, abs=1e-12)
     assert table[SIZE, middle] == pytest.approx(config.user_size_median)
-    for row, shown in ((TIP, config.tip_gwei), (GAS_RATIO, config.gas_used_ratio)):
-        found = np.interp((0.05, 0.25, 0.5, 0.75, 0.95), np.linspace(0, 1, CELLS + 1), table[row])
+    bps = 1e-4 * np.array(config.informed_payment_bps)
+    for row, shown, at in (
+        (TIP, config.tip_gwei, SHOWN_PROBABILITIES),
+        (GAS_RATIO, config.gas_used_ratio, GAS_PROBABILITIES),
+        (INFORMED_PAYMENT, bps, SHOWN_PROBABILITIES),
+    ):
+        found = np.interp(at, np.linspace(0, 1, CELLS + 1), table[row])
         np.testing.assert_allclose(found, shown, rtol=0.01, atol=1e-3)
     # Mean square of the tabulated normal: interpolation and the cut tails cost under 1 %.
     u = np.random.default_rng(0).random(200_000)
