@@ -44,7 +44,7 @@ Watch = Callable[[NDArray[np.float64], NDArray[np.float64], dict[str, Any]], Non
 def play(bidder: Bidder, env: MarketVectorEnv, seed: int, watch: Watch | None = None) -> Tally:
     """One whole episode per market from `seed`.
 
-    `watch` sees every slot: best net profit on offer [N], rewards [N] (both ETH) and the infos.
+    `watch` sees every slot: best net profit on offer [N], profit [N] (both ETH) and the infos.
     """
     observations, _ = env.reset(seed=seed)
     memory: object = bidder
@@ -56,10 +56,10 @@ def play(bidder: Bidder, env: MarketVectorEnv, seed: int, watch: Watch | None = 
         tally.harm_eth = env.sandwich_harm()  # the last slot's is lost: it begins anew with it
         available = best_net_eth(observations, masks)
         actions = bidder(observations, masks)
-        observations, rewards, _, ended, infos = env.step(actions)
-        tally.add(available, rewards, infos)
+        observations, _, _, ended, infos = env.step(actions)
+        tally.add(available, infos["profit"], infos)
         if watch is not None:
-            watch(available, rewards, infos)
+            watch(available, infos["profit"], infos)
         if ended.all():
             return tally
 

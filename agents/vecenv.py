@@ -74,7 +74,8 @@ class MarketVecEnv(VecEnv):
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         """Observations float32[N, D], scaled rewards float32[N], episode ends, infos by lane."""
         observations, rewards, terminated, truncated, infos = self.env.step(self._actions)
-        self.rewards_eth, self.step_infos = rewards, infos
+        # A market says what a decision earned in ETH, whatever its reward is; others pay ETH.
+        self.rewards_eth, self.step_infos = infos.get("profit", rewards), infos
         scaled = np.clip(rewards / self._scale, -self._clip, self._clip).astype(np.float32)
         observations = self._seen(observations)
         dones = np.logical_or(terminated, truncated)
