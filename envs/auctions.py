@@ -100,19 +100,32 @@ OUTCOME = 4  # one of the codes below
 REGIME_NOW = 5  # hidden from the agent
 OPPORTUNITY = 6  # k among what was found at the end, -1 for a pass or when it is gone
 SETTLED = 7  # 1 when this decision was the last of its slot: the columns above hold
-CAUSE = 8  # why a public transaction failed: OUTBID or STALE
+CAUSE = 8  # why a public transaction failed: OUTBID, STALE_STATE or GAS
 PROFIT = 9  # ETH that the block brought or cost us
 OUTCOME_COLUMNS = 10
 
 PASSED = 0  # no bid stood
 WON = 1
 OUTBID = 2  # somebody who paid more took it, or a pool of it
-STALE = 3  # the pools had moved: a bundle was dropped at no cost
+STALE_STATE = 3  # the pools had moved: a bundle was dropped at no cost
 LATE = 4  # the bid reached the builder after the block was built
 REVERTED = 5  # a public transaction failed and paid gas
 FILTERED = 6  # a bundle for a proposer that takes none
 MISSED_SLOT = 7  # no block came
-OUTCOMES = ("passed", "won", "outbid", "stale", "late", "reverted", "filtered", "missed")
+GAS = 8  # the pools had moved: the plan still earned something, but less than its gas
+# Why a bid lost is said in the words of live.outcomes; a live bid cannot know of a missed slot.
+OUTCOMES = (
+    "passed",
+    "won",
+    "outbid",
+    "stale_state",
+    "late",
+    "reverted",
+    "filtered",
+    "missed",
+    "gas",
+)
+DROPPED, DROPPED_FOR_GAS = -1.0, -2.0  # what _try answers instead of a profit
 
 
 @inline
@@ -311,7 +324,7 @@ def _try(
     share_of: float,
     refund: float,
 ) -> float:
-    """Execute a plan if its profit covers gas and payment; what is left, or -1 when dropped.
+    """Execute a plan if its profit covers gas and payment; what is left, or why it is dropped.
 
     Rivals pay a share of what they realise: with `share_of` above 0, `payment` is for that net.
     """
@@ -323,7 +336,7 @@ def _try(
     left = realised - payment
     # Written so that NaN drops the plan.
     if not left >= 0.0:
-        return -1.0
+        return DROPPED_FOR_GAS if gross > 0.0 and realised < 0.0 else DROPPED
     token0, token1, tokens = physics.token0, physics.token1, physics.exposure.shape[0]
     _execute(
         physics.cycles,
@@ -432,8 +445,10 @@ def _build(
             if left >= 0.0:
                 profit = left
                 result[OUTCOME] = WON
+            elif blocked:
+                result[OUTCOME] = OUTBID
             else:
-                result[OUTCOME] = OUTBID if blocked else STALE
+                result[OUTCOME] = GAS if left == DROPPED_FOR_GAS else STALE_STATE
             continue
         if best < 0:
             break

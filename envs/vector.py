@@ -134,8 +134,8 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
     | settled | this decision was the last of its slot; the others are 0 (opportunity -1) without |
     | profit | ETH, what `settled` pays, whatever the reward |
     | net, own_fraction, clearing_fraction | of the bid that stood; 0 without |
-    | outcome, won | envs.auctions.OUTCOMES: passed, won, outbid, stale, late, reverted, filtered, |
-    |  | missed; `cause` of a reverted one: outbid or stale |
+    | outcome, won | envs.auctions.OUTCOMES: passed, won, outbid, stale_state, late, reverted, |
+    |  | filtered, missed, gas; `cause` of a reverted one: outbid, stale_state or gas |
     | opportunity | k of the standing bid among what is found, -1 if it is not |
     | best_response | what the best bid of the grid would have earned after the fact, ETH |
     | regime | hidden state, for reference policies only |

@@ -57,7 +57,7 @@ def test_counts_of_a_tally_agree_with_each_other(env: MarketVectorEnv) -> None:
     assert np.array_equal(tally.taken, tally.offered)
     assert np.array_equal(tally.bids, tally.won + sum(tally.lost.values()))
     assert tally.won.sum() > 0
-    assert all(tally.lost[name].sum() > 0 for name in ("outbid", "stale", "filtered"))
+    assert all(tally.lost[name].sum() > 0 for name in ("outbid", "stale_state", "filtered"))
     rates = tally.ratios()
     assert rates["participation"] == 1.0
     assert 0.0 < rates["share_of_best_response"] <= 1.0
@@ -233,7 +233,7 @@ def test_money_of_a_slot_is_sorted_by_what_became_of_it(env: MarketVectorEnv) ->
     np.testing.assert_allclose(won + sum(tally.lost_eth.values()), tally.bid_on_eth, rtol=1e-9)
     np.testing.assert_allclose(tally.paid_eth, won * FRACTIONS[20], rtol=1e-6)
     assert tally.paid_eth.sum() > 0.0
-    assert all(tally.lost_eth[name].sum() > 0 for name in ("outbid", "stale", "filtered"))
+    assert all(tally.lost_eth[name].sum() > 0 for name in ("outbid", "stale_state", "filtered"))
     assert tally.negative.sum() == 0.0
     idle = play(no_op, env, 2)
     np.testing.assert_allclose(idle.passed_eth, idle.available_eth)

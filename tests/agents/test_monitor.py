@@ -43,6 +43,7 @@ def test_names_points_and_ranges(events: EventAccumulator) -> None:
         "Auctions/win rate",
         "Losses/outbid, share of bids",
         "Losses/stale pools, share of bids",
+        "Losses/profit below gas, share of bids",
         "Validation/IQM profit per episode (ETH)",
         "Learning/rate",
         "Learning/negative entropy",
