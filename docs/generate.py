@@ -55,7 +55,15 @@ FAMILIES = (
         "Wide integers",
         "Contracts count in 256 bits and round every division in a stated direction. These are "
         "the scalars that the exact kernels are written in, and the number formats beside them.",
-        ("u256", "wide_integers", "division", "checked_math", "log_exp", "double_double", "elementary"),
+        (
+            "u256",
+            "wide_integers",
+            "division",
+            "checked_math",
+            "log_exp",
+            "double_double",
+            "elementary",
+        ),
     ),
     Family(
         "uniswap_v2",

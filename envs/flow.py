@@ -27,8 +27,22 @@ from envs.physics import (
     VALIDATOR,
     Physics,
 )
-from envs.randomness import quantile, uniform
+from envs.randomness import quantile, quantiles, uniform, uniforms
 from kernels.compile import inline, lean_kernel, never_inline
+from kernels.elementary import exp
+from kernels.lanes import (
+    WIDTH,
+    Floats,
+    any_lane,
+    choose,
+    from_bits,
+    load,
+    load_words,
+    square_root,
+    store,
+    whole,
+    wide,
+)
 from kernels.market import (
     BASE_FEE,
     CONCENTRATED_FROM,
@@ -36,6 +50,7 @@ from kernels.market import (
     FORECASTS,
     LANES,
     RESERVES,
+    SCRATCH_ROWS,
     capacity_row,
     swap,
 )
@@ -67,6 +82,8 @@ LOAN_OPEN = RARE + 64  # [3 B]
 INFORMED_PAYS = RARE + 128  # [P]
 
 GWEI = 1e-9
+# Scratch rows: see _watch; [2] each, of a slot's price moves.
+WATCHED, DRIFT, DEVIATION = SCRATCH_ROWS, SCRATCH_ROWS + 1, SCRATCH_ROWS + 3
 # sqrt((n - 1) / n) with n slots left to the close, by slots played in the minute.
 BRIDGE_NOISE = np.sqrt(1.0 - 1.0 / np.arange(SLOTS_PER_MINUTE, 0, -1))
 
@@ -131,19 +148,20 @@ def book_swap(
 
 
 @inline
-def set_prices(physics: Physics, tile: np.ndarray, lane: int) -> None:
-    """Token prices in ETH from the two log prices."""
+def set_prices(physics: Physics, tile: np.ndarray, lane: int, like: Floats) -> None:
+    """Token prices in ETH from the two log prices, of the lanes at hand."""
     world = physics.world
+    eth, btc = (
+        load(tile, world + LOG_PRICE, lane, like),
+        load(tile, world + LOG_PRICE + 1, lane, like),
+    )
     for token in range(physics.exposure.shape[0]):
         same = physics.same_price[token]
         if same < token:
-            tile[world + PRICE + token, lane] = tile[world + PRICE + same, lane]
-            continue
-        power = (
-            physics.exposure[token, 0] * tile[world + LOG_PRICE, lane]
-            + physics.exposure[token, 1] * tile[world + LOG_PRICE + 1, lane]
-        )
-        tile[world + PRICE + token, lane] = np.exp(power)
+            price = load(tile, world + PRICE + same, lane, like)
+        else:
+            price = exp(physics.exposure[token, 0] * eth + physics.exposure[token, 1] * btc)
+        store(tile, world + PRICE + token, lane, price)
 
 
 @lean_kernel
@@ -165,18 +183,26 @@ def advance_prices(
     for lane in range(LANES):
         minute, step = int(tile[world + MINUTE, lane]), int(tile[world + STEP, lane])
         left = SLOTS_PER_MINUTE - step
-        noise = BRIDGE_NOISE[step]
         for asset in range(2):
-            x = tile[world + LOG_PRICE + asset, lane]
-            z = quantile(physics.quantiles, NORMAL, uniform(keys[lane], PRICE_NOISE + asset))
-            x += (log_price[minute + 1, asset] - x) / left + slot_sigma[minute, asset] * noise * z
-            tile[world + LOG_PRICE + asset, lane] = x
+            gap = log_price[minute + 1, asset] - tile[world + LOG_PRICE + asset, lane]
+            tile[DRIFT + asset, lane] = gap / left
+            tile[DEVIATION + asset, lane] = slot_sigma[minute, asset] * BRIDGE_NOISE[step]
         if left == 1:
             for horizon in range(FORECASTS):
                 tile[FORECAST + horizon, lane] = forecast[minute + 1, horizon]
             tile[world + MINUTE, lane] = minute + 1
         tile[world + STEP, lane] = 0 if left == 1 else step + 1
-        set_prices(physics, tile, lane)
+    for lane in range(0, LANES, WIDTH):
+        like = wide()
+        words = load_words(keys, lane, like)
+        for asset in range(2):
+            z = quantiles(
+                physics.quantiles, NORMAL, uniforms(words, whole(like) + (PRICE_NOISE + asset))
+            )
+            row = world + LOG_PRICE + asset
+            moved = load(tile, row, lane, like) + load(tile, DRIFT + asset, lane, like)
+            store(tile, row, lane, moved + load(tile, DEVIATION + asset, lane, like) * z)
+        set_prices(physics, tile, lane, like)
 
 
 @lean_kernel
@@ -200,14 +226,12 @@ def _pull(
     forward: bool,
     gamma: float,
     price_ratio: float,
-    change: bool,
 ) -> tuple[float, float]:
     """(input, output) of the trade that leaves a pool at the edge of the band; 0, 0 for none.
 
     Selling x of the token with reserve r against reserve q is worth it while gamma q / r is above
     price_ratio; the best x leaves gamma r q / (r + gamma x)^2 = price_ratio (Angeris and Chitra
-    2020), counted segment by segment. With `change` false nothing moves, and the answer is that of
-    a pool whose present liquidity goes on without end.
+    2020), counted segment by segment.
     """
     row_in = RESERVES + pool + (0 if forward else pools)
     row_out = RESERVES + pool + (pools if forward else 0)
@@ -219,18 +243,81 @@ def _pull(
         amount = (target - reserve) / gamma
         if not amount > 0.0:
             break
-        most = tile[capacity, lane] if change else np.inf
+        most = tile[capacity, lane]
         last = amount < most
         amount = amount if last else most
         total_in += amount
-        if not change:
-            paid = amount * gamma
-            total_out += paid * tile[row_out, lane] / (reserve + paid)
-            break
         total_out += swap(tile, lane, pools, cycles, RESERVES, pool, forward, amount, gamma)
         if last:
             break
     return total_in, total_out
+
+
+@inline
+def _watch(physics: Physics, tile: np.ndarray, lane: int, keys: np.ndarray, like: Floats) -> None:
+    """Row WATCHED: the pools that somebody watches and whose gap pays the gas, as bits.
+
+    The profit is counted as if the present liquidity of a pool went on without end.
+    """
+    pools, world = physics.token0.shape[0], physics.world
+    words = load_words(keys, lane, like)
+    gas = (load(tile, BASE_FEE, lane, like) + physics.own_tip) * (physics.swap_gas * GWEI)
+    built = load(tile, world + MISSED, lane, like) <= 0.0
+    bits = whole(like)
+    for pool in range(pools):
+        gamma = physics.weights[pool]
+        price0 = load(tile, world + PRICE + physics.token0[pool], lane, like)
+        price1 = load(tile, world + PRICE + physics.token1[pool], lane, like)
+        reserve0 = load(tile, RESERVES + pool, lane, like)
+        reserve1 = load(tile, RESERVES + pools + pool, lane, like)
+        value0, value1 = reserve0 * price0, reserve1 * price1
+        forward = gamma * value1 > value0
+        outside = built & (forward | (gamma * value0 > value1))
+        outside = outside & (
+            uniforms(words, whole(like) + (INFORMED + pool)) < physics.informed_probability
+        )
+        if not any_lane(outside):
+            continue
+        # In ETH: what is sold, and the two sides of the pool.
+        side_in, side_out = choose(forward, value0, value1), choose(forward, value1, value0)
+        paid = square_root(gamma * side_in * side_out) - side_in
+        margin = paid * side_out / (side_in + paid) - paid / gamma
+        pays = outside & (margin > gas)
+        bits = bits | choose(pays, whole(like) + (1 << pool), whole(like))
+    store(tile, WATCHED, lane, from_bits(bits))
+
+
+@inline
+def _trade(
+    physics: Physics, tile: np.ndarray, lane: int, pool: int, key: np.uint64, gas_eth: float
+) -> None:
+    """One informed trader's swap, gas and payment."""
+    pools, cycles, world = physics.token0.shape[0], physics.cycles.shape[0], physics.world
+    tokens = physics.exposure.shape[0]
+    holder, inside = book(world, tokens, INFORMED_BOOK), book(world, tokens, INSIDE)
+    token0, token1 = physics.token0, physics.token1
+    gamma = physics.weights[pool]
+    price0, price1 = (
+        tile[world + PRICE + token0[pool], lane],
+        tile[world + PRICE + token1[pool], lane],
+    )
+    value0 = tile[RESERVES + pool, lane] * price0
+    forward = gamma * tile[RESERVES + pools + pool, lane] * price1 > value0
+    price_in, price_out = (price0, price1) if forward else (price1, price0)
+    ratio = price_in / price_out
+    amount, out = _pull(tile, lane, pools, cycles, pool, forward, gamma, ratio)
+    book_swap(tile, lane, holder, inside, token0, token1, pool, forward, amount, out)
+    book_gas(tile, lane, world, holder, physics.swap_gas, physics.own_tip)
+    volume = amount * price_in
+    tip = physics.swap_gas * physics.own_tip * GWEI
+    u = uniform(key, INFORMED_PAYS + pool)
+    payment = quantile(physics.quantiles, INFORMED_PAYMENT, u) * volume - tip
+    payment = max(min(payment, out * price_out - volume - gas_eth), 0.0)
+    tile[holder, lane] -= payment
+    tile[world + VALIDATOR, lane] += payment
+    tile[world + INFORMED_VOLUME, lane] += volume
+    tile[world + INFORMED_PAID, lane] += payment + tip
+    tile[world + INFORMED_TRADES, lane] += 1.0
 
 
 @lean_kernel
@@ -241,54 +328,17 @@ def informed_trades(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> Non
     drawn share of their volume, priority fee included, or all that is left when that is less.
     """
     never_inline()
-    pools, cycles, world = physics.token0.shape[0], physics.cycles.shape[0], physics.world
-    tokens = physics.exposure.shape[0]
-    holder, inside = book(world, tokens, INFORMED_BOOK), book(world, tokens, INSIDE)
+    for lane in range(0, LANES, WIDTH):
+        _watch(physics, tile, lane, keys, wide())
     for lane in range(LANES):
-        if tile[world + MISSED, lane] > 0.0:
-            continue
+        watched = np.float64(tile[WATCHED, lane]).view(np.int64)
         gas_eth = physics.swap_gas * (tile[BASE_FEE, lane] + physics.own_tip) * GWEI
-        for pool in range(pools):
-            gamma = physics.weights[pool]
-            price0 = tile[world + PRICE + physics.token0[pool], lane]
-            price1 = tile[world + PRICE + physics.token1[pool], lane]
-            row0, row1 = RESERVES + pool, RESERVES + pool + pools
-            value0, value1 = tile[row0, lane] * price0, tile[row1, lane] * price1
-            forward = gamma * value1 > value0
-            if not (forward or gamma * value0 > value1):
-                continue
-            if uniform(keys[lane], INFORMED + pool) >= physics.informed_probability:
-                continue
-            price_in, price_out = (price0, price1) if forward else (price1, price0)
-            ratio = price_in / price_out
-            amount, out = _pull(tile, lane, pools, cycles, pool, forward, gamma, ratio, False)
-            margin = out * price_out - amount * price_in
-            if margin <= gas_eth:
-                continue
-            amount, out = _pull(tile, lane, pools, cycles, pool, forward, gamma, ratio, True)
-            book_swap(
-                tile,
-                lane,
-                holder,
-                inside,
-                physics.token0,
-                physics.token1,
-                pool,
-                forward,
-                amount,
-                out,
-            )
-            book_gas(tile, lane, world, holder, physics.swap_gas, physics.own_tip)
-            volume = amount * price_in
-            u = uniform(keys[lane], INFORMED_PAYS + pool)
-            tip = physics.swap_gas * physics.own_tip * GWEI
-            payment = quantile(physics.quantiles, INFORMED_PAYMENT, u) * volume - tip
-            payment = max(min(payment, out * price_out - volume - gas_eth), 0.0)
-            tile[holder, lane] -= payment
-            tile[world + VALIDATOR, lane] += payment
-            tile[world + INFORMED_VOLUME, lane] += volume
-            tile[world + INFORMED_PAID, lane] += payment + tip
-            tile[world + INFORMED_TRADES, lane] += 1.0
+        pool = 0
+        while watched != 0:
+            if watched & 1 == 1:
+                _trade(physics, tile, lane, pool, keys[lane], gas_eth)
+            watched >>= 1
+            pool += 1
 
 
 @inline

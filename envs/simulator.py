@@ -184,7 +184,7 @@ def start_episode(
         tile[world + LOG_PRICE + asset, lane] = log_price[minute, asset]
     for horizon in range(FORECASTS):
         tile[FORECAST + horizon, lane] = forecast[minute, horizon]
-    set_prices(physics, tile, lane)
+    set_prices(physics, tile, lane, 0.0)
     z = quantile(physics.quantiles, NORMAL, uniform(key, START + 2))
     tile[BASE_FEE, lane] = physics.base_fee * np.exp(physics.base_fee_sigma * z)
     _forget_fees(tile, lane, world)
