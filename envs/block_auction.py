@@ -211,8 +211,12 @@ def _play_one(
     total: np.ndarray,
     sent: np.ndarray,
     out: np.ndarray,
+    path: np.ndarray,
 ) -> int:
-    """One auction: out = (bid, signal, total) of the winner, whose index is returned."""
+    """One auction: out = (bid, signal, total) of the winner, whose index is returned.
+
+    `path` gets the highest bid at the relay of each step, unless it is empty.
+    """
     steps, players = flow.shape
     _draw_flow(numbers, lane_key, flow, public, total)
     key = slot_key(lane_key, 0, 0)
@@ -227,11 +231,15 @@ def _play_one(
         for p in range(players):
             at_relay[p] = sent[step - numbers.lag[p], p] if step >= numbers.lag[p] else 0.0
         first, best, second = _best_two(at_relay)
+        if step < path.shape[0]:
+            path[step] = best
         for p in range(players):
             others = second if p == first else best
             sent[step, p] = _bid(
                 numbers, p, step, flow[step, p], public[step], margins[p], others, bluffs[p]
             )
+    for step in range(end + 1, path.shape[0]):
+        path[step] = best
     tied = 0
     for p in range(players):
         tied += at_relay[p] == best
@@ -249,19 +257,43 @@ def _play_one(
 
 
 @kernel
-def _play(numbers: _Numbers, keys: np.ndarray, winner: np.ndarray, out: np.ndarray) -> None:
+def _play(
+    numbers: _Numbers, keys: np.ndarray, winner: np.ndarray, out: np.ndarray, paths: np.ndarray
+) -> None:
     players = numbers.strategy.shape[0]
     steps = SLOT_STEPS + int(4.0 * numbers.end_sd) + 1
     flow, sent = np.empty((steps, players)), np.empty((steps, players))
     public, total = np.empty(steps), np.empty(steps)
     for auction in range(keys.shape[0]):
-        winner[auction] = _play_one(numbers, keys[auction], flow, public, total, sent, out[auction])
+        winner[auction] = _play_one(
+            numbers, keys[auction], flow, public, total, sent, out[auction], paths[auction]
+        )
 
 
 def play_block_auctions(
     model: BlockAuction, auctions: int, split: str = "train", seed: int = 0
 ) -> Played:
     """Play independent auctions; auction i depends on (split, seed, i) and the model only."""
+    winner, out, _ = _played(model, auctions, split, seed, 0)
+    return Played(winner, *(np.ascontiguousarray(column) for column in out.T))
+
+
+def best_bid_paths(
+    model: BlockAuction, auctions: int, split: str = "train", seed: int = 0
+) -> NDArray[np.float64]:
+    """Highest bid at the relay at each step of the slot, ETH float64[auctions, SLOT_STEPS + 1].
+
+    The auctions are those of `play_block_auctions`. After an early look of the proposer the value
+    stays; the last column is the winning bid unless it looked late. Bids can be cancelled, so a
+    path may fall.
+    """
+    return _played(model, auctions, split, seed, SLOT_STEPS + 1)[2]
+
+
+def _played(
+    model: BlockAuction, auctions: int, split: str, seed: int, shown_steps: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Winners, their (bid, signal, total), and the first `shown_steps` of the best bids."""
     lags = [builder.delay_steps + model.network_delay_steps for builder in model.builders]
     numbers = _Numbers(
         np.array([STRATEGIES.index(b.strategy) for b in model.builders], np.int64),
@@ -278,5 +310,6 @@ def play_block_auctions(
         model.log_worth_sd,
     )
     winner, out = np.empty(auctions, np.int64), np.zeros((auctions, 3))
-    _play(numbers, lane_keys(split, seed, auctions), winner, out)
-    return Played(winner, *(np.ascontiguousarray(column) for column in out.T))
+    paths = np.zeros((auctions, shown_steps))
+    _play(numbers, lane_keys(split, seed, auctions), winner, out, paths)
+    return winner, out, paths

@@ -6,7 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from envs.block_auction import BlockAuction, Builder, play_block_auctions
+from envs.block_auction import (
+    SLOT_STEPS,
+    BlockAuction,
+    Builder,
+    best_bid_paths,
+    play_block_auctions,
+)
 
 NAIVE = tuple(Builder("naive", access, 1) for access in (0.5, 0.9, 1.0))
 MODEL = BlockAuction(NAIVE, margin_sd_eth=0.0)
@@ -67,3 +73,21 @@ def test_a_last_minute_bid_arrives_with_the_end() -> None:
 def test_impossible_models_are_refused(make: Any, word: str) -> None:
     with pytest.raises(ValueError, match=word):
         make()
+
+
+def test_the_path_of_the_best_bid_ends_at_the_winning_one() -> None:
+    played, paths = play_block_auctions(MODEL, 300), best_bid_paths(MODEL, 300)
+    assert paths.shape == (300, SLOT_STEPS + 1)
+    np.testing.assert_array_equal(paths[:, -1], played.bid)
+    assert np.all(np.diff(paths, axis=1) >= 0.0), "naive bidders only raise"
+    lag = MODEL.network_delay_steps + 1
+    assert not paths[:, :lag].any(), "nothing has arrived yet"
+    # Values arrive evenly, and a margin is kept of them.
+    half = paths[:, SLOT_STEPS // 2].mean() / paths[:, -1].mean()
+    assert 0.4 < half < 0.5
+    hidden = replace(MODEL, builders=(Builder("last_minute", 1.0, 1),) * 2)
+    paths = best_bid_paths(hidden, 100)
+    assert not paths[:, -2].any()
+    assert np.all(paths[:, -1] == play_block_auctions(hidden, 100).bid)
+    early = best_bid_paths(replace(MODEL, end_sd_steps=50.0), 100)
+    assert np.any(np.all(early[:, -20:] == early[:, -1:], axis=1)), "an early look ends the path"
