@@ -21,7 +21,7 @@ from envs.calibration.distance import PROBABILITIES, distance
 from envs.calibration.figures import draw
 from envs.calibration.quantities import CURVE, QUANTITIES, SHARE, Quantity
 from envs.calibration.recorded import SAMPLES
-from envs.calibration.simulated import UNSEEN, simulated_samples
+from envs.calibration.simulated import DEFINED, simulated_samples
 from envs.market import MarketConfig
 from envs.paths import paths_of_bars
 from history.prices import find_bars, load_bars
@@ -87,10 +87,11 @@ def compare(data: Path, simulated: dict[str, np.ndarray]) -> list[Row]:
             except TableError as error:
                 note = f"recorded: {error}"
         ours = simulated.get(quantity.name)
+        said = DEFINED.get(quantity.name, "")
         if ours is None or not ours.size:
-            ours = None
-            reason = UNSEEN.get(quantity.name, "the simulated market showed none")
-            note = "; ".join(part for part in (note, f"simulated: {reason}") if part)
+            ours, said = None, "none was seen"
+        if said:
+            note = "; ".join(part for part in (note, f"simulated: {said}") if part)
         rows.append(Row(quantity, recorded, ours, note))
     return rows
 

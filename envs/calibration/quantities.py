@@ -112,6 +112,13 @@ QUANTITIES = (
         log=True,
     ),
     Quantity(
+        "backrun_adjacent",
+        "Back-run in the same block, directly behind its target",
+        "share",
+        SHARE,
+        "2,079 arbitrages, Ethereum (Rolling in the Shadows)",
+    ),
+    Quantity(
         "cexdex_payment",
         "CEX-DEX arbitrage, payment to the builder of volume",
         "basis points",

@@ -116,6 +116,11 @@ def backrun_gap(data: Path) -> np.ndarray:
     return (same["arb_index"] - same["swap_index"]).to_numpy().astype(np.float64)
 
 
+def backrun_adjacent(data: Path) -> np.ndarray:
+    """1 for a back-run directly behind its target, 0 for another in the same block."""
+    return (backrun_gap(data) == 1.0).astype(np.float64)
+
+
 def cexdex_payment(data: Path) -> np.ndarray:
     """Payment to the builder in basis points of volume (8 August 2023, at 1,830 USD per ETH)."""
     arbitrages = load_cexdex(data / CEXDEX).filter(
@@ -168,6 +173,7 @@ SAMPLES: dict[str, Callable[[Path], np.ndarray]] = {
     "demand_response": demand_response,
     "backrun_distance": backrun_distance,
     "backrun_gap": backrun_gap,
+    "backrun_adjacent": backrun_adjacent,
     "cexdex_payment": cexdex_payment,
     "pool_moves": pool_moves,
     "cycle_hops": cycle_hops,

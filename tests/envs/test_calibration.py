@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,9 +14,9 @@ from envs.calibration.__main__ import compare, main, markdown
 from envs.calibration.distance import autocorrelation, distance, ranges, response
 from envs.calibration.quantities import QUANTITIES
 from envs.calibration.recorded import BIDS, SAMPLES
-from envs.calibration.simulated import UNSEEN, simulated_samples
+from envs.calibration.simulated import simulated_samples
 from envs.market import MarketConfig
-from tests.envs.worlds import paths
+from tests.envs.worlds import BARE, paths
 from tests.history.recorded import data_file
 
 SAMPLE = st.lists(st.sampled_from([0.5, 1.0, 2.0, 3.0, 7.5]), min_size=1, max_size=40)
@@ -73,13 +74,13 @@ def test_the_response_to_a_recent_mean_is_found() -> None:
     np.testing.assert_allclose(response(levels, answers, halves, (10,)), [-0.7], atol=0.01)
 
 
-def test_every_quantity_has_both_sides_or_a_reason() -> None:
+def test_every_quantity_has_both_sides() -> None:
     config = MarketConfig(episode_slots=320)
     simulated = simulated_samples(config, paths(), lanes=64, slots=400)
     assert all(np.all(np.isfinite(values)) and values.size for values in simulated.values())
     for quantity in QUANTITIES:
         assert quantity.name in SAMPLES or quantity.name == "informed_share"
-        assert (quantity.name in simulated) != (quantity.name in UNSEEN)
+    assert set(simulated) == {quantity.name for quantity in QUANTITIES}
     assert set(SAMPLES) <= {quantity.name for quantity in QUANTITIES}
     # The same markets give the same samples, however they are batched with others.
     again = simulated_samples(config, paths(), lanes=64, slots=400)
@@ -101,12 +102,12 @@ def test_missing_data_is_said_in_the_rows(tmp_path: Path) -> None:
     ).write_parquet(tmp_path / BIDS)
     rows = {row.quantity.name: row for row in compare(tmp_path, {"best_bids": np.ones(15)})}
     bids = rows["best_bids"]
-    assert bids.note == ""
+    assert bids.note.startswith("simulated: mean of")
     assert bids.recorded is not None
     assert bids.recorded[0] == pytest.approx(0.25)
     assert bids.as_json()["largest_gap"] == pytest.approx(0.75)
     assert "no such file" in rows["priority_fees"].note
-    assert "simulated: " in rows["priority_fees"].note
+    assert "simulated: none was seen" in rows["priority_fees"].note
     text = markdown(list(rows.values()), "command", "setting.", "figures")
     assert text.count("![") == 2  # what nobody knows has no figure: bids and the published share
     assert len([line for line in text.splitlines() if line.startswith("| ")]) == len(rows) + 1
@@ -137,3 +138,33 @@ def test_the_command_writes_what_was_asked_for(tmp_path: Path) -> None:
     assert "![Gas used / target](figures/gas_used_ratio.png)" in text
     assert "old table" not in text
     assert text.endswith("## Reading\nWhat it means.\n")
+
+
+def _bare(**changes: Any) -> dict[str, np.ndarray]:
+    config = MarketConfig(**(BARE | changes))
+    return simulated_samples(config, paths(), lanes=32, slots=256)
+
+
+def test_backruns_lie_directly_behind_their_targets_but_for_unseen_swaps() -> None:
+    assert np.all(_bare()["backrun_gap"] == 1.0)
+    hidden: dict[str, Any] = {"private_share": 0.6, "refund_share": 0.0}
+    assert np.all(_bare(**hidden, private_ahead_share=0.0)["backrun_gap"] == 1.0)
+    ahead = _bare(**hidden, private_ahead_share=1.0)
+    assert 0.05 < np.mean(ahead["backrun_gap"] > 1.0) < 0.6
+    np.testing.assert_array_equal(ahead["backrun_gap"] == 1.0, ahead["backrun_adjacent"] == 1.0)
+    some = _bare(**hidden, private_ahead_share=0.5)
+    assert some["backrun_adjacent"].mean() > ahead["backrun_adjacent"].mean() + 0.02
+
+
+def test_informed_trades_are_bundles_of_proposers_who_take_them() -> None:
+    alone: dict[str, Any] = {"user_rate": 1e-12, "swap_gas": 1, "base_gas": 10**15}
+    alone["informed_probability"] = 0.5
+    found = _bare(**alone, mev_boost_share=1.0)
+    assert found["informed_share"] == 1.0
+    assert np.all(found["bundle_payments"] > 0.0)
+    # Every block with one trade told its payment: those with one bundle, exactly.
+    assert found["cexdex_payment"].size == np.count_nonzero(found["bundles_per_block"] == 1.0) > 0
+    half = _bare(**alone, mev_boost_share=0.5)
+    share = half["bundle_block"].mean() / found["bundle_block"].mean()
+    assert share == pytest.approx(0.5, abs=0.06)
+    assert not _bare(**alone, mev_boost_share=0.0)["bundle_block"].any()
