@@ -47,7 +47,7 @@ from kernels.action import BID, BID_FRACTION, BIDS, COARSE_STEP, decode
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.graph import HOPS, POOL, ROW_IN
 from kernels.lanes import WIDTH, Floats, choose, load, store, wide
-from kernels.lending import LIQUIDATION_BONUS
+from kernels.lending import LIQUIDATION_BONUS, closable, health_factor
 from kernels.market import (
     BASE_FEE,
     BUNDLES_TAKEN,
@@ -313,6 +313,19 @@ def _pay(
 
 
 @inline
+def _may_repay(cycles: int, tile: np.ndarray, lane: int, candidate: int, size: float) -> bool:
+    """False for a loan that a liquidation earlier in the block has made healthy again."""
+    if candidate < cycles:
+        return True
+    loan = candidate - cycles
+    debt = tile[LOAN_DEBT + loan, lane]
+    if not debt > 0.0:
+        return False
+    health = health_factor(tile[LOAN_COLLATERAL + loan, lane], debt, tile[LOAN_PRICE + loan, lane])
+    return size <= closable(health) * debt
+
+
+@inline
 def _try(
     physics: Physics,
     tile: np.ndarray,
@@ -329,6 +342,8 @@ def _try(
     Rivals pay a share of what they realise: with `share_of` above 0, `payment` is for that net.
     """
     gas = own_gas(physics, candidate)
+    if not _may_repay(physics.cycles.shape[0], tile, lane, candidate, size):
+        return -1.0
     gross = gross_of(physics.cycles, physics.weights, tile, lane, candidate, RESERVES, size)
     realised = gross - gas_cost(tile, lane, gas)
     if share_of > 0.0:
