@@ -56,6 +56,7 @@ from kernels.market import (
 GWEI = 1e-9  # ETH
 # The fast search keeps the pools of a candidate in one 64-bit word.
 MAX_WORD_POOLS = 62
+NEARLY = 1.0 - 1e-9
 
 # State of the hops of one cycle, [3] each: reserves, input until the segment's end, segment.
 HOP_IN = SCRATCH_ROWS
@@ -369,7 +370,8 @@ def _describe(cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray, lane: i
         tile[FOUND_POOLS + k, lane] = cycles[candidate, HOPS]
         tile[FOUND_CONCENTRATED + k, lane] = concentrated
         A, C, until = _within_segments(cycles, weights, tile, candidate, lane)
-        if amount < until:
+        # A size that stops at the end of a segment may miss it by a rounding.
+        if amount < until * NEARLY:
             part = 0.5 * amount
             half = A * part / (1.0 + C * part) - part
         else:
