@@ -1,4 +1,6 @@
-"""`python -m benchmarks [NAME ...] [--quick] [--json FILE]`: checks first, then times."""
+"""`python -m benchmarks [NAME ...] [--quick] [--json FILE] [--figures DIR]`: checks first, then
+times.
+"""
 
 import argparse
 import importlib
@@ -17,7 +19,7 @@ from benchmarks.harness import CheckFailedError, Measurement
 # What one name runs: modules of this package, each with run(quick).
 PARTS = {
     "kernels": ("kernels", "uniswap_v3", "calldata", "graph"),
-    "env": ("env",),
+    "env": ("env", "env_growth"),
     "train": ("train", "forecast"),
     "serve": ("serve",),
 }
@@ -25,6 +27,13 @@ PARTS = {
 
 def run(part: str, quick: bool) -> list[Measurement]:
     return importlib.import_module(f"benchmarks.{part}").run(quick)
+
+
+def draw(part: str, rows: list[Measurement], folder: Path) -> None:
+    """The figure of a part that has one, drawn from what was just measured."""
+    module = importlib.import_module(f"benchmarks.{part}")
+    if hasattr(module, "draw"):
+        module.draw(rows, folder)
 
 
 def print_table(console: Console, title: str, rows: list[Measurement]) -> None:
@@ -53,6 +62,7 @@ def main() -> int:
         "--quick", action="store_true", help="small sizes, seconds instead of minutes"
     )
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--figures", type=Path, help="also draw into this folder (env)")
     options = parser.parse_args()
     # the ratios compare single threads; a second thread would blur them
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -71,6 +81,8 @@ def main() -> int:
                 continue
             print_table(console, name if part == name else f"{name}: {part}", rows)
             results[name] += rows
+            if options.figures:
+                draw(part, rows, options.figures)
     if options.json:
         write_json(options.json, results)
     return 1 if failed else 0

@@ -1,10 +1,9 @@
-"""Environment decisions per second: whole, by stage, through the SB3 adapter, and how the cost
-grows with pools, tokens and pending swaps. One step is one decision of one market.
+"""Environment decisions per second: whole, by stage, through the SB3 adapter. One step is one
+decision of one market. How the cost grows with the market is in `benchmarks.env_growth`.
 """
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,8 @@ from agents.vecenv import MarketVecEnv
 from benchmarks.harness import Measurement, check, paired_seconds, seconds_per_call
 from envs.auctions import build_blocks
 from envs.flow import informed_trades
-from envs.market import MarketConfig
 from envs.mempool import show_pending
-from envs.paths import PricePaths, stand_in_paths
+from envs.paths import stand_in_paths
 from envs.physics import Physics
 from envs.rivals import meet_rivals
 from envs.vector import MarketVectorEnv
@@ -60,7 +58,7 @@ def random_allowed(masks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return (rng.random(masks.shape) * masks).argmax(axis=1)
 
 
-def _plans(env: MarketVectorEnv, steps: int) -> list[np.ndarray]:
+def drawn_actions(env: MarketVectorEnv, steps: int) -> list[np.ndarray]:
     """Actions drawn once: masks move on, and a bid on what is gone counts as a pass."""
     rng = np.random.default_rng(SEED)
     return [random_allowed(env.action_masks(), rng) for _ in range(steps)]
@@ -131,49 +129,6 @@ def by_stage(env: MarketVectorEnv, repeats: int) -> list[Measurement]:
     return found
 
 
-def _larger(config: MarketConfig, venues: int, dollars: int) -> MarketConfig:
-    """`venues` copies of a constant-product and a concentrated venue, and that many dollars."""
-    symbols = ("WETH", "WBTC", *(f"USD{i}" for i in range(dollars)))
-    pairs = [(0, token) for token in range(1, len(symbols))] + [(1, 2)]
-    plain = pairs * venues
-    return replace(
-        config,
-        symbols=symbols,
-        decimals=(18, 8) + (6,) * dollars,
-        eth_exposure=(0.0, -1.0) + (-1.0,) * dollars,
-        btc_exposure=(0.0, 1.0) + (0.0,) * dollars,
-        token0=tuple(a for a, _ in plain * 2),
-        token1=tuple(b for _, b in plain * 2),
-        depth_eth=(2000.0,) * (2 * len(plain)),
-        concentrated_pools=len(plain),
-        loan_pools=(1, 1),
-    )
-
-
-def growth(paths: PricePaths, lanes: int, steps: int) -> list[Measurement]:
-    """Decisions per second as the market grows: pools and tokens, and swaps per slot."""
-    default = MarketConfig()
-    cases = {
-        "6 pools, 3 tokens": _larger(default, 1, 1),
-        "8 pools (default)": default,
-        "12 pools, 3 tokens": _larger(default, 2, 1),
-        "16 pools, 4 tokens": _larger(default, 2, 2),
-        "20 pools, 5 tokens": _larger(default, 2, 3),
-        "0.5 swaps per slot": replace(default, user_rate=0.5),
-        "6 swaps per slot": replace(default, user_rate=6.0),
-        "1 decision per slot": replace(default, ticks_per_slot=1),
-    }
-    found = []
-    for name, config in cases.items():
-        env = MarketVectorEnv(lanes, config, paths, seed=SEED)
-        env.reset(seed=SEED)
-        plans = _plans(env, steps)
-        seconds = seconds_per_call(lambda e=env, p=plans: [e.step(a) for a in p], 0.5, rounds=3)
-        note = f"{env._physics.cycles.shape[0]} cycles"
-        found.append(Measurement(f"growth: {name}", lanes * steps / seconds, "steps/s", note))
-    return found
-
-
 def run(quick: bool) -> list[Measurement]:
     """Checks that lanes are independent and value is conserved, then times 1,024 markets."""
     lanes, steps = 1024, 18 if quick else 126
@@ -184,7 +139,7 @@ def run(quick: bool) -> list[Measurement]:
     adapter = MarketVecEnv(MarketVectorEnv(lanes, paths=paths, seed=SEED))
     env.reset(seed=SEED)
     adapter.reset()
-    plans = _plans(env, steps)
+    plans = drawn_actions(env, steps)
 
     def native() -> None:
         for actions in plans:
@@ -218,5 +173,4 @@ def run(quick: bool) -> list[Measurement]:
             "how many times faster the bytes alone could move",
         ),
         *by_stage(env, 10 if quick else 60),
-        *growth(paths, 256 if quick else lanes, 6 if quick else 60),
     ]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command
+from benchmarks.env_growth import AXES
 from benchmarks.harness import CheckFailedError, Measurement
 
 
@@ -59,3 +60,17 @@ def test_targets_say_whether_they_were_met() -> None:
     assert Measurement("a", 17.9, "ratio", at_least=18.0).target == ">= 18 missed"
     assert Measurement("a", 61.0, "ns", at_most=60.0).target == "<= 60 missed"
     assert Measurement("a", 61.0, "ns").target == ""
+
+
+def test_figures_are_drawn_from_the_rows_of_a_part_that_has_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def rows(part: str, quick: bool) -> list[Measurement]:
+        extra = {"place": 1.0, "cycles": 4.0}
+        return [Measurement(f"growth: 1 {axis}", 900.0, "ns/step", "", extra) for axis in AXES]
+
+    monkeypatch.setattr(command, "run", rows)
+    assert call(monkeypatch, "env", "--figures", str(tmp_path)) == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["growth.png"]
+    assert call(monkeypatch, "serve", "--figures", str(tmp_path / "none")) == 0
+    assert not (tmp_path / "none").exists()

@@ -1,0 +1,98 @@
+"""How the cost of a decision grows with pools, tokens, waiting swaps and decisions per slot.
+
+`python -m benchmarks env --figures docs/figures` draws what it prints.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from benchmarks.env import SEED, drawn_actions
+from benchmarks.harness import Measurement, seconds_per_call
+from envs.market import MarketConfig
+from envs.paths import PricePaths, stand_in_paths
+from envs.vector import MarketVectorEnv
+
+VENUES = (1, 2, 3)  # of each kind, over three tokens
+DOLLARS = (1, 2, 3)  # dollar tokens at two venues of each kind
+SWAPS = (0.5, 1.5, 3.0, 6.0, 12.0)  # per slot
+DECISIONS = (1, 2, 3, 6)  # per slot
+AXES = ("pools", "tokens", "swaps per slot", "decisions per slot")
+
+
+def larger(venues: int, dollars: int) -> MarketConfig:
+    """`venues` constant-product and as many concentrated venues, and that many dollars."""
+    symbols = ("WETH", "WBTC", *(f"USD{i}" for i in range(dollars)))
+    pairs = [(0, token) for token in range(1, len(symbols))] + [(1, 2)]
+    plain = pairs * venues
+    return replace(
+        MarketConfig(),
+        symbols=symbols,
+        decimals=(18, 8) + (6,) * dollars,
+        eth_exposure=(0.0, -1.0) + (-1.0,) * dollars,
+        btc_exposure=(0.0, 1.0) + (0.0,) * dollars,
+        token0=tuple(a for a, _ in plain * 2),
+        token1=tuple(b for _, b in plain * 2),
+        depth_eth=(2000.0,) * (2 * len(plain)),
+        concentrated_pools=len(plain),
+        loan_pools=(1, 1),
+    )
+
+
+def cases() -> list[tuple[str, float, MarketConfig]]:
+    """(axis, place on it, market) of every point; the other quantities are the default's."""
+    default = MarketConfig()
+    by_venue = [larger(venues, 1) for venues in VENUES]
+    by_token = [larger(2, dollars) for dollars in DOLLARS]
+    return [
+        *(("pools", float(len(config.token0)), config) for config in by_venue),
+        *(("tokens", float(len(config.symbols)), config) for config in by_token),
+        *(("swaps per slot", rate, replace(default, user_rate=rate)) for rate in SWAPS),
+        *(
+            ("decisions per slot", float(count), replace(default, ticks_per_slot=count))
+            for count in DECISIONS
+        ),
+    ]
+
+
+def measure(
+    axis: str, place: float, config: MarketConfig, paths: PricePaths, lanes: int, steps: int
+) -> Measurement:
+    """Nanoseconds per decision of one market."""
+    env = MarketVectorEnv(lanes, config, paths, seed=SEED)
+    env.reset(seed=SEED)
+    plans = drawn_actions(env, steps)
+    seconds = seconds_per_call(lambda: [env.step(actions) for actions in plans], 0.5, rounds=3)
+    pools, cycles = len(config.token0), config.graph.cycle_hops.size
+    note = f"{pools} pools, {cycles} cycles, {lanes * steps / seconds:,.0f} steps/s"
+    extra = {"place": place, "pools": float(pools), "cycles": float(cycles)}
+    name = f"growth: {place:g} {axis}"
+    return Measurement(name, 1e9 * seconds / (lanes * steps), "ns/step", note, extra)
+
+
+def draw(rows: list[Measurement], folder: Path) -> None:
+    """growth.png: one panel per axis, all on one scale."""
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    panels = figure.subplots(1, len(AXES), sharey=True)
+    for panel, axis in zip(panels, AXES):
+        shown = [row for row in rows if row.name.endswith(f" {axis}")]
+        panel.plot([row.extra["place"] for row in shown], [row.value for row in shown], "o-", ms=4)
+        if axis in ("pools", "tokens"):
+            for row in shown:
+                label = f"{row.extra['cycles']:.0f} cycles"
+                at = (row.extra["place"], row.value)
+                panel.annotate(label, at, (0, -12), textcoords="offset points", fontsize=7)
+        panel.set_xlabel(axis)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("ns per decision and market")
+    panels[0].set_ylim(bottom=0.0)
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / "growth.png", dpi=110)
+
+
+def run(quick: bool) -> list[Measurement]:
+    """Every case of `cases` with 1,024 markets."""
+    paths = stand_in_paths(10 if quick else 60)
+    lanes, steps = (256, 6) if quick else (1024, 60)
+    return [measure(axis, place, config, paths, lanes, steps) for axis, place, config in cases()]
