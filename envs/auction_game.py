@@ -9,8 +9,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
@@ -28,7 +26,7 @@ from envs.auction_rules import (
     start,
 )
 from envs.bid_equilibrium import CommonValue, LogNormalLaw, PowerLaw, Rivals, StationaryRivals
-from envs.randomness import lane_keys
+from envs.keyed_lanes import KeyedLanes
 
 REWARDS = ("profit", "share")
 OUTCOMES = ("won", "bid", "value", "top_other")
@@ -128,7 +126,7 @@ class AuctionGame:
         return rules_of_first_price(table, self.learners, self.join, self.rivals, self.flat_z)
 
 
-class AuctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64]]):
+class AuctionVectorEnv(KeyedLanes):
     """Games of `game.learners` lanes each: lane g * learners + p is learner p of game g.
 
     | action (Discrete) | `game.actions`: abstain first if `game.may_abstain`, then the fractions |
@@ -144,8 +142,6 @@ class AuctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray
     The highest bid wins, ties by lot. One lane per learner makes self-play with a shared policy an
     ordinary vector environment. Auctions depend on (split, seed, game, episode, round) only.
     """
-
-    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
 
     def __init__(
         self,
@@ -163,45 +159,18 @@ class AuctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray
                 f"num_envs {num_envs}, rounds {rounds}: whole games of {game.learners} learners, "
                 "and at least one round"
             )
-        self.num_envs, self.game, self.rounds, self.split = int(num_envs), game, rounds, split
-        self.reward = reward
-        self.single_observation_space = spaces.Box(
-            -OBSERVATION_LIMIT, OBSERVATION_LIMIT, (FEATURES,), np.float32
-        )
-        self.single_action_space = spaces.Discrete(game.actions)
-        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
-        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self.game, self.rounds, self.reward = game, rounds, reward
         self._rules = game.rules()
         self._fractions = np.array(game.fractions, np.float64)
-        games = self.num_envs // game.learners
-        self._games = np.zeros((games, GAME_COLUMNS))
-        self._values = np.zeros((games, game.learners))
-        self._bids = np.zeros((games, game.learners))
-        self._seen = np.zeros((self.num_envs, FEATURES), np.float32)
-        self._final = np.zeros_like(self._seen)
-        self._ended = np.zeros(games, np.bool_)
-        self._outcome = np.zeros((len(OUTCOMES), self.num_envs))
-        self._started = False
-        self._seed_games(seed)
+        shape = (num_envs // game.learners, game.learners)
+        self._values, self._bids = np.zeros(shape), np.zeros(shape)
+        box = spaces.Box(-OBSERVATION_LIMIT, OBSERVATION_LIMIT, (FEATURES,), np.float32)
+        games = np.zeros((shape[0], GAME_COLUMNS))
+        super().__init__(num_envs, box, game.actions, games, EPISODE, OUTCOMES, split, seed)
+        self._saved["values"] = self._values
 
-    def _seed_games(self, seed: int) -> None:
-        self._seed = int(seed)
-        self._keys = lane_keys(self.split, self._seed, len(self._games))
-
-    def reset(
-        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Start an episode in every game; with a seed episode 0, without one the next."""
-        if isinstance(seed, list):
-            raise ValueError("seed is a list: games are keyed by one seed and their index")
-        if seed is not None:
-            self._seed_games(seed)
-            self._games[:, EPISODE] = 0.0
-        elif self._started:
-            self._games[:, EPISODE] += 1.0
-        self._started = True
+    def _start(self) -> None:
         start(self._rules, self._keys, self._games, self._values, self._seen)
-        return self._seen.copy(), {}
 
     def step(
         self, actions: NDArray[np.int64]
@@ -230,21 +199,17 @@ class AuctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray
         dict[str, Any],
     ]:
         """`step` with any shares float64[N] in [0, 1], below 0 to abstain: for referees."""
-        if not self._started:
-            raise RuntimeError("step before reset: call reset first")
+        self._check_started()
         rewards = np.empty(self.num_envs)
         play(
             self._rules, self._keys, np.ascontiguousarray(fractions, np.float64), self.rounds,
             self._games, self._values, self._bids, self._seen, self._final, self._ended,
             self._outcome, rewards,
         )  # fmt: skip
-        infos: dict[str, Any] = dict(zip(OUTCOMES, self._outcome.copy()))
-        ended = np.repeat(self._ended, self.game.learners)
-        if ended.any():
-            infos["final_obs"], infos["_final_obs"] = self._final.copy(), ended
+        infos = self._outcomes()
         if self.reward == "share":
             rewards /= np.abs(infos["value"])  # absent learners earn 0 whatever they divide by
-        return self._seen.copy(), rewards, np.zeros(self.num_envs, np.bool_), ended, infos
+        return self._answer(rewards, infos)
 
     def observe(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
         """The observations float32[n, 4] of learners with these values: for looking at policies."""
@@ -257,28 +222,6 @@ class AuctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray
         masks = np.ones((self.num_envs, self.game.actions), np.bool_)
         masks[self._values.ravel() < 0.0, 1:] = False
         return masks
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Everything that the next steps depend on, besides the arguments."""
-        return {
-            "games": self._games.copy(),
-            "values": self._values.copy(),
-            "seen": self._seen.copy(),
-            "seed": np.array(self._seed, np.int64),
-        }
-
-    def set_state(self, state: dict[str, np.ndarray]) -> None:
-        """Continue exactly where `state` was taken, in an environment of the same arguments."""
-        arrays = {"games": self._games, "values": self._values, "seen": self._seen}
-        for name, mine in arrays.items():
-            if mine.shape != state[name].shape:
-                raise ValueError(
-                    f"state {name} has shape {state[name].shape}, here {mine.shape}: restore with "
-                    "the same num_envs and game"
-                )
-            mine[:] = state[name]
-        self._seed_games(int(state["seed"]))
-        self._started = True
 
 
 class AuctionParallelEnv(ParallelEnv[str, NDArray[np.float32], int]):

@@ -4,8 +4,6 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from envs.hidden_competition import (
@@ -21,7 +19,8 @@ from envs.hidden_competition import (
     next_regime,
     win_probability,
 )
-from envs.randomness import lane_keys, slot_key
+from envs.keyed_lanes import KeyedLanes
+from envs.randomness import slot_key
 from kernels.compile import kernel
 
 EPISODE, SLOT, REGIME, LOG_VALUE, TOP_RIVAL, HISTORY = range(6)
@@ -124,7 +123,7 @@ def _step(
             _start_episode(law, keys[lane], row[EPISODE] + 1.0, row, seen[lane])
 
 
-class HiddenCompetitionEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64]]):
+class HiddenCompetitionEnv(KeyedLanes):
     """N independent chains of sealed-bid first-price auctions against hidden rivals.
 
     | action (Discrete 64) | bid the share FRACTIONS[a] of the value, log-spaced in 1 - f, 0 first |
@@ -152,8 +151,6 @@ class HiddenCompetitionEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDA
     restore exactly.
     """
 
-    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
-
     def __init__(
         self,
         num_envs: int,
@@ -176,42 +173,16 @@ class HiddenCompetitionEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDA
                 "a positive cap"
             )
         self.model = model or HiddenCompetition()
-        self.num_envs, self.window, self.split = int(num_envs), int(window), split
-        self.episode_auctions, self.reward, self.cap_eth = int(episode_auctions), reward, cap_eth
-        size = 1 + PER_AUCTION * self.window
-        self.single_observation_space = spaces.Box(
-            -OBSERVATION_LIMIT, OBSERVATION_LIMIT, (size,), np.float32
-        )
-        self.single_action_space = spaces.Discrete(BINS)
-        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
-        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self.window, self.episode_auctions = int(window), int(episode_auctions)
+        self.reward, self.cap_eth = reward, cap_eth
         self._law = self.model.law()
-        self._state = np.zeros((self.num_envs, HISTORY + size - 1))
-        self._seen = np.zeros((self.num_envs, size), np.float32)
-        self._final = np.zeros_like(self._seen)
-        self._ended = np.zeros(self.num_envs, np.bool_)
-        self._outcome = np.zeros((len(OUTCOMES), self.num_envs))
-        self._started = False
-        self._seed_lanes(seed)
+        size = 1 + PER_AUCTION * self.window
+        box = spaces.Box(-OBSERVATION_LIMIT, OBSERVATION_LIMIT, (size,), np.float32)
+        chains = np.zeros((int(num_envs), HISTORY + size - 1))
+        super().__init__(num_envs, box, BINS, chains, EPISODE, OUTCOMES, split, seed)
 
-    def _seed_lanes(self, seed: int) -> None:
-        self._seed = int(seed)
-        self._keys = lane_keys(self.split, self._seed, self.num_envs)
-
-    def reset(
-        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Start an episode in every lane; with a seed episode 0, without one the next."""
-        if isinstance(seed, list):
-            raise ValueError("seed is a list: lanes are keyed by one seed and their index")
-        if seed is not None:
-            self._seed_lanes(seed)
-            self._state[:, EPISODE] = 0.0
-        elif self._started:
-            self._state[:, EPISODE] += 1.0
-        self._started = True
-        _start(self._law, self._keys, self._state, self._seen)
-        return self._seen.copy(), {}
+    def _start(self) -> None:
+        _start(self._law, self._keys, self._games, self._seen)
 
     def step(
         self, actions: NDArray[np.int64]
@@ -235,18 +206,13 @@ class HiddenCompetitionEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDA
         dict[str, Any],
     ]:
         """`step` with any shares float64[N] in [0, 1), for references that use another grid."""
-        if not self._started:
-            raise RuntimeError("step before reset: call reset first")
+        self._check_started()
         _step(
             self._law, self._keys, np.ascontiguousarray(fractions, np.float64),
-            self.episode_auctions, self._state, self._seen, self._final, self._ended, self._outcome,
+            self.episode_auctions, self._games, self._seen, self._final, self._ended, self._outcome,
         )  # fmt: skip
-        infos: dict[str, Any] = dict(zip(OUTCOMES, self._outcome.copy()))
-        ended = self._ended.copy()
-        if ended.any():
-            infos["final_obs"], infos["_final_obs"] = self._final.copy(), ended
-        rewards = self._reward(infos)
-        return self._seen.copy(), rewards, np.zeros(self.num_envs, np.bool_), ended, infos
+        infos = self._outcomes()
+        return self._answer(self._reward(infos), infos)
 
     def _reward(self, infos: dict[str, Any]) -> NDArray[np.float64]:
         if self.reward == "eth":
@@ -259,23 +225,3 @@ class HiddenCompetitionEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDA
     def action_masks(self) -> NDArray[np.bool_]:
         """Every bid is allowed: all true, bool[N, 64]."""
         return np.ones((self.num_envs, BINS), np.bool_)
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Everything that the next steps depend on, besides the arguments."""
-        return {
-            "chains": self._state.copy(),
-            "seen": self._seen.copy(),
-            "seed": np.array(self._seed, np.int64),
-        }
-
-    def set_state(self, state: dict[str, np.ndarray]) -> None:
-        """Continue exactly where `state` was taken, in an environment of the same arguments."""
-        for name, mine in (("chains", self._state), ("seen", self._seen)):
-            if mine.shape != state[name].shape:
-                raise ValueError(
-                    f"state {name} has shape {state[name].shape}, here {mine.shape}: restore with "
-                    "the same num_envs and window"
-                )
-            mine[:] = state[name]
-        self._seed_lanes(int(state["seed"]))
-        self._started = True
