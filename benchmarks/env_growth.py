@@ -79,6 +79,7 @@ def draw(rows: list[Measurement], folder: Path) -> None:
         shown = [row for row in rows if row.name.endswith(f" {axis}")]
         panel.plot([row.extra["place"] for row in shown], [row.value for row in shown], "o-", ms=4)
         if axis in ("pools", "tokens"):
+            panel.set_xticks([row.extra["place"] for row in shown])
             for row in shown:
                 label = f"{row.extra['cycles']:.0f} cycles"
                 at = (row.extra["place"], row.value)
