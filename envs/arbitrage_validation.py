@@ -298,7 +298,7 @@ def figure(results: Results) -> Figure:
     s = np.geomspace(min(DEVIATIONS) / 1.5, max(DEVIATIONS) * 1.5, 60)
     ratios = np.geomspace(min(RATIOS) / 1.3, max(RATIOS) * 1.3, 20)
     cases = (
-        ("O2: no fee", "s", s, results.without_fee, {"block": lvr}),
+        ("O2: no fee", "s", s, results.without_fee, {"blocks": lvr}),
         (
             "O3: fee, Poisson arrivals",
             "g / s",
@@ -309,7 +309,7 @@ def figure(results: Results) -> Figure:
                 "geometric waits": lambda r: quadrature(r, POISSON_CHANCE).profit,
             },
         ),
-        ("O4: fee, fixed blocks", "g / s", ratios, results.fixed, {"fixed": fixed_blocks}),
+        ("O4: fee, fixed blocks", "g / s", ratios, results.fixed, {"fixed blocks": fixed_blocks}),
     )
     for column, (title, name, x, seen, curves) in enumerate(cases):
         top, bottom = axes[0, column], axes[1, column]
@@ -333,7 +333,9 @@ def figure(results: Results) -> Figure:
         )
         top.set(title=title, xscale="log", yscale="log")
         top.legend(frameon=False, fontsize=8)
-        bottom.set(xlabel=name, ylim=(0.92, 1.04))
+        bottom.set(xlabel=name, ylim=(0.96, 1.02))
+        bottom.set_xticks(at, [f"{place:g}" for place in at])
+        bottom.minorticks_off()
     axes[0, 0].set_ylabel("profit / pool value")
     axes[1, 0].set_ylabel("/ theory (± 2 s.e.)")
     for one in axes.flat:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pettingzoo.test import parallel_api_test
+from pettingzoo.test import parallel_api_test, parallel_seed_test
 from scipy import stats
 
 from envs.auction_game import (
@@ -45,6 +45,7 @@ def random_actions(env: AuctionVectorEnv, rng: np.random.Generator) -> np.ndarra
 @pytest.mark.parametrize("name", GAMES)
 def test_pettingzoo_accepts_the_game(name: str) -> None:
     parallel_api_test(AuctionParallelEnv(GAMES[name], rounds=20), num_cycles=50)
+    parallel_seed_test(lambda: AuctionParallelEnv(GAMES[name], rounds=20), num_cycles=30)
 
 
 @pytest.mark.parametrize("name", GAMES)

@@ -37,11 +37,14 @@ from envs.vector import MarketVectorEnv
 from kernels.action import ACTIONS, BID_FRACTION, BIDS, FIRST_HALF
 from kernels.market import (
     BASE_FEE,
+    BORROWERS,
     BUNDLES_TAKEN,
     FOUND_AMOUNT_IN,
     FOUND_CYCLE,
     FOUND_NET,
     LIQUIDITY,
+    LOAN_COLLATERAL,
+    LOAN_DEBT,
     LOWEST_ROOT,
     RESERVES,
     SEGMENT,
@@ -383,7 +386,7 @@ def test_rivals_clear_where_they_should_and_history_is_worth_something() -> None
 
 
 def _play_at_random(lanes: int, steps: int, seed: int, **changes: Any) -> MarketVectorEnv:
-    """Any action, allowed or not: every number finite, every reserve positive, every box kept."""
+    """Any action, allowed or not: no NaN anywhere, reserves and loans in bounds, boxes kept."""
     env = markets(lanes, split="validation", seed=seed, **changes)
     rng, pools = np.random.default_rng(seed), env.config.graph.token0.size
     for _ in range(steps):
@@ -392,6 +395,8 @@ def _play_at_random(lanes: int, steps: int, seed: int, **changes: Any) -> Market
         assert env.observation_space.contains(observation)
         assert np.all(np.isfinite(reward))
         assert np.all(env._tiles[:, RESERVES : RESERVES + 2 * pools] > 0.0)
+        assert not np.isnan(env._tiles).any()
+        assert np.all(env._tiles[:, LOAN_COLLATERAL : LOAN_DEBT + BORROWERS] >= 0.0)
         assert not terminated.any()
         if truncated.any():
             assert env.observation_space.contains(infos["final_obs"])
@@ -406,7 +411,13 @@ def test_random_play_stays_inside_the_spaces() -> None:
     assert env._tiles[0, env._physics.world + EPISODE, 0] == 4.0
 
 
-@pytest.mark.slow
+def test_random_play_of_loans_near_the_edge_stays_inside() -> None:
+    """Liquidations of half and of all of a debt, and a price that jumps past both."""
+    loans: dict[str, Any] = {"loan_health": (1.0, 1.002), "oracle_deviation": 0.03}
+    _play_at_random(64, 299, 18, episode_slots=50, loan_leave=0.0, **loans)
+
+
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("seed", range(4))
 def test_ten_thousand_episodes_of_random_play(seed: int) -> None:
     """4 x 2,560 whole episodes of the default market, wilder prices and flow in two of them."""
