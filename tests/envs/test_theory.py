@@ -64,10 +64,10 @@ def test_quadrature_agrees_with_both_formulas(ratio: float) -> None:
     """Nezlobin and Tassy neglect terms that vanish with s / g; rare arrivals become Poisson."""
     fixed, poisson = quadrature(ratio), poisson_blocks(ratio)
     assert fixed.profit == pytest.approx(fixed_blocks(ratio), rel=3e-4)
-    often, rare = quadrature(ratio, 0.04), quadrature(ratio, 0.01)
+    often, rare = quadrature(ratio, 0.04), quadrature(ratio, 0.02)
     assert often.profit == pytest.approx(poisson.profit, rel=0.01)
-    assert abs(rare.profit - poisson.profit) < 0.3 * abs(often.profit - poisson.profit)
-    assert abs(rare.trades - poisson.trades) < 0.3 * abs(often.trades - poisson.trades)
+    assert abs(rare.profit - poisson.profit) < 0.6 * abs(often.profit - poisson.profit)
+    assert abs(rare.trades - poisson.trades) < 0.6 * abs(often.trades - poisson.trades)
     # The chance of a trade with blocks at a fixed time, as a Monte Carlo run has it.
     known = dict(zip(RATIOS, (0.64896, 0.44719, 0.27391, 0.12665)))
     assert fixed.trades == pytest.approx(known[ratio], rel=5e-4)
