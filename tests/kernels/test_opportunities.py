@@ -104,7 +104,8 @@ def test_age_counts_slots_since_a_cycle_first_paid() -> None:
     assert tile[FOUND_AGE, 0] == 0.0
 
 
-@pytest.mark.parametrize("seed", range(6))
+# In 18 and 33 the filter's size misses the end of a segment by a rounding.
+@pytest.mark.parametrize("seed", [*range(6), 18, 33])
 def test_plans_go_on_across_segments_to_the_optimum(seed: int) -> None:
     """No input on a fine grid earns more than the chosen one, however many segments it passes."""
     tile = random_tile(GRAPH, LANES, seed, concentrated=4)
@@ -120,7 +121,7 @@ def test_plans_go_on_across_segments_to_the_optimum(seed: int) -> None:
                 break
             amount, gross = tile[FOUND_AMOUNT_IN + k, lane], tile[FOUND_GROSS + k, lane]
             first = overlay_row(pools)
-            grid = amount * np.linspace(0.01, 2.0, 300)
+            grid = amount * np.append(np.linspace(0.01, 2.0, 300), 1.001)
             earned = [
                 gross_of(GRAPH.cycles, GRAPH.weights, tile, lane, cycle, first, float(x))
                 for x in grid
