@@ -16,7 +16,7 @@ from envs.flow import (
     book_gas,
     book_inside,
     book_swap,
-    book_user_volume,
+    user_volume,
 )
 from envs.mempool import clear_included, root_nonce
 from envs.physics import (
@@ -37,6 +37,7 @@ from envs.physics import (
     STANDING_NET,
     TOP,
     TOP_PUBLIC,
+    USER_VOLUME,
     USERS,
     VALIDATOR,
     Physics,
@@ -90,7 +91,8 @@ from kernels.market import (
 from kernels.observation import record_auction
 from kernels.opportunities import gross_of, size_of
 
-WHOLE, UNSEEN = SCRATCH_ROWS, SCRATCH_ROWS + 1  # scratch: see _take_overlay, _find_unseen
+# Scratch rows: see _take_overlay, _find_unseen and, [K], _best_response.
+WHOLE, UNSEEN, GROSS = SCRATCH_ROWS, SCRATCH_ROWS + 1, SCRATCH_ROWS + 2
 # Columns of the outcome array, one row per lane. Units: ETH, or fractions of net.
 NET = 0  # of the opportunity bid on
 OWN_FRACTION = 1
@@ -150,7 +152,8 @@ def _include_one(physics: Physics, tile: np.ndarray, lane: int, pending: int, vi
     if out > 0.0:
         token0, token1 = physics.token0, physics.token1
         book_swap(tile, lane, users, inside, token0, token1, pool, forward, amount, out)
-        book_user_volume(physics, tile, lane, pool, forward, amount)
+        volume = user_volume(physics, tile, lane, pool, forward, amount)
+        tile[world + USER_VOLUME, lane] += volume
     tip = tile[PENDING_TIP + pending, lane]
     book_gas(tile, lane, world, users, physics.swap_gas, tip)
 
@@ -171,22 +174,29 @@ def _take_overlay(physics: Physics, tile: np.ndarray, lane: int, like: Floats) -
 
 @inline
 def _book_visible(physics: Physics, tile: np.ndarray, lane: int) -> None:
-    """Tokens and gas of the visible swaps, as the overlay computed them."""
+    """Tokens, volume and gas of the visible swaps, as the overlay computed them."""
     world, tokens = physics.world, physics.exposure.shape[0]
     users, inside = book(world, tokens, USERS), book(world, tokens, INSIDE)
     token0, token1 = physics.token0, physics.token1
+    volume, gas, tips = 0.0, 0.0, 0.0
     for turn in range(PENDING):
         pending = int(tile[PENDING_ORDER + turn, lane])
         if tile[PENDING_VISIBLE + pending, lane] <= 0.0:
             break
+        gas += physics.swap_gas
+        tips += physics.swap_gas * tile[PENDING_TIP + pending, lane]
         out = tile[PENDING_AMOUNT_OUT + pending, lane]
         if out > 0.0:
             amount = tile[PENDING_AMOUNT_IN + pending, lane]
             pool = int(tile[PENDING_POOL + pending, lane])
             forward = tile[PENDING_ZERO_FOR_ONE + pending, lane] > 0.0
             book_swap(tile, lane, users, inside, token0, token1, pool, forward, amount, out)
-            book_user_volume(physics, tile, lane, pool, forward, amount)
-        book_gas(tile, lane, world, users, physics.swap_gas, tile[PENDING_TIP + pending, lane])
+            volume += user_volume(physics, tile, lane, pool, forward, amount)
+    tile[world + USER_VOLUME, lane] += volume
+    burnt = gas * tile[BASE_FEE, lane] * GWEI
+    tile[users, lane] -= burnt + tips * GWEI
+    tile[world + BURNT, lane] += burnt
+    tile[world + VALIDATOR, lane] += tips * GWEI
 
 
 @lean_kernel
@@ -333,6 +343,7 @@ def _try(
     party: int,
     candidate: int,
     size: float,
+    gross: float,
     payment: float,
     share_of: float,
     refund: float,
@@ -344,7 +355,6 @@ def _try(
     gas = own_gas(physics, candidate)
     if not _may_repay(physics.cycles.shape[0], tile, lane, candidate, size):
         return -1.0
-    gross = gross_of(physics.cycles, physics.weights, tile, lane, candidate, RESERVES, size)
     realised = gross - gas_cost(tile, lane, gas)
     if share_of > 0.0:
         payment *= min(max(realised, 0.0) / share_of, 1.0)
@@ -387,7 +397,10 @@ def _share_pools(physics: Physics, tile: np.ndarray, lane: int, one: int, other:
 
 @inline
 def _best_response(physics: Physics, tile: np.ndarray, lane: int) -> float:
-    """Most that one bid of the grid would have earned, on the state that bundles find."""
+    """Most that one bid of the grid would have earned, on the state that bundles find.
+
+    Leaves in rows GROSS what each opportunity earns on it.
+    """
     step = 1 if tile[BUNDLES_TAKEN, lane] > 0.0 else COARSE_STEP
     best = 0.0
     for k in range(OPPORTUNITIES):
@@ -398,15 +411,16 @@ def _best_response(physics: Physics, tile: np.ndarray, lane: int) -> float:
         size = size_of(physics.cycles.shape[0], tile, lane, k)
         gross = gross_of(physics.cycles, physics.weights, tile, lane, candidate, RESERVES, size)
         realised = gross - gas_cost(tile, lane, own_gas(physics, candidate))
-        # The lowest bid above the top one, among `count` of the grid: halving, for they rise.
-        low, count = 0, BIDS // step
-        while count > 0:
-            half = count // 2
-            below = net * BID_FRACTION[(low + half + 1) * step - 1] <= top
-            low += half + 1 if below else 0
-            count = count - half - 1 if below else half
-        if low < BIDS // step:
-            best = max(best, realised - net * BID_FRACTION[(low + 1) * step - 1])
+        tile[GROSS + k, lane] = gross
+        # How many bids of the grid are not above the top one, but for the last: by halving, in the
+        # same number of steps for every bid.
+        below, half = 0, BIDS // step // 2
+        while half > 0:
+            taken = net * BID_FRACTION[(below + half) * step - 1] <= top
+            below += half if taken else 0
+            half //= 2
+        bid = net * BID_FRACTION[(below + 1) * step - 1]
+        best = max(best, realised - bid if bid > top else 0.0)
     return best
 
 
@@ -438,7 +452,8 @@ def _build(
     world, cycles = physics.world, physics.cycles.shape[0]
     own = int(tile[STANDING_CYCLE, lane]) if bundle else -1
     own_payment = tile[STANDING_PAYMENT, lane]
-    done, profit, blocked = 0, 0.0, False
+    # Opportunities share no pools: only our plan and one of the others can be in each other's way.
+    done, profit, blocked, moved = 0, 0.0, False, False
     own_refund, own_k = 0.0, -1
     for k in range(OPPORTUNITIES):
         if own >= 0 and int(tile[FOUND_CYCLE + k, lane]) == own:
@@ -456,9 +471,13 @@ def _build(
             size = tile[STANDING_AMOUNT, lane]
             refund = own_refund if tile[STANDING_CHANNEL, lane] != PUBLIC else 0.0
             party = world + SEARCHER
-            left = _try(physics, tile, lane, party, own, size, own_payment, 0.0, refund)
+            if own_k >= 0 and not blocked and size == size_of(cycles, tile, lane, own_k):
+                gross = tile[GROSS + own_k, lane]
+            else:
+                gross = gross_of(physics.cycles, physics.weights, tile, lane, own, RESERVES, size)
+            left = _try(physics, tile, lane, party, own, size, gross, own_payment, 0.0, refund)
             if left >= 0.0:
-                profit = left
+                profit, moved = left, True
                 result[OUTCOME] = WON
             elif blocked:
                 result[OUTCOME] = OUTBID
@@ -475,9 +494,12 @@ def _build(
         size = size_of(cycles, tile, lane, best)
         party = world + RIVALS
         net = tile[FOUND_NET + best, lane]
-        left = _try(physics, tile, lane, party, candidate, size, payment, net, refund)
-        if left >= 0.0 and own >= 0 and _share_pools(physics, tile, lane, own, candidate):
-            blocked = True
+        shares = own >= 0 and _share_pools(physics, tile, lane, own, candidate)
+        gross = tile[GROSS + best, lane]
+        if moved and shares:
+            gross = gross_of(physics.cycles, physics.weights, tile, lane, candidate, RESERVES, size)
+        left = _try(physics, tile, lane, party, candidate, size, gross, payment, net, refund)
+        blocked = blocked or (shares and left >= 0.0)
         _fees_of_losers(physics, tile, lane, best, left < 0.0)
     return profit
 

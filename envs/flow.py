@@ -353,10 +353,9 @@ def clear_books(physics: Physics, tile: np.ndarray, lane: int) -> None:
 
 
 @inline
-def book_user_volume(
+def user_volume(
     physics: Physics, tile: np.ndarray, lane: int, pool: int, forward: bool, amount: float
-) -> None:
-    """Count an executed swap of a user."""
+) -> float:
+    """ETH that a user sells, at reference prices."""
     token = physics.token0[pool] if forward else physics.token1[pool]
-    price = tile[physics.world + PRICE + token, lane]
-    tile[physics.world + USER_VOLUME, lane] += amount * price
+    return amount * tile[physics.world + PRICE + token, lane]
