@@ -6,7 +6,7 @@ import pytest
 from envs.calibration.distance import autocorrelation, ranges, response
 from envs.physics import LOG_FEE_MEAN, MISSED
 from kernels.fees import next_base_fee
-from kernels.market import BASE_FEE, GAS_USED_RATIO
+from kernels.market import BASE_FEE, GAS_USED_RATIO, LANES
 from tests.envs.worlds import markets
 
 FULLNESS = 1.3  # of every block whose base fee equals its means
@@ -15,11 +15,11 @@ FULLNESS = 1.3  # of every block whose base fee equals its means
 def test_demand_falls_with_the_fee_above_its_means() -> None:
     """Blocks that would always be too full: the fee rises until users answer, wei by wei."""
     config = {"gas_used_ratio": (FULLNESS,) * 7, "episode_slots": 300}
-    env = markets(16, seed=3, ticks_per_slot=1, **config)
+    env = markets(LANES, seed=3, ticks_per_slot=1, **config)
     tile, world = env._tiles[0], env._physics.world
     fee = np.rint(1e9 * tile[BASE_FEE])
     fast, slow = np.log(tile[BASE_FEE]), np.log(tile[BASE_FEE])
-    built = np.zeros(16, np.int64)
+    built = np.zeros(LANES, np.int64)
     for _ in range(120):
         missed = tile[world + MISSED] > 0.0
         level = np.log(tile[BASE_FEE])
@@ -27,11 +27,11 @@ def test_demand_falls_with_the_fee_above_its_means() -> None:
         fast += -np.expm1(-1.0 / 3.0) * (level - fast) * ~missed
         slow += -np.expm1(-1.0 / 300.0) * (level - slow) * ~missed
         built += ~missed
-        env.step(np.zeros(16, np.int64))
+        env.step(np.zeros(LANES, np.int64))
         np.testing.assert_allclose(tile[GAS_USED_RATIO][~missed], wanted[~missed], atol=1e-6)
         np.testing.assert_allclose(tile[world + LOG_FEE_MEAN], fast, atol=1e-6)
         np.testing.assert_allclose(tile[world + LOG_FEE_MEAN + 1], slow, atol=1e-6)
-        for lane in range(16):
+        for lane in range(LANES):
             if not missed[lane]:
                 used = int(0.5 * tile[GAS_USED_RATIO, lane] * 30_000_000)
                 fee[lane] = next_base_fee(int(fee[lane]), used, 30_000_000)

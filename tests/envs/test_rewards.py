@@ -11,6 +11,7 @@ from kernels.market import (
     FOUND_CYCLE,
     FOUND_GROSS,
     FOUND_NET,
+    LANES,
     OWN_TIP,
 )
 from kernels.opportunities import candidate_gas
@@ -81,7 +82,7 @@ def test_below_gas_is_told_from_below_the_bid(reason: int, public: bool) -> None
             gross = rows[FOUND_GROSS, lane]
             cost = 1.01 * gross if reason == GAS else gross - 0.5 * payment[lane]
             fee = 1e9 * cost / gas - rows[OWN_TIP, lane]
-            env._tiles[lane // 16, BASE_FEE, lane % 16] = fee
+            env._tiles[lane // LANES, BASE_FEE, lane % LANES] = fee
         _, _, _, _, infos = env.step(np.where(bids, action, 0))
         told = infos["cause" if public else "outcome"][bids]
         assert set(told.tolist()) <= {reason, OUTBID}
