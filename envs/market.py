@@ -129,11 +129,11 @@ class MarketConfig:
     """deviation of ln base fee between episodes (assumed)"""
     gas_limit: int = 30_000_000
     """block gas limit of 2023"""
-    gas_used_ratio: tuple[float, ...] = (0.631, 0.701, 0.809, 0.946, 1.117, 1.381, 1.62)
+    gas_used_ratio: tuple[float, ...] = (0.632, 0.7, 0.808, 0.945, 1.117, 1.382, 1.619)
     """5/10/25/50/75/90/95 % of gas used / target at a base fee equal to its means, May 2023"""
-    base_fee_memory_blocks: tuple[float, ...] = (3.0, 300.0)
+    base_fee_memory_blocks: tuple[float, ...] = (2.0, 100.0)
     """blocks in which a mean of ln base fee decays to 1/e: what users compare the fee with"""
-    demand_response: tuple[float, ...] = (1.475, 0.134)
+    demand_response: tuple[float, ...] = (1.436, 0.251)
     """fall of gas used / target per ln of base fee above each of those means, fitted, May 2023"""
     missed_share: float = 0.011
     """slots without a block: 1.1 % of blocks follow one"""

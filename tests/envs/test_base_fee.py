@@ -23,9 +23,9 @@ def test_demand_falls_with_the_fee_above_its_means() -> None:
     for _ in range(120):
         missed = tile[world + MISSED] > 0.0
         level = np.log(tile[BASE_FEE])
-        wanted = FULLNESS - 1.475 * (level - fast) - 0.134 * (level - slow)
-        fast += -np.expm1(-1.0 / 3.0) * (level - fast) * ~missed
-        slow += -np.expm1(-1.0 / 300.0) * (level - slow) * ~missed
+        wanted = FULLNESS - 1.436 * (level - fast) - 0.251 * (level - slow)
+        fast += -np.expm1(-1.0 / 2.0) * (level - fast) * ~missed
+        slow += -np.expm1(-1.0 / 100.0) * (level - slow) * ~missed
         built += ~missed
         env.step(np.zeros(LANES, np.int64))
         np.testing.assert_allclose(tile[GAS_USED_RATIO][~missed], wanted[~missed], atol=1e-6)
