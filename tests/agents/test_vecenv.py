@@ -7,6 +7,7 @@ from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_suppo
 
 from agents.vecenv import MarketVecEnv
 from tests.agents.auctions import FirstPriceEnv
+from tests.envs.worlds import markets, some_actions
 
 
 def allowed_actions(masks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -71,3 +72,19 @@ def test_what_cannot_be_adapted_is_refused() -> None:
     env.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # type: ignore[misc]
     with pytest.raises(ValueError, match="SAME_STEP"):
         MarketVecEnv(env)
+
+
+@pytest.mark.parametrize("reward", ["fraction", "sqrt"])
+def test_profit_stays_in_eth_whatever_the_market_rewards(reward: str) -> None:
+    env = markets(32, seed=3, ticks_per_slot=1, reward=reward)
+    venv = MarketVecEnv(env, reward_scale_eth=2.0)
+    venv.seed(3)
+    venv.reset()
+    total = np.zeros(32)
+    for step in range(60):
+        venv.step_async(some_actions(env, step))
+        scaled = venv.step_wait()[1]
+        total += venv.rewards_eth
+        assert np.array_equal(np.sign(scaled), np.sign(venv.rewards_eth))
+    assert not np.allclose(2.0 * scaled, venv.rewards_eth)
+    np.testing.assert_allclose(env.wealth()["searcher"], total, rtol=1e-9, atol=1e-12)
