@@ -296,7 +296,7 @@ def figure(results: Results) -> Figure:
     drawn = Figure(figsize=(11, 6), layout="constrained")
     axes = drawn.subplots(2, 3, sharex="col", height_ratios=(2, 1))
     s = np.geomspace(min(DEVIATIONS) / 1.5, max(DEVIATIONS) * 1.5, 60)
-    ratios = np.geomspace(min(RATIOS) / 1.3, max(RATIOS) * 1.3, 20)
+    ratios = np.geomspace(min(RATIOS) / 1.3, max(RATIOS) * 1.3, 12)
     cases = (
         ("O2: no fee", "s", s, results.without_fee, {"blocks": lvr}),
         (

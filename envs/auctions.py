@@ -354,7 +354,7 @@ def _try(
     """
     gas = own_gas(physics, candidate)
     if not _may_repay(physics.cycles.shape[0], tile, lane, candidate, size):
-        return -1.0
+        return DROPPED
     realised = gross - gas_cost(tile, lane, gas)
     if share_of > 0.0:
         payment *= min(max(realised, 0.0) / share_of, 1.0)

@@ -17,6 +17,7 @@ from kernels.graph import HOPS, POOL, ROW_IN
 from kernels.lending import CLOSE_FACTOR, FULL_CLOSE_HEALTH, LIQUIDATION_THRESHOLD
 from kernels.market import (
     CONCENTRATED_FROM,
+    LANES,
     LIQUIDITY,
     LOAN_COLLATERAL,
     LOAN_DEBT,
@@ -192,7 +193,7 @@ def build_rows(env: MarketVectorEnv) -> list[list[ConcentratedRow]]:
     count = env.config.concentrated_pools
     found: list[tuple[PoolSnapshot, int, tuple[int, ...], tuple[int, ...]]] = []
     for lane in range(env.num_envs):
-        column = tiles[lane // 16, :, lane % 16]
+        column = tiles[lane // LANES, :, lane % LANES]
         for index in range(count):
             pool = int(column[CONCENTRATED_FROM]) + index
             unit0 = 10.0 ** float(graph.decimals[graph.token0[pool]])
@@ -245,7 +246,7 @@ class Ledger:
 
     def column(self) -> np.ndarray:
         """The lane's present column of its tile."""
-        return self.env._tiles[self.lane // 16, :, self.lane % 16]
+        return self.env._tiles[self.lane // LANES, :, self.lane % LANES]
 
     def sell(self, pool: int, forward: bool, amount: int) -> Swap:
         """One swap of `amount` smallest units, executed."""

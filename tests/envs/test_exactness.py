@@ -19,6 +19,7 @@ from kernels.market import (
     FOUND_AMOUNT_IN,
     FOUND_CYCLE,
     FOUND_GROSS,
+    LANES,
     LOAN_POOL,
     LOAN_REPAID,
     OPPORTUNITIES,
@@ -159,7 +160,7 @@ def replay(lanes: int, slots: int, seed: int, **changes: Any) -> Replayed:
         assert actions.max() < FIRST_HALF
         _, reward, _, truncated, infos = env.step(actions)
         for lane, ledger in enumerate(ledgers):
-            column, after = before[lane // 16, :, lane % 16], ledger.column()
+            column, after = before[lane // LANES, :, lane % LANES], ledger.column()
             _sell_visible(ledger, column, seen)
             own = int(infos["opportunity"][lane]) if infos["outcome"][lane] == WON else -1
             for k in range(OPPORTUNITIES):
