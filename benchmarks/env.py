@@ -2,27 +2,14 @@
 decision of one market. How the cost grows with the market is in `benchmarks.env_growth`.
 """
 
-import time
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
 from agents.vecenv import MarketVecEnv
+from benchmarks.env_stages import by_stage
 from benchmarks.harness import Measurement, check, paired_seconds, seconds_per_call
-from envs.auctions import build_blocks
-from envs.flow import informed_trades
-from envs.mempool import show_pending
 from envs.paths import stand_in_paths
-from envs.physics import Physics
-from envs.rivals import meet_rivals
 from envs.vector import MarketVectorEnv
-from kernels.action import PASS, mask
-from kernels.compile import lean_kernel
-from kernels.market import LANES, overlay
-from kernels.observation import encode
-from kernels.opportunities import find
-from kernels.sizing_filter import size_cycles
+from kernels.action import PASS
 
 SEED = 11
 
@@ -62,71 +49,6 @@ def drawn_actions(env: MarketVectorEnv, steps: int) -> list[np.ndarray]:
     """Actions drawn once: masks move on, and a bid on what is gone counts as a pass."""
     rng = np.random.default_rng(SEED)
     return [random_allowed(env.action_masks(), rng) for _ in range(steps)]
-
-
-@lean_kernel
-def _nothing(physics: Physics, tile: np.ndarray) -> None:
-    """What handing over a tile and the constants costs by itself."""
-
-
-def by_stage(env: MarketVectorEnv, repeats: int) -> list[Measurement]:
-    """Nanoseconds per market of each kernel, on the states of many different steps.
-
-    A kernel that is timed on the same data again has its branches learned by heart, so that every
-    call works on another state, copied before the clock starts.
-    """
-    physics, found = env._physics, []
-    rng = np.random.default_rng(SEED)
-    states = []
-    for _ in range(repeats):
-        env.step(random_allowed(env.action_masks(), rng))
-        states.append(env._tiles.copy())
-    lanes = env._tiles.shape[0] * LANES
-    keys = rng.integers(0, 2**63, lanes).astype(np.uint64)
-    shape = (lanes, env.single_observation_space.shape[0])  # type: ignore[index]
-    shown, allowed = np.empty(shape, np.float32), np.empty(env._masks.shape, np.bool_)
-    actions, reward = np.zeros(lanes, np.int64), np.zeros(lanes)
-    outcome = np.zeros_like(env._outcome)
-
-    def rows(tile: int) -> slice:
-        return slice(tile * LANES, (tile + 1) * LANES)
-
-    graph = (physics.cycles, physics.weights)
-    stages: dict[str, Callable[[np.ndarray, int], Any]] = {
-        "mempool": lambda t, i: show_pending(physics, t),
-        "overlay": lambda t, i: overlay(*graph, t),
-        "size cycles": lambda t, i: size_cycles(*graph, t),
-        "find": lambda t, i: find(*graph, t),
-        "rivals": lambda t, i: meet_rivals(physics, t, keys[rows(i)]),
-        "encode": lambda t, i: encode(t, shown[rows(i)]),
-        "mask": lambda t, i: mask(t, allowed[rows(i)]),
-        "block": lambda t, i: build_blocks(
-            physics, t, keys[rows(i)], actions[rows(i)], reward[rows(i)], outcome[rows(i)]
-        ),
-        "informed traders": lambda t, i: informed_trades(physics, t, keys[rows(i)]),
-    }
-    tiles = len(states[0])
-
-    def fastest(stage: Callable[[np.ndarray, int], Any]) -> float:
-        seconds = []
-        for state in states:
-            work = state.copy()
-            stage(work[0], 0)
-            begin = time.perf_counter()
-            for index in range(tiles):
-                stage(work[index], index)
-            seconds.append(time.perf_counter() - begin)
-        return min(seconds)
-
-    called = {name: fastest(stage) for name, stage in stages.items()}
-    # Python hands the constants over at every call, which the environment does once per step.
-    plain = {"overlay", "size cycles", "find", "encode", "mask"}
-    idle = fastest(lambda t, i: _nothing(physics, t))
-    for name, seconds in called.items():
-        each = max(seconds - (0.0 if name in plain else idle), 0.0) / lanes
-        note = "per block, the others per decision" if name == "block" else ""
-        found.append(Measurement(f"stage: {name}", 1e9 * each, "ns/market", note))
-    return found
 
 
 def run(quick: bool) -> list[Measurement]:
@@ -172,5 +94,5 @@ def run(quick: bool) -> list[Measurement]:
             "ratio",
             "how many times faster the bytes alone could move",
         ),
-        *by_stage(env, 10 if quick else 60),
+        *by_stage(env, drawn_actions(env, 12 if quick else 60)),
     ]
