@@ -106,8 +106,7 @@ def _informed(physics: Physics, tiles: np.ndarray, work: Work) -> None:
 @lean_kernel
 def _arrivals(physics: Physics, tiles: np.ndarray, work: Work) -> None:
     for i in range(tiles.shape[0]):
-        for lane in range(LANES):
-            receive(physics, work.recorded, tiles[i], lane, work.keys[i, lane])
+        receive(physics, work.recorded, tiles[i], work.keys[i], work.masks[i, 0], True)
 
 
 Stage = Callable[[Physics, np.ndarray, Work], None]

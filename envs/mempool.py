@@ -35,10 +35,21 @@ from envs.physics import (
     WAITING_TIP,
     Physics,
 )
-from envs.randomness import draw, quantile, uniform
+from envs.randomness import draw, quantile, uniform, uniforms
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.elementary import exp, ln
-from kernels.lanes import WIDTH, Floats, any_lane, choose, load, store, wide
+from kernels.lanes import (
+    WIDTH,
+    Floats,
+    any_lane,
+    choose,
+    load,
+    load_words,
+    most,
+    store,
+    whole,
+    wide,
+)
 from kernels.market import (
     BASE_FEE,
     LANES,
@@ -51,6 +62,7 @@ from kernels.market import (
     PENDING_VISIBLE,
     PENDING_ZERO_FOR_ONE,
     RESERVES,
+    SCRATCH_ROWS,
     SLOT,
     TICK,
     quote,
@@ -58,6 +70,8 @@ from kernels.market import (
 from kernels.mempool import bumped, effective_tip, waiting_tip
 
 MAX_ARRIVALS = 16  # per slot; more are not even drawn
+# Scratch rows: see _arrival_times, [MAX_ARRIVALS] for the times; the excitement at the start.
+COUNT, CALM, TIMES = SCRATCH_ROWS, SCRATCH_ROWS + 1, SCRATCH_ROWS + 2
 # A wallet's fee cap: twice the base fee plus the tip; impatient ones lie near the base fee.
 USUAL_CAP, LOW_CAP, LOW_CAP_SPREAD = 2.0, 0.9, 0.3
 NONCE = ARRIVAL + 2 * MAX_ARRIVALS  # [M] channels
@@ -119,23 +133,37 @@ def _replace(physics: Physics, tile: np.ndarray, lane: int, kept: int, key: np.u
 
 
 @inline
-def _next_arrival(
-    physics: Physics, excitement: float, key: np.uint64, index: int
-) -> tuple[float, float]:
-    """(seconds to the next swap, share of the excitement that is left then).
+def _arrival_times(
+    physics: Physics, tile: np.ndarray, lane: int, keys: np.ndarray, like: Floats
+) -> None:
+    """Rows TIMES and COUNT: when users send in this slot; row EXCITEMENT at its end.
 
-    The rate is the usual one plus a decaying excitement: the earlier of two independent times, the
-    latter of which may never come.
+    The rate is the usual one plus a decaying excitement, so the next swap comes at the earlier of
+    two independent times, the latter of which may never come.
     """
-    decay = physics.excitement_decay
-    usual = -ln(max(uniform(key, ARRIVAL + 2 * index), SMALLEST)) * physics.immigrant_wait
-    left = exp(-decay * usual)
-    if excitement > 0.0:
-        drawn = ln(max(uniform(key, ARRIVAL + 2 * index + 1), SMALLEST))
-        sooner = 1.0 + decay * drawn / excitement
-        if sooner > left:
-            return -ln(sooner) / decay, sooner
-    return usual, left
+    words, decay = load_words(keys, lane, like), physics.excitement_decay
+    row = physics.world + EXCITEMENT
+    excitement, now, count = load(tile, row, lane, like), like, like
+    goes_on = like == 0.0
+    for index in range(MAX_ARRIVALS):
+        channel = whole(like) + (ARRIVAL + 2 * index)
+        usual = ln(most(uniforms(words, channel), SMALLEST)) * (-1.0 * physics.immigrant_wait)
+        # What is left of the excitement after the time of either.
+        left = exp(-decay * usual)
+        drawn = ln(most(uniforms(words, channel + 1), SMALLEST))
+        sooner = choose(excitement > 0.0, 1.0 + decay * drawn / excitement, 0.0)
+        excited = sooner > left
+        later = now + choose(excited, ln(most(sooner, SMALLEST)) / (-1.0 * decay), usual)
+        goes_on = goes_on & (later < SLOT_S)
+        if not any_lane(goes_on):
+            break
+        now = choose(goes_on, later, now)
+        excited_now = excitement * choose(excited, sooner, left) + physics.excitement
+        excitement = choose(goes_on, excited_now, excitement)
+        count += choose(goes_on, 1.0, like)
+        store(tile, TIMES + index, lane, now)
+    store(tile, COUNT, lane, count)
+    store(tile, row, lane, excitement * exp(-decay * (SLOT_S - now)))
 
 
 @inline
@@ -222,31 +250,48 @@ def _arrive_recorded(
 
 
 @inline
+def _receive_drawn(physics: Physics, tile: np.ndarray, lane: int, kept: int, key: np.uint64) -> int:
+    """Fill pending indices from `kept` on with the users of the slot; how many then wait."""
+    for index in range(int(tile[COUNT, lane])):
+        if kept == PENDING:
+            break
+        _arrive(physics, tile, lane, kept, tile[TIMES + index, lane], key)
+        kept += 1
+    return kept
+
+
+@lean_kernel
 def receive(
-    physics: Physics, recorded: RecordedFlow, tile: np.ndarray, lane: int, key: np.uint64
+    physics: Physics,
+    recorded: RecordedFlow,
+    tile: np.ndarray,
+    keys: np.ndarray,
+    lanes: np.ndarray,
+    everywhere: bool,
 ) -> None:
-    """What waits at the start of a slot, and everything that arrives during it.
+    """What waits at the start of a slot, and everything that arrives during it, in the lanes where
+    bool `lanes` says so, or everywhere.
 
     A swap that finds no room among PENDING goes elsewhere, but excites others all the same.
     """
-    kept = _keep_waiting(tile, lane, physics.world)
-    _replace(physics, tile, lane, kept, key)
-    row, decay = physics.world + EXCITEMENT, physics.excitement_decay
-    if recorded.swap_start.shape[0] > 0:
-        _forget(tile, lane, _arrive_recorded(physics, recorded, tile, lane, kept))
-        return
-    excitement, now = tile[row, lane], 0.0
-    for index in range(MAX_ARRIVALS):
-        wait, left = _next_arrival(physics, excitement, key, index)
-        if now + wait >= SLOT_S:
-            break
-        now += wait
-        excitement = excitement * left + physics.excitement
-        if kept < PENDING:
-            _arrive(physics, tile, lane, kept, now, key)
-            kept += 1
-    tile[row, lane] = excitement * exp(-decay * (SLOT_S - now))
-    _forget(tile, lane, kept)
+    never_inline()
+    drawn = recorded.swap_start.shape[0] == 0
+    for lane in range(LANES):
+        tile[CALM, lane] = tile[physics.world + EXCITEMENT, lane]
+    if drawn:
+        for lane in range(0, LANES, WIDTH):
+            _arrival_times(physics, tile, lane, keys, wide())
+    for lane in range(LANES):
+        if not (everywhere or lanes[lane]):
+            tile[physics.world + EXCITEMENT, lane] = tile[CALM, lane]
+            continue
+        kept = _keep_waiting(tile, lane, physics.world)
+        _replace(physics, tile, lane, kept, keys[lane])
+        if drawn:
+            kept = _receive_drawn(physics, tile, lane, kept, keys[lane])
+        else:
+            kept = _arrive_recorded(physics, recorded, tile, lane, kept)
+        _forget(tile, lane, kept)
 
 
 @inline

@@ -130,7 +130,7 @@ def _forget_fees(tile: np.ndarray, lane: int, world: int) -> None:
 def _begin_slot(
     physics: Physics, recorded: RecordedFlow, tile: np.ndarray, lane: int, key: np.uint64
 ) -> None:
-    """Who proposes, whether a block will come, the recorded base fee, and the slot's users."""
+    """Who proposes, whether a block will come, and the recorded base fee."""
     world, slot = physics.world, _path_slot(tile, lane, physics.world)
     takes = uniform(key, PROPOSER) < physics.mev_boost_share
     tile[BUNDLES_TAKEN, lane] = 1.0 if takes else 0.0
@@ -143,7 +143,6 @@ def _begin_slot(
         if tile[SLOT, lane] == 0.0:
             _forget_fees(tile, lane, world)
     tile[world + TICK_INDEX, lane] = 0.0
-    receive(physics, recorded, tile, lane, key)
 
 
 @lean_kernel
@@ -160,6 +159,7 @@ def _begin_slots(
     for lane in range(LANES):
         if everywhere or lanes[lane]:
             _begin_slot(physics, recorded, tile, lane, keys[lane])
+    receive(physics, recorded, tile, keys, lanes, everywhere)
 
 
 @lean_kernel
