@@ -1,7 +1,7 @@
 """A rollout as the learner reads it: torch views of flat arrays, minibatches sorted by masks.
 
 The buffer of sb3-contrib keeps masks as float32, copies everything to lane-major order and again
-into every minibatch; here a minibatch is one `index_select` per array.
+into every minibatch; here a minibatch is one gather per array.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
-from models.policy import Choices, choices_of, patterns_of
+from models.policy import choices_of, patterns_of
+from models.policy_passes import Choices
 from models.recurrent_policy import Sequences
 
 
@@ -102,18 +103,18 @@ class SortedRolloutBuffer(RolloutBuffer):
 
     def order(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Order of `rows` that puts the same masks together."""
-        return np.argsort(self.patterns.of_row[rows], kind="stable")
+        # A radix sort: there are at most MOST_PATTERNS patterns.
+        return np.argsort(self.patterns.of_row[rows].astype(np.uint8), kind="stable")
 
     def minibatch(
         self, rows: NDArray[np.int64], sequence: NDArray[np.int64] | None = None
     ) -> Minibatch:
         """The samples `rows` (flat, time-major, in `order`); observations of `sequence`."""
-        index = torch.from_numpy(rows)
         masks = self.masks.reshape(-1, self.masks.shape[2])[rows] if self.patterns.masked else None
-        observed = index if sequence is None else torch.from_numpy(sequence)
+        observed = torch.from_numpy(rows if sequence is None else sequence)
 
         def of(array: NDArray[Any]) -> Tensor:
-            return torch.from_numpy(array.reshape(-1)).index_select(0, index)
+            return torch.from_numpy(array.reshape(-1)[rows])
 
         flat = self.observations.reshape(-1, self.observations.shape[2])
         return Minibatch(

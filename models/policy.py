@@ -5,6 +5,7 @@ A masked action's logit changes nothing, so it is not computed: rows with the sa
 masks are computed together, and a row with a single open action needs no actor at all.
 """
 
+from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from torch import Tensor, nn
 
-from kernels.network import mask_hashes, tanh_in_place
+from kernels.network import mask_hashes
 from models.frozen import Lstm, Network
+from models.policy_passes import Choices, draw, score, tanh_layers
 
 Masks = Tensor | NDArray[np.bool_] | None
 
@@ -23,15 +25,6 @@ Masks = Tensor | NDArray[np.bool_] | None
 FORBIDDEN = -1e8
 # More different masks than this in one rollout would make more spans than they save logits.
 MOST_PATTERNS = 64
-
-
-class Choices(NamedTuple):
-    """The actions open to n rows, sorted so that rows with the same masks are together."""
-
-    spans: tuple[tuple[int, int, Tensor], ...]
-    """(first row, row behind the last, open actions int64[k]); fewest actions first."""
-    bias: Tensor | None
-    """float32[n, A], FORBIDDEN at masked actions; None when spans name open actions alone."""
 
 
 class Patterns(NamedTuple):
@@ -45,10 +38,16 @@ class Patterns(NamedTuple):
     """Whether the actions of a pattern may be closed to some of its rows."""
 
 
+@cache
+def _hash_keys(actions: int) -> NDArray[np.uint64]:
+    """Random uint64[actions], the same in every process."""
+    return np.random.default_rng(0).integers(0, 1 << 64, actions, np.uint64)
+
+
 def patterns_of(masks: NDArray[np.bool_]) -> Patterns:
     """Sort masks bool[n, A] into patterns; one for all when there are too many different ones."""
     hashes = np.empty(len(masks), np.uint64)
-    mask_hashes(masks, hashes)
+    mask_hashes(masks, _hash_keys(masks.shape[1]), hashes)
     _, first, number = np.unique(hashes, return_index=True, return_inverse=True)
     if first.size > MOST_PATTERNS:
         everything = torch.arange(masks.shape[1])
@@ -67,66 +66,13 @@ def choices_of(
     numbers = patterns.of_row[rows]
     edges = np.flatnonzero(np.diff(numbers, prepend=-1, append=-1))
     spans = tuple((int(a), int(b), patterns.actions[numbers[a]]) for a, b in pairwise(edges))
+    counts = [open_.shape[0] for _, _, open_ in spans]
+    first = next((low for (low, _, _), k in zip(spans, counts) if k > 1), rows.size)
     if not patterns.masked or masks is None:
-        return Choices(spans, None)
-    return Choices(spans, torch.from_numpy(np.where(masks, np.float32(0.0), np.float32(FORBIDDEN))))
-
-
-class _TanhLayers(torch.autograd.Function):
-    """Affine layers, each followed by tanh: one node of the graph, and a quicker tanh.
-
-    torch's tanh on a processor takes longer than the matrix product before it.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
-        hidden = [x]
-        for weight, bias in zip(parameters[::2], parameters[1::2]):
-            y = torch.addmm(bias, hidden[-1], weight.t())
-            tanh_in_place(y.numpy().reshape(-1))
-            hidden.append(y)
-        ctx.save_for_backward(*parameters[::2], *hidden)
-        return hidden[-1]
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        layers = len(ctx.saved_tensors) // 2
-        weights, hidden = ctx.saved_tensors[:layers], ctx.saved_tensors[layers:]
-        found: list[Tensor | None] = []
-        for k in range(layers - 1, -1, -1):
-            before = torch.ops.aten.tanh_backward(gradient, hidden[k + 1])
-            found += [before.sum(dim=0), before.t() @ hidden[k]]
-            wanted = k > 0 or ctx.needs_input_grad[0]
-            gradient = before @ weights[k] if wanted else None  # type: ignore[assignment]
-        return gradient, *found[::-1]
-
-
-def tanh_layers(net: nn.Sequential, x: Tensor) -> Tensor:
-    """What `net`, linear layers each followed by nn.Tanh, makes of x float32[n, F]; within 3e-7."""
-    linears = [module for module in net if isinstance(module, nn.Linear)]
-    parameters = [p for linear in linears for p in (linear.weight, linear.bias)]
-    return _TanhLayers.apply(x, *parameters) if parameters else x  # type: ignore[return-value]
-
-
-class _Categorical(torch.autograd.Function):
-    """(log p of the taken actions [n], entropy [n]) of logits [n, A], in one pass each way."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        log_p = torch.log_softmax(logits, dim=1)
-        # softmax, not exp(log_p): torch's exp is eight times slower where it underflows.
-        p = torch.softmax(logits, dim=1)
-        entropy = -(p * log_p).sum(dim=1)
-        ctx.save_for_backward(p, log_p, entropy, actions)
-        return log_p.gather(1, actions).squeeze(1), entropy
-
-    @staticmethod
-    def backward(ctx: Any, to_log_p: Tensor, to_entropy: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        p, log_p, entropy, actions = ctx.saved_tensors
-        weight = log_p + entropy[:, None]
-        weight.mul_(to_entropy[:, None]).add_(to_log_p[:, None])
-        gradient = weight.mul_(p).neg_()
-        return gradient.scatter_add_(1, actions, to_log_p[:, None]), None
+        return Choices(spans, None, first)
+    return Choices(
+        spans, torch.from_numpy(np.where(masks, np.float32(0.0), np.float32(FORBIDDEN))), first
+    )
 
 
 def network_of(policy: nn.Module) -> Network:
@@ -145,19 +91,6 @@ def _array(tensor: Any) -> NDArray[np.float32]:
     return tensor.detach().numpy().astype(np.float32, copy=True)
 
 
-def sample(probabilities: Tensor) -> Tensor:
-    """One action int64[n] per row of probabilities [n, A], never one of probability 0.
-
-    Inverse distribution function on one uniform per row: torch.multinomial draws A exponentials.
-    """
-    cumulated = probabilities.cumsum(dim=1)
-    total = cumulated[:, -1:]
-    threshold = torch.rand(total.shape) * total
-    # Rounding may lift the product to the total, beyond the last action.
-    threshold = torch.minimum(threshold, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulated, threshold, right=True).squeeze(1)
-
-
 class MaskedPolicy(MaskableActorCriticPolicy):
     """Actor and critic of MaskablePPO for Box observations and Discrete actions, on a processor.
 
@@ -174,60 +107,21 @@ class MaskedPolicy(MaskableActorCriticPolicy):
 
         latent [n, F] is what the actor's layers read.
         """
-        first = _first_choosing(choices)
-        log_p, entropy = [latent.new_zeros(first)], [latent.new_zeros(first)]
-        for low, high, open_, logits in self._logits(latent, choices, first):
-            places = torch.searchsorted(open_, actions[low:high])
-            terms = _Categorical.apply(logits, places[:, None])
-            log_p.append(terms[0])  # type: ignore[index]
-            entropy.append(terms[1])  # type: ignore[index]
-        return torch.cat(log_p), torch.cat(entropy)
+        return score(self._hidden(latent, choices), self.action_net, actions, choices)  # type: ignore[arg-type]
 
     def choose(
         self, latent: Tensor, choices: Choices, deterministic: bool
     ) -> tuple[Tensor, Tensor]:
         """Actions int64[n] and their log probabilities [n] for rows sorted by masks."""
-        first = _first_choosing(choices)
-        actions = [open_.expand(high - low) for low, high, open_ in choices.spans if low < first]
-        log_p = [latent.new_zeros(first)]
-        for _, _, open_, logits in self._logits(latent, choices, first):
-            if deterministic:
-                taken = logits.argmax(dim=1)
-            else:
-                taken = sample(torch.softmax(logits, dim=1))
-            actions.append(open_[taken])
-            log_p.append(torch.log_softmax(logits, dim=1).gather(1, taken[:, None]).squeeze(1))
-        return torch.cat(actions), torch.cat(log_p)
+        return draw(self._hidden(latent, choices), self.action_net, choices, deterministic)  # type: ignore[arg-type]
+
+    def _hidden(self, latent: Tensor, choices: Choices) -> Tensor:
+        """What the last layer of the actor reads, of the rows that have a choice."""
+        return tanh_layers(self.mlp_extractor.policy_net, latent[choices.first :])
 
     def values(self, latent: Tensor) -> Tensor:
         """Values [n] of rows latent [n, F] that the critic's layers read."""
         return self.value_net(tanh_layers(self.mlp_extractor.value_net, latent)).flatten()
-
-    def _logits(
-        self, latent: Tensor, choices: Choices, first: int
-    ) -> list[tuple[int, int, Tensor, Tensor]]:
-        """(first row, end, actions, their logits) of each span from row `first` on."""
-        if first == len(latent):
-            return []
-        hidden = tanh_layers(self.mlp_extractor.policy_net, latent[first:])
-        last: Any = self.action_net
-        weight, bias = last.weight, last.bias
-        found = []
-        for low, high, open_ in choices.spans:
-            if low < first:
-                continue
-            rows = hidden[low - first : high - first]
-            whole = len(open_) == len(bias)
-            own = (
-                (weight, bias)
-                if whole
-                else (weight.index_select(0, open_), bias.index_select(0, open_))
-            )
-            logits = nn.functional.linear(rows, *own)
-            if choices.bias is not None:
-                logits = logits + choices.bias[low:high]
-            found.append((low, high, open_, logits))
-        return found
 
     def forward(
         self, obs: Tensor, deterministic: bool = False, action_masks: Masks = None
@@ -251,7 +145,7 @@ class MaskedPolicy(MaskableActorCriticPolicy):
         """Order that sorts rows by their masks, its inverse, and the choices in that order."""
         if action_masks is None:
             rows, everything = torch.arange(n), torch.arange(int(self.action_space.n))  # type: ignore[attr-defined]
-            return rows, rows, Choices(((0, n, everything),), None)
+            return rows, rows, Choices(((0, n, everything),), None, 0)
         masks = np.ascontiguousarray(action_masks).astype(bool, copy=False).reshape(n, -1)
         patterns = patterns_of(masks)
         order = np.argsort(patterns.of_row, kind="stable")
@@ -259,8 +153,3 @@ class MaskedPolicy(MaskableActorCriticPolicy):
         back = np.empty(n, np.int64)
         back[order] = np.arange(n)
         return torch.from_numpy(order), torch.from_numpy(back), choices
-
-
-def _first_choosing(choices: Choices) -> int:
-    """First row that has a choice: rows before it have a single action."""
-    return next((low for low, _, open_ in choices.spans if len(open_) > 1), choices.spans[-1][1])

@@ -14,6 +14,7 @@ from stable_baselines3.common.torch_layers import MlpExtractor
 from torch import Tensor, nn
 
 from models.policy import MaskedPolicy, Masks
+from models.policy_passes import lstm_sequences, lstm_step
 
 
 class Sequences(NamedTuple):
@@ -153,8 +154,8 @@ def _advance(lstm: nn.LSTM | None, obs: Tensor, state: Tensor) -> tuple[Tensor, 
     """Output [n, H] and next (h, c) [2, n, H] of one step; without an LSTM the input itself."""
     if lstm is None:
         return obs, state
-    out, (h, c) = lstm(obs[None], (state[0:1].contiguous(), state[1:2].contiguous()))
-    return out[0], torch.cat([h, c])
+    after = lstm_step(lstm, obs, state)
+    return after[0], after
 
 
 def _pass(lstm: nn.LSTM | None, obs: Tensor, sequences: Sequences, state: Tensor) -> Tensor:
@@ -163,6 +164,5 @@ def _pass(lstm: nn.LSTM | None, obs: Tensor, sequences: Sequences, state: Tensor
         return obs
     fed = obs if sequences.padded is None else obs.index_select(0, sequences.padded)
     fed = fed.view(-1, state.shape[1], fed.shape[1])
-    out, _ = lstm(fed, (state[0:1].contiguous(), state[1:2].contiguous()))
-    rows = out.reshape(-1, out.shape[2])
+    rows = lstm_sequences(lstm, fed, state).flatten(0, 1)
     return rows if sequences.back is None else rows.index_select(0, sequences.back)

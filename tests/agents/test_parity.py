@@ -16,6 +16,7 @@ from agents.rollout_buffer import SortedRolloutBuffer
 from agents.vecenv import MarketVecEnv
 from models import policy as policy_module
 from models.policy import MaskedPolicy
+from models.policy_passes import draw
 from models.recurrent_policy import MaskedRecurrentPolicy
 from tests.agents.auctions import FirstPriceEnv
 
@@ -43,7 +44,11 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def greedy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Our learners take the likeliest action, so that two of them play the same rollout."""
-    monkeypatch.setattr(policy_module, "sample", lambda p: p.argmax(dim=1))
+
+    def likeliest(hidden: Any, last: Any, choices: Any, deterministic: bool) -> Any:
+        return draw(hidden, last, choices, True)
+
+    monkeypatch.setattr(policy_module, "draw", likeliest)
 
 
 def trainer(

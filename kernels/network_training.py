@@ -1,0 +1,322 @@
+"""Passes of the learner over float32 arrays: masked distributions, the loss of PPO, LSTM gates.
+
+Everything between two matrix products is one pass over memory here. Rows with the same open actions
+are together, and their logits are packed without gaps: a span is (rows, open actions), its logits
+are row after row. Policy loss: Schulman et al. (2017). Exponentials follow Cephes' expf and are
+within 2e-7 of the exact ones, 0 below exp(-87).
+"""
+
+import math
+
+import numpy as np
+
+from kernels.compile import filter_kernel, inline, kernel
+from kernels.network import tanh_value
+
+_LOG2E = 1.44269504088896341
+_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
+_BLOCK = 64  # rows that are added up in float32 before they join a sum in float64
+
+
+@inline
+def _exponentials(
+    x: np.ndarray, highest: np.float32, out: np.ndarray, bits: np.ndarray, scale: np.ndarray
+) -> None:
+    """out = exp(x - highest) for x up to `highest`.
+
+    Scratch: bits int32 of at least that size, and `scale`, the same memory read as float32.
+    """
+    for j in range(x.size):
+        z = max(x[j] - highest, np.float32(-87.0))
+        power = np.int32(z * np.float32(_LOG2E) - np.float32(0.5))
+        whole = np.float32(power)
+        r = z - whole * np.float32(_LN2_HIGH) - whole * np.float32(_LN2_LOW)
+        p = np.float32(1.9875691500e-4)
+        p = p * r + np.float32(1.3981999507e-3)
+        p = p * r + np.float32(8.3334519073e-3)
+        p = p * r + np.float32(4.1665795894e-2)
+        p = p * r + np.float32(1.6666665459e-1)
+        p = p * r + np.float32(5.0000001201e-1)
+        p = p * r * r + r + np.float32(1.0)
+        out[j] = p if z > np.float32(-87.0) else np.float32(0.0)
+        bits[j] = (power + np.int32(127)) << np.int32(23)
+    for j in range(x.size):
+        out[j] *= scale[j]
+
+
+@inline
+def _highest(x: np.ndarray) -> np.float32:
+    top = x[0]
+    for j in range(x.size):
+        top = x[j] if x[j] > top else top
+    return top
+
+
+@filter_kernel
+def categorical_forward(
+    logits: np.ndarray,
+    spans: np.ndarray,
+    open_actions: np.ndarray,
+    actions: np.ndarray,
+    p: np.ndarray,
+    log_p: np.ndarray,
+    entropy: np.ndarray,
+) -> None:
+    """Probabilities p, log p of the taken actions and entropies of packed logits float32.
+
+    spans int64[S, 2]: rows and open actions of each; open_actions int64[sum of spans[:, 1]],
+    ascending in each span; actions int64[n]; p like logits; log_p and entropy float32[n].
+    """
+    bits = np.empty(spans[:, 1].max(), np.int32)
+    scale = bits.view(np.float32)
+    at, row, first = 0, 0, 0
+    for s in range(len(spans)):
+        width = spans[s, 1]
+        open_ = open_actions[first : first + width]
+        first += width
+        for _ in range(spans[s, 0]):
+            x = logits[at : at + width]
+            q = p[at : at + width]
+            top = _highest(x)
+            _exponentials(x, top, q, bits, scale)
+            total = np.float32(0.0)
+            for j in range(width):
+                total += q[j]
+            share = np.float32(1.0) / total
+            level = top + np.float32(math.log(total))
+            spread = np.float32(0.0)
+            for j in range(width):
+                q[j] *= share
+                spread -= q[j] * (x[j] - level)
+            log_p[row] = x[np.searchsorted(open_, actions[row])] - level
+            entropy[row] = spread
+            at += width
+            row += 1
+
+
+@filter_kernel
+def categorical_backward(
+    logits: np.ndarray,
+    p: np.ndarray,
+    spans: np.ndarray,
+    open_actions: np.ndarray,
+    actions: np.ndarray,
+    log_p: np.ndarray,
+    entropy: np.ndarray,
+    to_log_p: np.ndarray,
+    to_entropy: np.ndarray,
+    out: np.ndarray,
+    sums: np.ndarray,
+) -> None:
+    """Gradient by the logits, packed like them, from those by log_p and entropy float32[n].
+
+    Its sums over the rows of each span are added to `sums`, float32 of the size of open_actions.
+
+    The other arguments as `categorical_forward` took and left them.
+    """
+    at, row, first = 0, 0, 0
+    for s in range(len(spans)):
+        width = spans[s, 1]
+        open_, column = open_actions[first : first + width], sums[first : first + width]
+        first += width
+        for _ in range(spans[s, 0]):
+            x = logits[at : at + width]
+            q = p[at : at + width]
+            g = out[at : at + width]
+            taken = np.searchsorted(open_, actions[row])
+            level = x[taken] - log_p[row]
+            by_entropy, by_log_p = to_entropy[row], to_log_p[row]
+            lift = entropy[row] - level
+            for j in range(width):
+                g[j] = -q[j] * (by_log_p + by_entropy * (x[j] + lift))
+            g[taken] += by_log_p
+            for j in range(width):
+                column[j] += g[j]
+            at += width
+            row += 1
+
+
+@filter_kernel
+def categorical_sample(
+    logits: np.ndarray,
+    spans: np.ndarray,
+    open_actions: np.ndarray,
+    uniforms: np.ndarray,
+    actions: np.ndarray,
+    log_p: np.ndarray,
+) -> None:
+    """Draw actions int64[n] with their log p float32[n], by uniforms float32[n] of [0, 1).
+
+    Inverse distribution function; an action of probability 0 is never drawn. A negative uniform
+    takes the likeliest action, the lowest on a tie.
+    """
+    widest = spans[:, 1].max()
+    bits = np.empty(widest, np.int32)
+    scale = bits.view(np.float32)
+    q = np.empty(widest, np.float32)
+    at, row, first = 0, 0, 0
+    for s in range(len(spans)):
+        width = spans[s, 1]
+        for _ in range(spans[s, 0]):
+            x = logits[at : at + width]
+            top = _highest(x)
+            _exponentials(x, top, q[:width], bits, scale)
+            total = np.float32(0.0)
+            for j in range(width):
+                total += q[j]
+            taken = -1
+            if uniforms[row] < 0.0:
+                taken = 0
+                while x[taken] < top:
+                    taken += 1
+            else:
+                threshold = uniforms[row] * total
+                below = np.float32(0.0)
+                for j in range(width):
+                    below += q[j]
+                    if q[j] > 0.0:
+                        taken = j
+                        if below > threshold:
+                            break
+            actions[row] = open_actions[first + taken]
+            log_p[row] = x[taken] - top - np.float32(math.log(total))
+            at += width
+            row += 1
+        first += width
+
+
+@kernel
+def ppo_loss(
+    log_p: np.ndarray,
+    old_log_p: np.ndarray,
+    entropy: np.ndarray,
+    values: np.ndarray,
+    old_values: np.ndarray,
+    returns: np.ndarray,
+    advantages: np.ndarray,
+    weights: np.ndarray,
+    to_log_p: np.ndarray,
+    to_values: np.ndarray,
+    terms: np.ndarray,
+) -> None:
+    """Clipped loss of n samples with its gradients; all arrays of samples are float32[n].
+
+    weights float64[4]: clip range, clip range of values (negative: none), weights of entropy and
+    value. to_log_p and to_values take the gradients (that by each entropy is -weights[2] / n);
+    terms float64[5] the policy, value and entropy losses, the divergence from the old policy
+    (mean of ratio - 1 - ln ratio) and the share of ratios outside the clip range.
+    """
+    n = log_p.size
+    clip, clip_value, value_weight = weights[0], weights[1], weights[3]
+    terms[:] = 0.0
+    for i in range(n):
+        log_ratio = np.float64(log_p[i]) - np.float64(old_log_p[i])
+        ratio = math.exp(log_ratio)
+        gain = ratio * advantages[i]
+        clipped = min(max(ratio, 1.0 - clip), 1.0 + clip) * advantages[i]
+        outside = abs(ratio - 1.0) > clip
+        # Beyond the range the smaller one counts, and the clipped one has no slope.
+        slope = 0.0 if outside and gain >= clipped else gain
+        to_log_p[i] = -slope / n
+        moved = np.float64(values[i]) - np.float64(old_values[i])
+        held = clip_value >= 0.0 and abs(moved) > clip_value
+        if held:
+            moved = clip_value if moved > 0.0 else -clip_value
+        error = np.float64(old_values[i]) + moved - np.float64(returns[i])
+        to_values[i] = 0.0 if held else 2.0 * value_weight * error / n
+        terms[0] -= min(gain, clipped)
+        terms[1] += error * error
+        terms[2] -= entropy[i]
+        terms[3] += ratio - 1.0 - log_ratio
+        terms[4] += outside
+    terms /= n
+
+
+@kernel
+def tanh_backward(
+    gradient: np.ndarray, hidden: np.ndarray, out: np.ndarray, bias: np.ndarray
+) -> None:
+    """out = gradient * (1 - hidden^2), all float32[n, F]; its column sums in bias float32[F]."""
+    rows, width = hidden.shape
+    part = np.empty(width, np.float32)
+    total = np.zeros(width, np.float64)
+    for begin in range(0, rows, _BLOCK):
+        part[:] = 0.0
+        for i in range(begin, min(begin + _BLOCK, rows)):
+            g, h, o = gradient[i], hidden[i], out[i]
+            for j in range(width):
+                y = g[j] * (np.float32(1.0) - h[j] * h[j])
+                o[j] = y
+                part[j] += y
+        for j in range(width):
+            total[j] += part[j]
+    for j in range(width):
+        bias[j] = total[j]
+
+
+@inline
+def _sigmoids(x: np.ndarray) -> None:
+    half = np.float32(0.5)
+    for j in range(x.size):
+        x[j] = half + half * tanh_value(half * x[j])
+
+
+@inline
+def _tanhs(x: np.ndarray) -> None:
+    for j in range(x.size):
+        x[j] = tanh_value(x[j])
+
+
+@kernel
+def lstm_gates(
+    gates: np.ndarray, c_before: np.ndarray, c: np.ndarray, tanh_c: np.ndarray, h: np.ndarray
+) -> None:
+    """Gates float32[n, 4H] before their activations -> after; c, tanh(c) and h float32[n, H].
+
+    Order input, forget, cell, output as in PyTorch.
+    """
+    rows, units = c.shape
+    for i in range(rows):
+        z, before = gates[i], c_before[i]
+        c_row, bent = c[i], tanh_c[i]
+        _sigmoids(z[: 2 * units])
+        _tanhs(z[2 * units : 3 * units])
+        _sigmoids(z[3 * units :])
+        for j in range(units):
+            c_row[j] = z[units + j] * before[j] + z[j] * z[2 * units + j]
+        bent[:] = c_row
+        _tanhs(bent)
+        for j in range(units):
+            h[i, j] = z[3 * units + j] * bent[j]
+
+
+@kernel
+def lstm_gates_backward(
+    gates: np.ndarray,
+    c_before: np.ndarray,
+    tanh_c: np.ndarray,
+    to_h: np.ndarray,
+    to_c: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """Gradient float32[n, 4H] by the gates before their activations.
+
+    gates (after them), c_before and tanh_c as `lstm_gates` took and left them; to_h float32[n, H]
+    and to_c, which is replaced by the gradient of c_before.
+    """
+    rows, units = to_h.shape
+    one = np.float32(1.0)
+    for i in range(rows):
+        z, g, dh, dc = gates[i], out[i], to_h[i], to_c[i]
+        before, bent = c_before[i], tanh_c[i]
+        for j in range(units):
+            o = z[3 * units + j]
+            dc[j] += dh[j] * o * (one - bent[j] * bent[j])
+            g[3 * units + j] = dh[j] * bent[j] * o * (one - o)
+        for j in range(units):
+            into, kept, cell = z[j], z[units + j], z[2 * units + j]
+            g[j] = dc[j] * cell * into * (one - into)
+            g[units + j] = dc[j] * before[j] * kept * (one - kept)
+            g[2 * units + j] = dc[j] * into * (one - cell * cell)
+        for j in range(units):
+            dc[j] *= z[units + j]

@@ -1,0 +1,352 @@
+"""Whole stretches of a policy network as single nodes of torch's graph, for a processor.
+
+Matrix products are torch's; what lies between them is one compiled pass each way
+(`kernels/network_training.py`). Gradients are exact; tests/models/test_policy_passes.py compares
+them with torch's own.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from kernels.network import tanh_in_place
+from kernels.network_training import (
+    categorical_backward,
+    categorical_forward,
+    categorical_sample,
+    lstm_gates,
+    lstm_gates_backward,
+    ppo_loss,
+    tanh_backward,
+)
+
+
+class Choices(NamedTuple):
+    """The actions open to n rows, sorted so that rows with the same masks are together."""
+
+    spans: tuple[tuple[int, int, Tensor], ...]
+    """(first row, row behind the last, open actions int64[k]); fewest actions first."""
+    bias: Tensor | None
+    """float32[n, A], very negative at masked actions; None: spans name open actions alone."""
+
+    first: int
+    """First row that has a choice: rows before it have a single action."""
+
+
+class _TanhLayers(torch.autograd.Function):
+    """Affine layers, each followed by tanh.
+
+    torch's tanh on a processor takes longer than the matrix product before it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
+        hidden = [x]
+        for weight, bias in zip(parameters[::2], parameters[1::2]):
+            y = torch.addmm(bias, hidden[-1], weight.t())
+            tanh_in_place(y.numpy().reshape(-1))
+            hidden.append(y)
+        ctx.save_for_backward(*parameters[::2], *hidden)
+        return hidden[-1]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        layers = len(ctx.saved_tensors) // 2
+        weights, hidden = ctx.saved_tensors[:layers], ctx.saved_tensors[layers:]
+        found: list[Tensor | None] = []
+        for k in range(layers - 1, -1, -1):
+            before, bias = torch.empty_like(hidden[k + 1]), gradient.new_empty(gradient.shape[1])
+            after = _array(hidden[k + 1])
+            tanh_backward(_array(gradient), after, before.numpy(), bias.numpy())
+            found += [bias, before.t() @ hidden[k]]
+            wanted = k > 0 or ctx.needs_input_grad[0]
+            gradient = before @ weights[k] if wanted else None  # type: ignore[assignment]
+        return gradient, *found[::-1]
+
+
+def tanh_layers(net: nn.Sequential, x: Tensor) -> Tensor:
+    """What `net`, linear layers each followed by nn.Tanh, makes of x float32[n, F]; within 3e-7."""
+    linears = [module for module in net if isinstance(module, nn.Linear)]
+    parameters = [p for linear in linears for p in (linear.weight, linear.bias)]
+    return _TanhLayers.apply(x, *parameters) if parameters else x  # type: ignore[return-value]
+
+
+class _Packed(NamedTuple):
+    """Logits of the rows that have a choice, span after span without gaps."""
+
+    logits: Tensor
+    """float32[sum of rows * open actions]"""
+    table: NDArray[np.int64]
+    """int64[S, 2]: rows and open actions of each span."""
+    open_actions: NDArray[np.int64]
+    spans: list[tuple[slice, slice, slice]]
+    """Rows, logits and places in `open_actions` of each span."""
+    weight: Tensor
+    """float32[sum of open actions, F]: the last layer, row by row of `open_actions`."""
+
+
+def _packed(hidden: Tensor, weight: Tensor, bias: Tensor, choices: Choices) -> _Packed:
+    """Logits of hidden float32[n, F], the rows of `choices` from its first choice on."""
+    first, at, place = choices.first, 0, 0
+    spans: list[tuple[slice, slice, slice]] = []
+    table: list[tuple[int, int]] = []
+    opened: list[NDArray[np.int64]] = []
+    for low, high, open_ in choices.spans:
+        if low >= first:
+            width = open_.shape[0]
+            end = at + (high - low) * width
+            spans.append(
+                (slice(low - first, high - first), slice(at, end), slice(place, place + width))
+            )
+            table.append((high - low, width))
+            opened.append(open_.numpy())
+            at, place = end, place + width
+    open_actions = np.concatenate(opened)
+    index = torch.from_numpy(open_actions)
+    own, own_bias = weight.index_select(0, index), bias.index_select(0, index)
+    logits, across = hidden.new_empty(at), own.t()
+    for (rows, cells, places), shape in zip(spans, table):
+        out = logits[cells].view(shape)
+        torch.addmm(own_bias[places], hidden[rows], across[:, places], out=out)
+    if choices.bias is not None:  # then there is one span
+        logits.view(table[0]).add_(choices.bias[first:])
+    return _Packed(logits, np.array(table, np.int64), open_actions, spans, own)
+
+
+class _Score(torch.autograd.Function):
+    """(log p of the taken actions [n], entropies [n]); both 0 for rows without a choice."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, actions: Tensor, choices: Choices
+    ) -> tuple[Tensor, Tensor]:
+        packed, first = _packed(hidden, weight, bias, choices), choices.first
+        taken = _array(actions)
+        p = torch.empty_like(packed.logits)
+        log_p, entropy = hidden.new_zeros(taken.size), hidden.new_zeros(taken.size)
+        categorical_forward(
+            packed.logits.numpy(),
+            packed.table,
+            packed.open_actions,
+            taken[first:],
+            p.numpy(),
+            log_p.numpy()[first:],
+            entropy.numpy()[first:],
+        )
+        ctx.packed, ctx.first, ctx.taken = packed, first, taken
+        ctx.actions = bias.shape[0]
+        ctx.save_for_backward(hidden, p, log_p, entropy)
+        return log_p, entropy
+
+    @staticmethod
+    def backward(ctx: Any, to_log_p: Tensor, to_entropy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        hidden, p, log_p, entropy = ctx.saved_tensors
+        packed, first = ctx.packed, ctx.first
+        out, own_bias = torch.empty_like(p), p.new_zeros(packed.open_actions.size)
+        categorical_backward(
+            packed.logits.numpy(),
+            p.numpy(),
+            packed.table,
+            packed.open_actions,
+            ctx.taken[first:],
+            _array(log_p)[first:],
+            _array(entropy)[first:],
+            _array(to_log_p)[first:],
+            _array(to_entropy)[first:],
+            out.numpy(),
+            own_bias.numpy(),
+        )
+        to_hidden, to_own = torch.empty_like(hidden), torch.empty_like(packed.weight)
+        for (rows, cells, places), (count, width) in zip(packed.spans, packed.table.tolist()):
+            gradient = out[cells].view(count, width)
+            torch.mm(gradient, packed.weight[places], out=to_hidden[rows])
+            torch.mm(gradient.t(), hidden[rows], out=to_own[places])
+        index = torch.from_numpy(packed.open_actions)
+        to_weight = hidden.new_zeros(ctx.actions, hidden.shape[1]).index_add_(0, index, to_own)
+        to_bias = hidden.new_zeros(ctx.actions).index_add_(0, index, own_bias)
+        return to_hidden, to_weight, to_bias, None, None
+
+
+def score(
+    hidden: Tensor, last: nn.Linear, actions: Tensor, choices: Choices
+) -> tuple[Tensor, Tensor]:
+    """Log p [n] of actions int64[n] and entropies [n]; hidden [n - choices.first, F] before `last`.
+
+    Rows without a choice, which `hidden` leaves out, have 0 for both.
+    """
+    if not hidden.shape[0]:
+        return hidden.new_zeros(actions.shape), hidden.new_zeros(actions.shape)
+    return _Score.apply(hidden, last.weight, last.bias, actions, choices)  # type: ignore[return-value]
+
+
+@torch.no_grad()
+def draw(
+    hidden: Tensor, last: nn.Linear, choices: Choices, deterministic: bool
+) -> tuple[Tensor, Tensor]:
+    """Actions int64[n] and their log p [n], drawn or the likeliest; `hidden` as for `score`."""
+    first, n = choices.first, choices.spans[-1][1]
+    actions, log_p = torch.empty(n, dtype=torch.int64), hidden.new_zeros(n)
+    for low, high, open_ in choices.spans:
+        if low < first:
+            actions[low:high] = open_[0]
+    if first < n:
+        packed = _packed(hidden, last.weight, last.bias, choices)
+        uniforms = torch.full((n - first,), -1.0) if deterministic else torch.rand(n - first)
+        categorical_sample(
+            packed.logits.numpy(),
+            packed.table,
+            packed.open_actions,
+            uniforms.numpy(),
+            actions.numpy()[first:],
+            log_p.numpy()[first:],
+        )
+    return actions, log_p
+
+
+class LossWeights(NamedTuple):
+    """What the terms of the loss are weighted and clipped by."""
+
+    clip: float
+    clip_value: float | None
+    entropy: float
+    value: float
+
+
+class _Loss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        log_p: Tensor,
+        entropy: Tensor,
+        values: Tensor,
+        old_log_p: Tensor,
+        old_values: Tensor,
+        returns: Tensor,
+        advantages: Tensor,
+        weights: LossWeights,
+    ) -> tuple[Tensor, Tensor]:
+        to_log_p, to_values = torch.empty_like(log_p), torch.empty_like(log_p)
+        terms = torch.empty(5, dtype=torch.float64)
+        clip_value = -1.0 if weights.clip_value is None else weights.clip_value
+        ppo_loss(
+            _array(log_p),
+            _array(old_log_p),
+            _array(entropy),
+            _array(values),
+            _array(old_values),
+            _array(returns),
+            _array(advantages),
+            np.array([weights.clip, clip_value, weights.entropy, weights.value]),
+            to_log_p.numpy(),
+            to_values.numpy(),
+            terms.numpy(),
+        )
+        ctx.save_for_backward(to_log_p, to_values)
+        ctx.to_entropy = -weights.entropy / log_p.shape[0]
+        ctx.mark_non_differentiable(terms)
+        ctx.set_materialize_grads(False)
+        loss = terms[0] + weights.entropy * terms[2] + weights.value * terms[1]
+        return loss.to(log_p.dtype), terms
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Any) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        to_log_p, to_values = ctx.saved_tensors
+        to_entropy = (gradient * ctx.to_entropy).expand_as(to_log_p)
+        rest: tuple[None, ...] = (None,) * 5
+        return to_log_p * gradient, to_entropy, to_values * gradient, *rest
+
+
+def clipped_loss(
+    log_p: Tensor,
+    entropy: Tensor,
+    values: Tensor,
+    old_log_p: Tensor,
+    old_values: Tensor,
+    returns: Tensor,
+    advantages: Tensor,
+    weights: LossWeights,
+) -> tuple[Tensor, Tensor]:
+    """The loss of n samples, float32[n] each, and its terms float64[5] as in `ppo_loss`."""
+    return _Loss.apply(  # type: ignore[return-value]
+        log_p, entropy, values, old_log_p, old_values, returns, advantages, weights
+    )
+
+
+class _Lstm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        state: Tensor,
+        w_input: Tensor,
+        w_hidden: Tensor,
+        b_input: Tensor,
+        b_hidden: Tensor,
+    ) -> Tensor:
+        steps, n, _ = x.shape
+        units = w_hidden.shape[1]
+        gates = torch.addmm(b_input + b_hidden, x.reshape(steps * n, -1), w_input.t())
+        gates = gates.view(steps, n, 4 * units)
+        h, c = x.new_empty(steps + 1, n, units), x.new_empty(steps + 1, n, units)
+        h[0], c[0] = state[0], state[1]
+        bent = x.new_empty(steps, n, units)
+        across = w_hidden.t()
+        gates_, h_, c_, bent_ = gates.numpy(), h.numpy(), c.numpy(), bent.numpy()
+        for t in range(steps):
+            gates[t].addmm_(h[t], across)
+            lstm_gates(gates_[t], c_[t], c_[t + 1], bent_[t], h_[t + 1])
+        ctx.save_for_backward(x, w_input, w_hidden, gates, h, c, bent)
+        return h[1:].clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, w_input, w_hidden, gates, h, c, bent = ctx.saved_tensors
+        steps, n, units = bent.shape
+        to_gates, to_c = torch.empty_like(gates), torch.zeros_like(bent[0])
+        gates_, c_, bent_, out = gates.numpy(), c.numpy(), bent.numpy(), to_gates.numpy()
+        to_h = gradient[steps - 1].contiguous()
+        for t in range(steps - 1, -1, -1):
+            lstm_gates_backward(gates_[t], c_[t], bent_[t], to_h.numpy(), to_c.numpy(), out[t])
+            if t:
+                to_h = torch.addmm(gradient[t - 1], to_gates[t], w_hidden)
+        flat = to_gates.view(steps * n, 4 * units)
+        bias = flat.sum(dim=0)
+        to_x = (flat @ w_input).view_as(x) if ctx.needs_input_grad[0] else None
+        return (
+            to_x,
+            None,
+            flat.t() @ x.reshape(steps * n, -1),
+            flat.t() @ h[:-1].reshape(steps * n, units),
+            bias,
+            bias.clone(),
+        )
+
+
+def lstm_sequences(lstm: nn.LSTM, x: Tensor, state: Tensor) -> Tensor:
+    """Outputs [T, n, H] of a single-layer LSTM for x float32[T, n, D]; state [2, n, H] is (h, c).
+
+    The state before the first step gets no gradient.
+    """
+    return _Lstm.apply(  # type: ignore[return-value]
+        x, state, lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0, lstm.bias_hh_l0
+    )
+
+
+@torch.no_grad()
+def lstm_step(lstm: nn.LSTM, x: Tensor, state: Tensor) -> Tensor:
+    """The next (h, c) [2, n, H] for x float32[n, D]; h is the output. Without gradient."""
+    cell: Any = lstm
+    gates = torch.addmm(cell.bias_ih_l0 + cell.bias_hh_l0, x, cell.weight_ih_l0.t())
+    gates.addmm_(state[0], cell.weight_hh_l0.t())
+    after, before = torch.empty_like(state, memory_format=torch.contiguous_format), _array(state[1])
+    bent = torch.empty_like(after[0])
+    lstm_gates(gates.numpy(), before, after[1].numpy(), bent.numpy(), after[0].numpy())
+    return after
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    """The tensor's own memory, or a copy where it has gaps."""
+    return tensor.detach().contiguous().numpy()
