@@ -10,7 +10,7 @@ import multiprocessing
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -44,6 +44,10 @@ CEILING, STATELESS_CEILING = "Bayes, clearing public", "Bayes, no history"
 # Training chains: the rules' and the learners' never coincide.
 TUNING_SEED, SCALE_SEED, LEARNER_SEED = 1, 2, 1000
 TUNING_CHAINS, TUNING_LENGTH = 128, 1500
+# A training is said to have learned when it first closes this much of the gap on as many chains.
+LEARNED_GAP, VALIDATION_CHAINS = 0.85, 64
+
+Point = tuple[int, float, float]  # auctions learned from, processor seconds of learning, gap closed
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ class Study:
     """Held-out chains: test, or validation while choosing settings."""
     workers: int = 1
     """Trainings at a time, one process each."""
+    validations: int = 0
+    """Times that a training with history is played on validation chains while it learns."""
     ppo: PPOConfig = field(default_factory=PPOConfig)
     """The learner."""
 
@@ -85,7 +91,7 @@ class Study:
         for name in ("steps", "chains", "length", "resamples", "workers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: at least 1")
-        for name in ("seeds", "stateless_seeds", "burn_in", "window"):
+        for name in ("seeds", "stateless_seeds", "burn_in", "window", "validations"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: 0 or more")
 
@@ -104,16 +110,29 @@ def reward_scale_eth(model: HiddenCompetition) -> float:
 
 
 def learner(
-    model: HiddenCompetition, window: int, config: PPOConfig, seed: int, steps: int
+    model: HiddenCompetition,
+    window: int,
+    config: PPOConfig,
+    seed: int,
+    steps: int,
+    stops: int = 1,
+    at_stop: Callable[[ScheduledPPO], None] | None = None,
 ) -> ScheduledPPO:
     """MaskablePPO trained for `steps` auctions: the last policy, none is selected.
 
     Its reward is the profit in ETH over `reward_scale_eth`, clipped at config.reward_clip.
+    `at_stop` is called after each of `stops` equal parts, which leave what is learned as it is.
     """
     env = HiddenCompetitionEnv(config.num_envs, model, window, seed=LEARNER_SEED + seed)
     venv = MarketVecEnv(env, reward_scale_eth(model), config.reward_clip)
     trainer = build(venv, config, seed, steps)
-    trainer.learn(steps, reset_num_timesteps=False)
+    rollout = config.num_envs * config.rollout_slots
+    for stop in range(1, stops + 1):
+        wanted = -(-steps * stop // (stops * rollout)) * rollout
+        if wanted > trainer.num_timesteps:
+            trainer.learn(wanted - trainer.num_timesteps, reset_num_timesteps=False)
+        if at_stop is not None:
+            at_stop(trainer)
     return trainer
 
 
@@ -205,18 +224,55 @@ def _interval(values: NDArray[np.float64]) -> list[float]:
     return [float(values[0]), float(low), float(high)]
 
 
-def _train_and_bid(name: str, window: int, seed: int, study: Study) -> tuple[Bids, float]:
-    """One trial: bids in the held-out chains, and the seconds that learning took."""
+class GapCurve:
+    """What a training closes of the gap on validation chains, by value, while it learns."""
+
+    def __init__(self, model: HiddenCompetition, window: int, study: Study) -> None:
+        self.points: list[Point] = []
+        self._play = (model, window, "validation")
+        self._shape = (study.burn_in + study.length, VALIDATION_CHAINS)
+        self._burn_in = study.burn_in
+        self._chains = record(model, "validation", 0, *self._shape[::-1])
+        tuned = tune(model, record(model, "train", TUNING_SEED, TUNING_CHAINS, TUNING_LENGTH))
+        self._static = self._earned(tuned.bids(self._chains)[STATIC])
+        self._bayes = self._earned(bayes_bids(model, self._chains, FILTERS[CEILING]))
+        self._learning_s, self._since = 0.0, time.process_time()
+
+    def _earned(self, bids: Bids) -> float:
+        captured = capture(self._play[0], self._chains, bids)
+        return float(score(captured, self._chains, self._burn_in).value.sum())
+
+    def __call__(self, trainer: ScheduledPPO) -> None:
+        """Add a point; the time that playing takes does not count."""
+        self._learning_s += time.process_time() - self._since
+        earned = self._earned(policy_bids(trainer, *self._play, self._shape))
+        gap = (earned - self._static) / (self._bayes - self._static)
+        self.points.append((trainer.num_timesteps, self._learning_s, gap))
+        self._since = time.process_time()
+
+
+def learned_at(points: Sequence[Point]) -> Point | None:
+    """The first point with at least LEARNED_GAP; None where there is none."""
+    return next((point for point in points if point[2] >= LEARNED_GAP), None)
+
+
+def _train_and_bid(
+    name: str, window: int, seed: int, study: Study
+) -> tuple[Bids, tuple[float, list[Point]]]:
+    """One trial: bids in the held-out chains; the seconds that it took, and its curve."""
     model = SCENARIOS[name]
     started = time.monotonic()
-    trainer = learner(model, window, study.ppo, seed, study.steps)
+    stops = study.validations if window else 0
+    curve = GapCurve(model, window, study) if stops else None
+    trainer = learner(model, window, study.ppo, seed, study.steps, max(stops, 1), curve)
     seconds = time.monotonic() - started
     shape = (study.burn_in + study.length, study.chains)
-    return policy_bids(trainer, model, window, study.split, shape), seconds
+    bids = policy_bids(trainer, model, window, study.split, shape)
+    return bids, (seconds, curve.points if curve else [])
 
 
-def trials(study: Study, name: str) -> Iterator[tuple[str, Bids, float]]:
-    """Train every learner of a scenario: (arm, bids, seconds) as they finish."""
+def trials(study: Study, name: str) -> Iterator[tuple[str, Bids, tuple[float, list[Point]]]]:
+    """Train every learner of a scenario: (arm, bids, (seconds, curve)) as they finish."""
     jobs = {f"PPO, seed {seed}": (study.window, seed) for seed in range(study.seeds)}
     jobs |= {f"stateless PPO, seed {seed}": (0, seed) for seed in range(study.stateless_seeds)}
     if study.workers == 1:
@@ -238,19 +294,31 @@ def run(study: Study, console: Console, file: Path | None = None) -> dict[str, A
     report: dict[str, Any] = {"study": asdict(study), "scenarios": {}}
     for name in study.names:
         model = SCENARIOS[name]
-        learned, seconds = {}, {}
-        for arm, bids, took in trials(study, name):
+        learned, seconds, curves = {}, {}, {}
+        for arm, bids, (took, curve) in trials(study, name):
             learned[arm], seconds[arm] = bids, took
             console.print(f"{name}: {arm} trained in {took:.0f} s")
+            if curve:
+                curves[arm] = {"points": curve, "learned_at": learned_at(curve)}
+                console.print(f"  {LEARNED_GAP} of the gap: {_when(curve)}")
         learned = {arm: learned[arm] for arm in sorted(learned)}
         chains = record(model, study.split, 0, study.chains, study.burn_in + study.length)
         scores = arms(model, chains, learned, study.burn_in)
         summary = summarise(scores, list(learned), study.resamples)
-        report["scenarios"][name] = summary | {"seconds": seconds}
+        report["scenarios"][name] = summary | {"seconds": seconds, "curves": curves}
         console.print(shares_table(name, summary))
         if file:
             write_text(file, json.dumps(report, indent=1, allow_nan=False) + "\n")
     return report
+
+
+def _when(points: Sequence[Point]) -> str:
+    """When a training had learned, for the terminal."""
+    point = learned_at(points)
+    if point is None:
+        return f"not reached, {max(gap for _, _, gap in points):.3f} at best"
+    steps, cpu_s, gap = point
+    return f"{gap:.3f} after {steps:,} auctions and {cpu_s:.1f} s of processor time"
 
 
 def shares_table(name: str, summary: dict[str, Any]) -> Table:
@@ -308,6 +376,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--length", type=int, default=1000, help="auctions per held-out chain")
     parser.add_argument("--split", default="test", help="held-out chains: test or validation")
     parser.add_argument("--workers", type=int, default=1, help="trainings at a time")
+    parser.add_argument(
+        "--validations", type=int, default=0, help="times to play validation chains while learning"
+    )
     parser.add_argument("--json", default="", help="write the report to this file")
     parser.add_argument("--figure", default="", help="draw the shares into this file")
     given = vars(parser.parse_args(arguments))

@@ -14,6 +14,7 @@ from agents.hidden_competition import (
     Study,
     arms,
     figure,
+    learned_at,
     learner,
     main,
     policy_bids,
@@ -146,6 +147,30 @@ def test_the_command_refuses_what_it_cannot_do(
 ) -> None:
     assert main(arguments) == 2
     assert word in capsys.readouterr().err
+
+
+def test_a_training_says_when_it_had_learned(quick: None) -> None:
+    """The curve is the policy's own gap, and looking at it leaves the training as it was."""
+    study = Study(
+        seeds=1, stateless_seeds=1, steps=2048, window=2, chains=3, length=60, burn_in=5,
+        ppo=SMALL, validations=3,
+    )  # fmt: skip
+    found = {arm: (bids, curve) for arm, bids, (_, curve) in trials(study, "D")}
+    bids, curve = found["PPO, seed 0"]
+    assert [steps for steps, _, _ in curve] == [1024, 1536, 2048]
+    times = [seconds for _, seconds, _ in curve]
+    assert times == sorted(times)
+    assert times[0] > 0.0
+    trainer = learner(D, 2, SMALL, 0, 2048)
+    assert np.array_equal(policy_bids(trainer, D, 2, "test", (65, 3)), bids)
+    chains = record(D, "validation", 0, 64, 65)
+    mine = policy_bids(trainer, D, 2, "validation", (65, 64))
+    scores = arms(D, chains, {"ours": mine}, 5)
+    expected = summarise(scores, ["ours"], 10)["learners"]["ours"]["value"]["gap_closed"][0]
+    assert curve[-1][2] == pytest.approx(expected)
+    assert found["stateless PPO, seed 0"][1] == []
+    assert learned_at([(1, 1.0, 0.84), (2, 2.0, 0.86), (3, 3.0, 0.9)]) == (2, 2.0, 0.86)
+    assert learned_at([(1, 1.0, 0.84)]) is None
 
 
 @pytest.mark.slow
