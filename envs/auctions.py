@@ -11,21 +11,15 @@ from envs.bidding import gas_cost, own_gas, place, revert_cost
 from envs.flow import (
     BID_LATE,
     GWEI,
-    SWAP_AHEAD,
-    book,
     book_gas,
-    book_inside,
-    book_swap,
-    user_volume,
 )
-from envs.mempool import clear_included, root_nonce
+from envs.inclusion import include_unseen, include_visible
+from envs.mempool import clear_included
 from envs.physics import (
-    BORROWER_BOOK,
     BURNT,
     CANCEL_BURNT,
     CANCEL_COST,
     FRACTION,
-    INSIDE,
     LOSERS,
     LOSERS_BID,
     MARK,
@@ -37,62 +31,35 @@ from envs.physics import (
     STANDING_NET,
     TOP,
     TOP_PUBLIC,
-    USER_VOLUME,
-    USERS,
     VALIDATOR,
     Physics,
 )
+from envs.plans import DROPPED_FOR_GAS, run_plan, share_pools
 from envs.randomness import uniform
-from envs.rivals import sandwich, sandwiched
 from kernels.action import BID, BID_FRACTION, BIDS, COARSE_STEP, decode
 from kernels.compile import inline, lean_kernel, never_inline
-from kernels.graph import HOPS, POOL, ROW_IN
-from kernels.lanes import WIDTH, Floats, choose, load, store, wide
-from kernels.lending import LIQUIDATION_BONUS, closable, health_factor
 from kernels.market import (
     BASE_FEE,
     BUNDLES_TAKEN,
-    CONCENTRATED_FROM,
     FOUND_CYCLE,
     FOUND_NET,
     FOUND_REFUND,
     LANES,
-    LOAN_COLLATERAL,
-    LOAN_DEBT,
-    LOAN_HUB_FIRST,
-    LOAN_POOL,
-    LOAN_PRICE,
     OPPORTUNITIES,
-    OVERLAY_SEGMENT,
     OWN_TIP,
-    PENDING,
-    PENDING_AMOUNT_IN,
-    PENDING_AMOUNT_OUT,
-    PENDING_MIN_OUT,
-    PENDING_ORDER,
-    PENDING_POOL,
-    PENDING_TIP,
-    PENDING_VISIBLE,
-    PENDING_ZERO_FOR_ONE,
     PUBLIC,
     RESERVES,
     SCRATCH_ROWS,
-    SEGMENT,
     STANDING_AMOUNT,
     STANDING_CHANNEL,
     STANDING_CYCLE,
     STANDING_FRACTION,
     STANDING_PAYMENT,
-    concentrated_row,
-    overlay_row,
-    quote,
-    swap,
 )
 from kernels.observation import record_auction
 from kernels.opportunities import gross_of, size_of
 
-# Scratch rows: see _take_overlay, _find_unseen and, [K], _best_response.
-WHOLE, UNSEEN, GROSS = SCRATCH_ROWS, SCRATCH_ROWS + 1, SCRATCH_ROWS + 2
+GROSS = SCRATCH_ROWS  # [K], see _best_response
 # Columns of the outcome array, one row per lane. Units: ETH, or fractions of net.
 NET = 0  # of the opportunity bid on
 OWN_FRACTION = 1
@@ -127,272 +94,6 @@ OUTCOMES = (
     "missed",
     "gas",
 )
-DROPPED, DROPPED_FOR_GAS = -1.0, -2.0  # what _try answers instead of a profit
-
-
-@inline
-def _include_one(physics: Physics, tile: np.ndarray, lane: int, pending: int, victim: bool) -> None:
-    """Execute one pending swap on the reserves, or let it revert; book tokens and gas."""
-    world, pools, cycles = physics.world, physics.token0.shape[0], physics.cycles.shape[0]
-    tokens = physics.exposure.shape[0]
-    users, inside = book(world, tokens, USERS), book(world, tokens, INSIDE)
-    amount = tile[PENDING_AMOUNT_IN + pending, lane]
-    pool = int(tile[PENDING_POOL + pending, lane])
-    forward = tile[PENDING_ZERO_FOR_ONE + pending, lane] > 0.0
-    gamma, least = physics.weights[pool], tile[PENDING_MIN_OUT + pending, lane]
-    out = -1.0
-    if victim:
-        out = sandwich(physics, tile, lane, pending)
-    if out < 0.0:
-        out = quote(tile, lane, pools, cycles, RESERVES, pool, forward, amount, gamma)
-        if out < least:
-            out = 0.0
-        else:
-            out = swap(tile, lane, pools, cycles, RESERVES, pool, forward, amount, gamma)
-    if out > 0.0:
-        token0, token1 = physics.token0, physics.token1
-        book_swap(tile, lane, users, inside, token0, token1, pool, forward, amount, out)
-        volume = user_volume(physics, tile, lane, pool, forward, amount)
-        tile[world + USER_VOLUME, lane] += volume
-    tip = tile[PENDING_TIP + pending, lane]
-    book_gas(tile, lane, world, users, physics.swap_gas, tip)
-
-
-@inline
-def _take_overlay(physics: Physics, tile: np.ndarray, lane: int, like: Floats) -> None:
-    """Where row WHOLE says so the block leaves the pools as the overlay has them."""
-    pools, cycles = physics.token0.shape[0], physics.cycles.shape[0]
-    whole_ = load(tile, WHOLE, lane, like) > 0.0
-    for row in range(RESERVES, overlay_row(pools)):
-        after = load(tile, row + 4 * pools, lane, like)
-        store(tile, row, lane, choose(whole_, after, load(tile, row, lane, like)))
-    for index in range(pools - int(tile[CONCENTRATED_FROM, lane])):
-        row = concentrated_row(pools, cycles, index) + SEGMENT
-        after = load(tile, row + OVERLAY_SEGMENT - SEGMENT, lane, like)
-        store(tile, row, lane, choose(whole_, after, load(tile, row, lane, like)))
-
-
-@inline
-def _book_visible(physics: Physics, tile: np.ndarray, lane: int) -> None:
-    """Tokens, volume and gas of the visible swaps, as the overlay computed them."""
-    world, tokens = physics.world, physics.exposure.shape[0]
-    users, inside = book(world, tokens, USERS), book(world, tokens, INSIDE)
-    token0, token1 = physics.token0, physics.token1
-    volume, gas, tips = 0.0, 0.0, 0.0
-    for turn in range(PENDING):
-        pending = int(tile[PENDING_ORDER + turn, lane])
-        if tile[PENDING_VISIBLE + pending, lane] <= 0.0:
-            break
-        gas += physics.swap_gas
-        tips += physics.swap_gas * tile[PENDING_TIP + pending, lane]
-        out = tile[PENDING_AMOUNT_OUT + pending, lane]
-        if out > 0.0:
-            amount = tile[PENDING_AMOUNT_IN + pending, lane]
-            pool = int(tile[PENDING_POOL + pending, lane])
-            forward = tile[PENDING_ZERO_FOR_ONE + pending, lane] > 0.0
-            book_swap(tile, lane, users, inside, token0, token1, pool, forward, amount, out)
-            volume += user_volume(physics, tile, lane, pool, forward, amount)
-    tile[world + USER_VOLUME, lane] += volume
-    burnt = gas * tile[BASE_FEE, lane] * GWEI
-    tile[users, lane] -= burnt + tips * GWEI
-    tile[world + BURNT, lane] += burnt
-    tile[world + VALIDATOR, lane] += tips * GWEI
-
-
-@lean_kernel
-def include_visible(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> None:
-    """The visible swaps by priority fee: as the overlay computed them, unless one is sandwiched."""
-    never_inline()
-    world = physics.world
-    for lane in range(LANES):
-        tile[WHOLE, lane] = 0.0
-        if tile[world + MISSED, lane] > 0.0:
-            continue
-        victim = sandwiched(physics, tile, lane, keys[lane])
-        if victim < 0:
-            tile[WHOLE, lane] = 1.0
-            _book_visible(physics, tile, lane)
-            continue
-        for turn in range(PENDING):
-            pending = int(tile[PENDING_ORDER + turn, lane])
-            if tile[PENDING_VISIBLE + pending, lane] <= 0.0:
-                break
-            _include_one(physics, tile, lane, pending, pending == victim)
-    for lane in range(0, LANES, WIDTH):
-        _take_overlay(physics, tile, lane, wide())
-
-
-@inline
-def _find_unseen(tile: np.ndarray, lane: int, like: Floats) -> None:
-    """Row UNSEEN: 1 in lanes where a block can take a swap that is not visible."""
-    unseen = like > 0.0
-    for pending in range(PENDING):
-        present = load(tile, PENDING_AMOUNT_IN + pending, lane, like) > 0.0
-        hidden = load(tile, PENDING_VISIBLE + pending, lane, like) <= 0.0
-        can = load(tile, PENDING_TIP + pending, lane, like) >= 0.0
-        unseen = unseen | (present & hidden & can)
-    store(tile, UNSEEN, lane, choose(unseen, 1.0, like))
-
-
-@lean_kernel
-def include_unseen(physics: Physics, tile: np.ndarray, keys: np.ndarray, ahead: bool) -> None:
-    """Private swaps and those that arrived too late to be seen: ahead of the bundles, or behind."""
-    never_inline()
-    world = physics.world
-    for lane in range(0, LANES, WIDTH):
-        _find_unseen(tile, lane, wide())
-    for lane in range(LANES):
-        if tile[UNSEEN, lane] <= 0.0 or tile[world + MISSED, lane] > 0.0:
-            continue
-        for pending in range(PENDING):
-            present = tile[PENDING_AMOUNT_IN + pending, lane] > 0.0
-            if not present or tile[PENDING_VISIBLE + pending, lane] > 0.0:
-                continue
-            if tile[PENDING_TIP + pending, lane] < 0.0:
-                continue
-            # Nonces of one sender land on the same side, in order.
-            root = root_nonce(tile, lane, world, pending)
-            u = uniform(keys[lane], SWAP_AHEAD + root)
-            if (u < physics.private_ahead_share) == ahead:
-                _include_one(physics, tile, lane, pending, False)
-
-
-@lean_kernel
-def _execute(
-    cycle_table: np.ndarray,
-    weights: np.ndarray,
-    token0: np.ndarray,
-    token1: np.ndarray,
-    world: int,
-    tokens: int,
-    tile: np.ndarray,
-    lane: int,
-    candidate: int,
-    size: float,
-) -> None:
-    """Move reserves, loans and the tokens inside pools as a plan does; `size` as in gross_of."""
-    never_inline()
-    pools, cycles = token0.shape[0], cycle_table.shape[0]
-    inside = book(world, tokens, INSIDE)
-    if candidate >= cycles:
-        loan = candidate - cycles
-        pool = int(tile[LOAN_POOL + loan, lane])
-        hub_first = tile[LOAN_HUB_FIRST + loan, lane] > 0.0
-        row_in = RESERVES + pool + (0 if hub_first else pools)
-        row_out = RESERVES + pool + (pools if hub_first else 0)
-        gamma = weights[pool]
-        cost = size * tile[row_in, lane] / (gamma * (tile[row_out, lane] - size))
-        seized = size * tile[LOAN_PRICE + loan, lane] * (1.0 + LIQUIDATION_BONUS)
-        tile[row_in, lane] += cost
-        tile[row_out, lane] -= size
-        tile[LOAN_DEBT + loan, lane] -= size
-        tile[LOAN_COLLATERAL + loan, lane] -= seized
-        borrowers = book(world, tokens, BORROWER_BOOK)
-        tile[borrowers, lane] -= seized
-        tile[borrowers + (token1[pool] if hub_first else token0[pool]), lane] += size
-        return
-    amount = size
-    for hop in range(cycle_table[candidate, HOPS]):
-        pool = int(cycle_table[candidate, POOL + hop])
-        forward = cycle_table[candidate, ROW_IN + hop] < pools
-        gamma = weights[pool]
-        out = swap(tile, lane, pools, cycles, RESERVES, pool, forward, amount, gamma)
-        book_inside(tile, lane, inside, token0, token1, pool, forward, amount, out)
-        amount = out
-
-
-@inline
-def _pay(
-    physics: Physics,
-    tile: np.ndarray,
-    lane: int,
-    party: int,
-    gross: float,
-    payment: float,
-    gas: float,
-    refund: float,
-) -> None:
-    """The winner's books: gross profit in; the bid to validator and users; base fee burnt."""
-    world = physics.world
-    burnt = gas * tile[BASE_FEE, lane] * GWEI
-    tip = gas * tile[OWN_TIP, lane] * GWEI
-    tile[party, lane] += gross - payment - burnt - tip
-    tile[world + VALIDATOR, lane] += payment * (1.0 - refund) + tip
-    tile[book(world, physics.exposure.shape[0], USERS), lane] += payment * refund
-    tile[world + BURNT, lane] += burnt
-
-
-@inline
-def _may_repay(cycles: int, tile: np.ndarray, lane: int, candidate: int, size: float) -> bool:
-    """False for a loan that a liquidation earlier in the block has made healthy again."""
-    if candidate < cycles:
-        return True
-    loan = candidate - cycles
-    debt = tile[LOAN_DEBT + loan, lane]
-    if not debt > 0.0:
-        return False
-    health = health_factor(tile[LOAN_COLLATERAL + loan, lane], debt, tile[LOAN_PRICE + loan, lane])
-    return size <= closable(health) * debt
-
-
-@inline
-def _try(
-    physics: Physics,
-    tile: np.ndarray,
-    lane: int,
-    party: int,
-    candidate: int,
-    size: float,
-    gross: float,
-    payment: float,
-    share_of: float,
-    refund: float,
-) -> float:
-    """Execute a plan if its profit covers gas and payment; what is left, or why it is dropped.
-
-    Rivals pay a share of what they realise: with `share_of` above 0, `payment` is for that net.
-    """
-    gas = own_gas(physics, candidate)
-    if not _may_repay(physics.cycles.shape[0], tile, lane, candidate, size):
-        return DROPPED
-    realised = gross - gas_cost(tile, lane, gas)
-    if share_of > 0.0:
-        payment *= min(max(realised, 0.0) / share_of, 1.0)
-    left = realised - payment
-    # Written so that NaN drops the plan.
-    if not left >= 0.0:
-        return DROPPED_FOR_GAS if gross > 0.0 and realised < 0.0 else DROPPED
-    token0, token1, tokens = physics.token0, physics.token1, physics.exposure.shape[0]
-    _execute(
-        physics.cycles,
-        physics.weights,
-        token0,
-        token1,
-        physics.world,
-        tokens,
-        tile,
-        lane,
-        candidate,
-        size,
-    )
-    _pay(physics, tile, lane, party, gross, payment, gas, refund)
-    return left
-
-
-@inline
-def _share_pools(physics: Physics, tile: np.ndarray, lane: int, one: int, other: int) -> bool:
-    cycles = physics.cycles.shape[0]
-    for i in range(3):
-        a = int(physics.cycles[one, POOL + i]) if one < cycles else -2
-        if one >= cycles and i == 0:
-            a = int(tile[LOAN_POOL + one - cycles, lane])
-        for j in range(3):
-            b = int(physics.cycles[other, POOL + j]) if other < cycles else -2
-            if other >= cycles and j == 0:
-                b = int(tile[LOAN_POOL + other - cycles, lane])
-            if a >= 0 and a == b:
-                return True
-    return False
 
 
 @inline
@@ -475,7 +176,7 @@ def _build(
                 gross = tile[GROSS + own_k, lane]
             else:
                 gross = gross_of(physics.cycles, physics.weights, tile, lane, own, RESERVES, size)
-            left = _try(physics, tile, lane, party, own, size, gross, own_payment, 0.0, refund)
+            left = run_plan(physics, tile, lane, party, own, size, gross, own_payment, 0.0, refund)
             if left >= 0.0:
                 profit, moved = left, True
                 result[OUTCOME] = WON
@@ -494,11 +195,11 @@ def _build(
         size = size_of(cycles, tile, lane, best)
         party = world + RIVALS
         net = tile[FOUND_NET + best, lane]
-        shares = own >= 0 and _share_pools(physics, tile, lane, own, candidate)
+        shares = own >= 0 and share_pools(physics, tile, lane, own, candidate)
         gross = tile[GROSS + best, lane]
         if moved and shares:
             gross = gross_of(physics.cycles, physics.weights, tile, lane, candidate, RESERVES, size)
-        left = _try(physics, tile, lane, party, candidate, size, gross, payment, net, refund)
+        left = run_plan(physics, tile, lane, party, candidate, size, gross, payment, net, refund)
         blocked = blocked or (shares and left >= 0.0)
         _fees_of_losers(physics, tile, lane, best, left < 0.0)
     return profit

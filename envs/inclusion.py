@@ -1,0 +1,178 @@
+"""Users' swaps in a block: the visible ones by priority fee, and those that nobody saw coming."""
+
+import numpy as np
+
+from envs.flow import (
+    GWEI,
+    SWAP_AHEAD,
+    book,
+    book_gas,
+    book_swap,
+    user_volume,
+)
+from envs.mempool import root_nonce
+from envs.physics import (
+    BURNT,
+    INSIDE,
+    MISSED,
+    USER_VOLUME,
+    USERS,
+    VALIDATOR,
+    Physics,
+)
+from envs.randomness import uniform
+from envs.rivals import sandwich, sandwiched
+from kernels.compile import inline, lean_kernel, never_inline
+from kernels.lanes import WIDTH, Floats, choose, load, store, wide
+from kernels.market import (
+    BASE_FEE,
+    CONCENTRATED_FROM,
+    LANES,
+    OVERLAY_SEGMENT,
+    PENDING,
+    PENDING_AMOUNT_IN,
+    PENDING_AMOUNT_OUT,
+    PENDING_MIN_OUT,
+    PENDING_ORDER,
+    PENDING_POOL,
+    PENDING_TIP,
+    PENDING_VISIBLE,
+    PENDING_ZERO_FOR_ONE,
+    RESERVES,
+    SCRATCH_ROWS,
+    SEGMENT,
+    concentrated_row,
+    overlay_row,
+    quote,
+    swap,
+)
+
+# Scratch rows: see _take_overlay and _find_unseen.
+WHOLE, UNSEEN = SCRATCH_ROWS, SCRATCH_ROWS + 1
+
+
+@inline
+def _include_one(physics: Physics, tile: np.ndarray, lane: int, pending: int, victim: bool) -> None:
+    """Execute one pending swap on the reserves, or let it revert; book tokens and gas."""
+    world, pools, cycles = physics.world, physics.token0.shape[0], physics.cycles.shape[0]
+    tokens = physics.exposure.shape[0]
+    users, inside = book(world, tokens, USERS), book(world, tokens, INSIDE)
+    amount = tile[PENDING_AMOUNT_IN + pending, lane]
+    pool = int(tile[PENDING_POOL + pending, lane])
+    forward = tile[PENDING_ZERO_FOR_ONE + pending, lane] > 0.0
+    gamma, least = physics.weights[pool], tile[PENDING_MIN_OUT + pending, lane]
+    out = -1.0
+    if victim:
+        out = sandwich(physics, tile, lane, pending)
+    if out < 0.0:
+        out = quote(tile, lane, pools, cycles, RESERVES, pool, forward, amount, gamma)
+        if out < least:
+            out = 0.0
+        else:
+            out = swap(tile, lane, pools, cycles, RESERVES, pool, forward, amount, gamma)
+    if out > 0.0:
+        token0, token1 = physics.token0, physics.token1
+        book_swap(tile, lane, users, inside, token0, token1, pool, forward, amount, out)
+        volume = user_volume(physics, tile, lane, pool, forward, amount)
+        tile[world + USER_VOLUME, lane] += volume
+    tip = tile[PENDING_TIP + pending, lane]
+    book_gas(tile, lane, world, users, physics.swap_gas, tip)
+
+
+@inline
+def _take_overlay(physics: Physics, tile: np.ndarray, lane: int, like: Floats) -> None:
+    """Where row WHOLE says so the block leaves the pools as the overlay has them."""
+    pools, cycles = physics.token0.shape[0], physics.cycles.shape[0]
+    whole_ = load(tile, WHOLE, lane, like) > 0.0
+    for row in range(RESERVES, overlay_row(pools)):
+        after = load(tile, row + 4 * pools, lane, like)
+        store(tile, row, lane, choose(whole_, after, load(tile, row, lane, like)))
+    for index in range(pools - int(tile[CONCENTRATED_FROM, lane])):
+        row = concentrated_row(pools, cycles, index) + SEGMENT
+        after = load(tile, row + OVERLAY_SEGMENT - SEGMENT, lane, like)
+        store(tile, row, lane, choose(whole_, after, load(tile, row, lane, like)))
+
+
+@inline
+def _book_visible(physics: Physics, tile: np.ndarray, lane: int) -> None:
+    """Tokens, volume and gas of the visible swaps, as the overlay computed them."""
+    world, tokens = physics.world, physics.exposure.shape[0]
+    users, inside = book(world, tokens, USERS), book(world, tokens, INSIDE)
+    token0, token1 = physics.token0, physics.token1
+    volume, gas, tips = 0.0, 0.0, 0.0
+    for turn in range(PENDING):
+        pending = int(tile[PENDING_ORDER + turn, lane])
+        if tile[PENDING_VISIBLE + pending, lane] <= 0.0:
+            break
+        gas += physics.swap_gas
+        tips += physics.swap_gas * tile[PENDING_TIP + pending, lane]
+        out = tile[PENDING_AMOUNT_OUT + pending, lane]
+        if out > 0.0:
+            amount = tile[PENDING_AMOUNT_IN + pending, lane]
+            pool = int(tile[PENDING_POOL + pending, lane])
+            forward = tile[PENDING_ZERO_FOR_ONE + pending, lane] > 0.0
+            book_swap(tile, lane, users, inside, token0, token1, pool, forward, amount, out)
+            volume += user_volume(physics, tile, lane, pool, forward, amount)
+    tile[world + USER_VOLUME, lane] += volume
+    burnt = gas * tile[BASE_FEE, lane] * GWEI
+    tile[users, lane] -= burnt + tips * GWEI
+    tile[world + BURNT, lane] += burnt
+    tile[world + VALIDATOR, lane] += tips * GWEI
+
+
+@lean_kernel
+def include_visible(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> None:
+    """The visible swaps by priority fee: as the overlay computed them, unless one is sandwiched."""
+    never_inline()
+    world = physics.world
+    for lane in range(LANES):
+        tile[WHOLE, lane] = 0.0
+        if tile[world + MISSED, lane] > 0.0:
+            continue
+        victim = sandwiched(physics, tile, lane, keys[lane])
+        if victim < 0:
+            tile[WHOLE, lane] = 1.0
+            _book_visible(physics, tile, lane)
+            continue
+        for turn in range(PENDING):
+            pending = int(tile[PENDING_ORDER + turn, lane])
+            if tile[PENDING_VISIBLE + pending, lane] <= 0.0:
+                break
+            _include_one(physics, tile, lane, pending, pending == victim)
+    for lane in range(0, LANES, WIDTH):
+        _take_overlay(physics, tile, lane, wide())
+
+
+@inline
+def _find_unseen(tile: np.ndarray, lane: int, like: Floats) -> None:
+    """Row UNSEEN: 1 in lanes where a block can take a swap that is not visible."""
+    unseen = like > 0.0
+    for pending in range(PENDING):
+        present = load(tile, PENDING_AMOUNT_IN + pending, lane, like) > 0.0
+        hidden = load(tile, PENDING_VISIBLE + pending, lane, like) <= 0.0
+        can = load(tile, PENDING_TIP + pending, lane, like) >= 0.0
+        unseen = unseen | (present & hidden & can)
+    store(tile, UNSEEN, lane, choose(unseen, 1.0, like))
+
+
+@lean_kernel
+def include_unseen(physics: Physics, tile: np.ndarray, keys: np.ndarray, ahead: bool) -> None:
+    """Private swaps and those that arrived too late to be seen: ahead of the bundles, or behind."""
+    never_inline()
+    world = physics.world
+    for lane in range(0, LANES, WIDTH):
+        _find_unseen(tile, lane, wide())
+    for lane in range(LANES):
+        if tile[UNSEEN, lane] <= 0.0 or tile[world + MISSED, lane] > 0.0:
+            continue
+        for pending in range(PENDING):
+            present = tile[PENDING_AMOUNT_IN + pending, lane] > 0.0
+            if not present or tile[PENDING_VISIBLE + pending, lane] > 0.0:
+                continue
+            if tile[PENDING_TIP + pending, lane] < 0.0:
+                continue
+            # Nonces of one sender land on the same side, in order.
+            root = root_nonce(tile, lane, world, pending)
+            u = uniform(keys[lane], SWAP_AHEAD + root)
+            if (u < physics.private_ahead_share) == ahead:
+                _include_one(physics, tile, lane, pending, False)
