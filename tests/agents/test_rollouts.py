@@ -1,18 +1,23 @@
 """Rollouts from Ray processes: the learner learns the same bits whoever dies on the way."""
 
 import dataclasses
+import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 
 from agents.config import ConfigError, PPOConfig, TrialsConfig
 from agents.training import Training, Trial, TrialInputs
-from agents.workers import ray_session, run_trials
+from agents.workers import latest_checkpoint, ray_session, run_trials
 from envs.market import MarketConfig, PricePaths
+from tests.agents.test_workers import processes_of
 
 PPO = PPOConfig(
     num_envs=32, rollout_slots=8, minibatch=128, epochs=2, hidden=(16,), rollout_workers=2
@@ -103,6 +108,58 @@ def test_a_process_that_keeps_dying_ends_the_training(
     with pytest.raises(RuntimeError, match="rollout process 0 died again"):
         training.advance()
     training.close()
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from tests.agents.test_rollouts import MODES, TRIAL, inputs_of
+from agents.workers import run_trials
+from envs.market import MarketConfig
+from envs.paths import stand_in_paths
+
+folder, ppo = Path(sys.argv[1]), MODES[int(sys.argv[2])].values[0]
+inputs = inputs_of(folder, MarketConfig(episode_slots=32), stand_in_paths(days=4), ppo)
+run_trials(folder / "checkpoints", inputs, [TRIAL], 3, lambda *_: print("report", flush=True))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [0])
+def test_a_killed_driver_loses_a_checkpoint_interval_and_leaves_no_process(
+    tmp_path: Path, market: MarketConfig, paths: PricePaths, mode: int
+) -> None:
+    """The driver dies without a word while rollout processes play; resuming ends in its bits."""
+    if ray.is_initialized():
+        ray.shutdown()
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, os.fspath(tmp_path), str(mode)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.fspath(Path(__file__).parents[2])},
+        start_new_session=True,
+    )
+    assert driver.stdout is not None
+    reports = 2
+    with driver.stdout:
+        for _ in range(reports):
+            assert driver.stdout.readline() == "report\n"
+        driver.kill()
+        driver.wait()
+    assert not processes_of(driver.pid), "rollout processes outlived the driver"
+    inputs = inputs_of(tmp_path, market, paths, MODES[mode].values[0])  # type: ignore[arg-type]
+    folder = tmp_path / "checkpoints"
+    kept = latest_checkpoint(folder, TRIAL.name)
+    assert kept is not None
+    saved = json.loads((kept / "counters.json").read_text())["num_timesteps"]
+    assert saved >= (reports - 1) * inputs.steps_per_report
+    steps: list[int] = []
+    (result,) = run_trials(folder, inputs, [TRIAL], 3, lambda _, m: steps.append(m["steps"]))
+    assert steps[0] == saved + inputs.steps_per_report, "goes on from the last checkpoint"
+    whole = run_trials(tmp_path / "whole", inputs, [TRIAL], 3, lambda *_: None)[0]
+    for point, other in zip(result.curve, whole.curve, strict=True):
+        for name in point.keys() - {"steps_per_s"}:
+            assert point[name] == other[name], name
 
 
 def test_more_processes_than_cores_are_refused(
