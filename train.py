@@ -15,6 +15,7 @@ from rich.console import Console
 from agents.compilation import compiled_in_background
 from agents.config import ConfigError, TrainConfig, config_to_dict, read_arguments
 from agents.evaluate import arm_table, compare_all, ingredient_lines, verdict
+from agents.forecaster_trials import trained_by_tune
 from agents.freeze import compared, freeze, served
 from agents.prices import (
     bars_to_learn_from,
@@ -29,7 +30,7 @@ from agents.report import BidCurve, write_report
 from agents.runs import create_run, discard_unfinished, publish
 from agents.scenarios import check_scenario
 from agents.training import TrialInputs, planned_trials, reward_scale_eth
-from agents.workers import TrialResult, cores, run_trials
+from agents.workers import TrialResult, cores, ray_session, run_trials
 from history.prices import Bars
 from models import frozen
 from models.export import git_commit
@@ -38,30 +39,34 @@ from models.export import git_commit
 def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stages) -> None:
     """Everything from prices to the published run; continues what `run` already holds."""
     started = time.monotonic()
-    with compiled_in_background() as compiled:
+    workers = config.run.workers or cores()
+    members = None
+    if config.forecaster.ensemble > 1 and (workers > 1 or config.run.address):
+        failures = config.trials.max_failures
+        members = trained_by_tune(run / "checkpoints", workers, failures, config.run.address)
+    with compiled_in_background() as compiled, ray_session(workers, config.run.address):
         with stages.stage("forecaster") as progress:
             test_from = first_test_minute(config.prices, bars)
-            forecasting = forecasting_of(run, config.forecaster, bars, test_from, progress)
+            forecasting = forecasting_of(run, config.forecaster, bars, test_from, progress, members)
             paths = market_paths(forecasting.forecaster, bars)
         with stages.stage("compilation"):
             compiled()
 
-    with stages.stage("market"):
-        inputs = TrialInputs(
-            market=config.market,
-            paths=paths,
-            ppo=config.ppo,
-            trials=config.trials,
-            reward_scale_eth=reward_scale_eth(config.market, paths),
-            tensorboard=str((run / "tb").resolve()),
-        )
+        with stages.stage("market"):
+            inputs = TrialInputs(
+                market=config.market,
+                paths=paths,
+                ppo=config.ppo,
+                trials=config.trials,
+                reward_scale_eth=reward_scale_eth(config.market, paths),
+                tensorboard=str((run / "tb").resolve()),
+            )
 
-    trials = planned_trials(config.trials, config.ppo, config.run.seed)
-    workers = config.run.workers or cores()
-    with stages.trials([trial.name for trial in trials], inputs.steps) as report_trial:
-        results = run_trials(
-            run / "checkpoints", inputs, trials, workers, report_trial, config.run.address
-        )
+        trials = planned_trials(config.trials, config.ppo, config.run.seed)
+        with stages.trials([trial.name for trial in trials], inputs.steps) as report_trial:
+            results = run_trials(
+                run / "checkpoints", inputs, trials, workers, report_trial, config.run.address
+            )
 
     with stages.stage("frozen policy"):
         chosen = served(results, inputs)

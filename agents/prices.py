@@ -18,7 +18,7 @@ from history.stochastic_volatility import stochastic_volatility_bars
 from kernels.features import BLOCK_MINUTES
 from models.forecaster import Forecaster
 from models.forecaster_onnx import export_forecaster, load_forecaster
-from models.har_lstm import VolatilityConfig
+from models.har_lstm import Members, VolatilityConfig
 from models.volatility import evaluate, train_forecaster
 
 ETH, BTC = "ETHUSDT", "BTCUSDT"
@@ -85,12 +85,18 @@ def first_test_minute(config: PricesConfig, bars: Bars) -> int:
 
 
 def forecasting_of(
-    run: Path, config: VolatilityConfig, bars: Bars, test_from: int, progress: Report
+    run: Path,
+    config: VolatilityConfig,
+    bars: Bars,
+    test_from: int,
+    progress: Report,
+    members: Members | None = None,
 ) -> Forecasting:
     """Train and judge the forecaster, or take what an interrupted run had finished.
 
-    Writes volatility.onnx and forecast.json into the run's checkpoints. Raises BarsError when the
-    bars are too short, or other bars than those that the run began with.
+    `members` trains its networks, by default one after the other in this process. Writes
+    volatility.onnx and forecast.json into the run's checkpoints. Raises BarsError when the bars are
+    too short, or other bars than those that the run began with.
     """
     folder = run / "checkpoints"
     stored = folder / "forecast.json"
@@ -103,7 +109,7 @@ def forecasting_of(
             )
         return Forecasting(load_forecaster(folder), report)
     writer = SummaryWriter(run / "tb" / "forecaster")
-    forecaster = train_forecaster(bars, config, test_from, progress, writer.add_scalar)
+    forecaster = train_forecaster(bars, config, test_from, progress, writer.add_scalar, members)
     writer.close()
     report = evaluate(bars, config, test_from, forecaster)
     export_forecaster(forecaster, folder)

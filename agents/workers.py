@@ -1,4 +1,4 @@
-"""Ray Tune runs the trainings: one single-threaded process per core, one trial per seed.
+"""Ray Tune trains the policies: one single-threaded process per core, one trial per seed.
 
 A killed trial restarts from its last checkpoint inside the run; a killed driver continues with the
 same checkpoints when the run is resumed. Results are read from the checkpoints alone.
@@ -242,7 +242,13 @@ def _finished(folder: Path | None, steps: int) -> bool:
 
 @contextmanager
 def ray_session(cpus: int, address: str = "") -> Iterator[None]:
-    """A quiet local Ray for `cpus` processes, or the cluster at `address`, left at the end."""
+    """A quiet local Ray for `cpus` processes, or the cluster at `address`, left at the end.
+
+    Inside another session this is that one.
+    """
+    if ray.is_initialized():
+        yield
+        return
     os.environ.update(
         # Our checkpoints and TensorBoard hold the results; Ctrl-C must reach the driver at once.
         TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",

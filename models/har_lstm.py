@@ -31,6 +31,10 @@ BASE_RIDGE = 1e-2
 
 Progress = Callable[[int, int], None]  # steps done, steps in all
 Log = Callable[[str, float, int], None]  # tag, value, step
+# Weights of every network of the ensemble, as `Member.flat` gives them, in the order of the seeds.
+Members = Callable[
+    [list["Window"], "VolatilityConfig", Progress | None, Log | None], list[np.ndarray]
+]
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,7 @@ def _dropout(x: Tensor, rate: float, rng: np.random.Generator | None) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Window:
+class Window:
     """One contiguous run of training origins."""
 
     x: np.ndarray  # float32[n, N_FEATURES], standardised, clipped
@@ -169,11 +173,13 @@ def train_har_lstm(
     bar_minutes: int,
     progress: Progress | None = None,
     log: Log | None = None,
+    members: Members | None = None,
 ) -> Forecaster:
     """Fit base, scaler and ensemble on the origins whose targets end by the minute `until`.
 
-    Deterministic for a seed on one machine: one thread, fixed order. Raises ValueError when there
-    is too little to learn from.
+    `members` trains the networks, by default one after the other in this process. Deterministic
+    for a seed on one machine: one thread, fixed order. Raises ValueError when there is too little
+    to learn from.
     """
     parts = training_part(origins, config, until)
     inputs = np.concatenate([p.inputs for p in parts])
@@ -187,11 +193,7 @@ def train_har_lstm(
     else:
         combined = base
     windows = [w for p in parts for w in _windows(p, config, scale, har.predict(p.inputs))]
-    with _one_thread():
-        weights = [
-            _train_member(windows, config, member, progress, log).flat(1.0 - config.linear_share)
-            for member in range(config.ensemble)
-        ]
+    weights = (members or train_members)(windows, config, progress, log)
     hidden = config.hidden
     return Forecaster(
         horizons_minutes=config.horizons_minutes,
@@ -245,7 +247,7 @@ def standardise(inputs: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Small matrices lose on several threads, and one thread makes the sums reproducible."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -257,7 +259,7 @@ def _one_thread() -> Iterator[None]:
 
 def _windows(
     part: Origins, config: VolatilityConfig, scale: np.ndarray, base: np.ndarray
-) -> list[_Window]:
+) -> list[Window]:
     """Contiguous runs of a symbol with targets relative to the base."""
     x = standardise(part.inputs, scale)
     variance = np.stack(
@@ -267,15 +269,15 @@ def _windows(
     ratio = np.where(known, variance * np.exp(-base), 1.0).astype(np.float32)
     edges = [*part.starts().tolist(), len(part)]
     return [
-        _Window(x[a:b], ratio[a:b], known[a:b])
+        Window(x[a:b], ratio[a:b], known[a:b])
         for a, b in pairwise(edges)
         if b - a >= 2 * config.burn_in
     ]
 
 
 def _batches(
-    windows: list[_Window], config: VolatilityConfig, rng: np.random.Generator
-) -> list[list[tuple[_Window, int]]]:
+    windows: list[Window], config: VolatilityConfig, rng: np.random.Generator
+) -> list[list[tuple[Window, int]]]:
     """Shuffled batches of (window, first origin); sequences start at a new offset every epoch."""
     stride = config.chunk - config.burn_in
     chunks = []
@@ -291,7 +293,7 @@ def _batches(
 
 
 def _tensors(
-    batch: list[tuple[_Window, int]], config: VolatilityConfig
+    batch: list[tuple[Window, int]], config: VolatilityConfig
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Inputs, targets and mask of a batch [batch, chunk, .]; short windows are padded, unscored."""
     shape = (len(batch), config.chunk)
@@ -309,48 +311,72 @@ def _tensors(
     return torch.from_numpy(x), torch.from_numpy(ratio), torch.from_numpy(known)
 
 
-def _train_member(
-    windows: list[_Window],
-    config: VolatilityConfig,
-    member: int,
-    progress: Progress | None,
-    log: Log | None,
-) -> HarLstm:
-    """Train one network from its seed."""
-    seed = config.seed + member
-    torch.manual_seed(seed)
-    rng = np.random.Generator(np.random.SFC64(seed))
-    network = HarLstm(config)
-    named = list(network.named_parameters())
-    groups = [
-        {"params": [p for n, p in named if "bias" not in n], "weight_decay": config.weight_decay},
-        {"params": [p for n, p in named if "bias" in n], "weight_decay": 0.0},
-    ]
-    optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99))
-    step, steps = 0, 0
-    for epoch in range(config.epochs):
-        batches = _batches(windows, config, rng)
-        steps = steps or len(batches) * config.epochs
+class Member:
+    """One network of the ensemble in training, from its own seed."""
+
+    def __init__(self, windows: list[Window], config: VolatilityConfig, member: int) -> None:
+        seed = config.seed + member
+        torch.manual_seed(seed)
+        self.rng = np.random.Generator(np.random.SFC64(seed))
+        self.windows, self.config = windows, config
+        self.network = HarLstm(config)
+        named = list(self.network.named_parameters())
+        decay = config.weight_decay
+        groups = [
+            {"params": [p for n, p in named if "bias" not in n], "weight_decay": decay},
+            {"params": [p for n, p in named if "bias" in n], "weight_decay": 0.0},
+        ]
+        self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99))
+        self.step = self.steps = self.epochs = 0
+
+    def epoch(self) -> float:
+        """One pass over the training origins; its mean loss."""
+        config = self.config
+        batches = _batches(self.windows, config, self.rng)
+        self.steps = self.steps or len(batches) * config.epochs
         total, scored = 0.0, 0
         for batch in batches:
-            cosine = 0.5 * (1.0 + np.cos(np.pi * min(1.0, step / steps)))
-            rate = config.learning_rate * min(1.0, (step + 1) / 30) * (0.98 * cosine + 0.02)
-            for group in optimiser.param_groups:
+            cosine = 0.5 * (1.0 + np.cos(np.pi * min(1.0, self.step / self.steps)))
+            rate = config.learning_rate * min(1.0, (self.step + 1) / 30) * (0.98 * cosine + 0.02)
+            for group in self.optimiser.param_groups:
                 group["lr"] = rate
             x, ratio, known = _tensors(batch, config)
-            f = network(x, rng)
+            f = self.network(x, self.rng)
             loss_sum = ((ratio * torch.exp(-f) + f) * known).sum()
             count = known.sum()
-            loss = loss_sum / count
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimiser.step()
-            step += 1
+            self.optimiser.zero_grad(set_to_none=True)
+            (loss_sum / count).backward()
+            nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+            self.optimiser.step()
+            self.step += 1
             total += float(loss_sum.detach())
             scored += int(count)
-        if log:
-            log(f"forecast/network_{member}/train_loss", total / max(scored, 1), epoch)
-        if progress:
-            progress(member * config.epochs + epoch + 1, config.ensemble * config.epochs)
-    return network
+        self.epochs += 1
+        return total / max(scored, 1)
+
+    def flat(self) -> np.ndarray:
+        """The weights with the share of the networks in the forecast, float32[n]."""
+        return self.network.flat(1.0 - self.config.linear_share)
+
+
+def train_members(
+    windows: list[Window], config: VolatilityConfig, progress: Progress | None, log: Log | None
+) -> list[np.ndarray]:
+    """The networks one after the other in this process."""
+    weights = []
+    with one_thread():
+        for k in range(config.ensemble):
+            member = Member(windows, config, k)
+            for epoch in range(config.epochs):
+                loss = member.epoch()
+                if log:
+                    log(train_loss_tag(k), loss, epoch)
+                if progress:
+                    progress(k * config.epochs + epoch + 1, config.ensemble * config.epochs)
+            weights.append(member.flat())
+    return weights
+
+
+def train_loss_tag(member: int) -> str:
+    """Under which name TensorBoard shows the loss of a network."""
+    return f"forecast/network_{member}/train_loss"

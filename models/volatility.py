@@ -22,7 +22,7 @@ from models.forecast_evaluation import forecast_test_part, report_rows, symbols_
 from models.forecast_table import print_report
 from models.forecaster import Forecaster
 from models.forecaster_onnx import ForecasterFileError, load_forecaster
-from models.har_lstm import Log, Progress, VolatilityConfig, train_har_lstm
+from models.har_lstm import Log, Members, Progress, VolatilityConfig, train_har_lstm
 from models.origins import build_origins, usable_horizons
 
 FULL = VolatilityConfig()
@@ -36,16 +36,18 @@ def train_forecaster(
     test_from: str | int,
     progress: Progress | None = None,
     log: Log | None = None,
+    members: Members | None = None,
 ) -> Forecaster:
     """Train on what ends before `test_from` (ISO date or minutes since the epoch, UTC).
 
-    Horizons too short for the bar size are left out. Raises ValueError (BarsError) when there is
-    too little to learn from.
+    `members` trains the networks, by default one after the other in this process. Horizons too
+    short for the bar size are left out. Raises ValueError (BarsError) when there is too little to
+    learn from.
     """
     until = minute_of(test_from) if isinstance(test_from, str) else test_from
     config = _usable(config, bars)
     origins = build_origins(bars, config.horizons_minutes)
-    return train_har_lstm(origins, config, until, bars.bar_minutes, progress, log)
+    return train_har_lstm(origins, config, until, bars.bar_minutes, progress, log, members)
 
 
 def evaluate(
