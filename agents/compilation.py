@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import torch
+from gymnasium import spaces
 
 from agents.baselines import network_bidder
 from envs.market import MarketConfig
@@ -22,8 +24,11 @@ from kernels.action import ACTIONS
 from kernels.market import LANES
 from kernels.observation import SIZE
 from models.frozen import Network
+from models.policy import MaskedPolicy
+from models.policy_passes import LossWeights, clipped_loss
 
-PARTS = ("decisions", "slots")  # one process each: what is compiled by one, the other finds
+# One process each: what is compiled by one, the others find.
+PARTS = ("decisions", "slots", "learning")
 
 
 @contextmanager
@@ -55,8 +60,30 @@ def compiled_in_background() -> Iterator[Callable[[], None]]:
             process.wait()
 
 
+def _learn_once() -> None:
+    """One gradient of the loss, on rows with and without a choice."""
+    policy = MaskedPolicy(
+        spaces.Box(-1.0, 1.0, (SIZE,), np.float32), spaces.Discrete(ACTIONS), lambda _: 1e-3
+    )
+    masks = np.zeros((LANES, ACTIONS), np.bool_)
+    masks[:, 0] = masks[::2] = True
+    observations = torch.zeros(LANES, SIZE)
+    actions, _, old = policy(observations, action_masks=masks)
+    values, log_p, entropy = policy.evaluate_actions(observations, actions, action_masks=masks)
+    flat = values.flatten()
+    kept = flat.detach()
+    loss, _ = clipped_loss(
+        log_p, entropy, flat, old, kept, kept, kept, LossWeights(0.2, None, 0.01, 0.5)
+    )
+    loss.backward()
+
+
 def compile_kernels(part: str) -> None:
-    """Show one decision and evaluate a policy, or play one slot: every kernel that they need."""
+    """Show one decision and evaluate a policy, play one slot, or learn once: every kernel that
+    they need."""
+    if part == "learning":
+        _learn_once()
+        return
     env = MarketVectorEnv(LANES, MarketConfig(), stand_in_paths(days=1))
     if part == "decisions":
         masks = np.zeros((LANES, ACTIONS), np.bool_)

@@ -2,7 +2,7 @@
 forecast known at each minute. The simulator bridges them to slots of 12 seconds.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -81,6 +81,23 @@ class PricePaths:
 
     def __len__(self) -> int:
         return self.segment.size
+
+    def writable(self) -> "PricePaths":
+        """The same paths without read-only arrays, as other processes pass them on.
+
+        Numba takes those for another type, and would compile the whole simulator once more.
+        """
+
+        def own(array: np.ndarray) -> np.ndarray:
+            return array if array.flags.writeable else array.copy()
+
+        return replace(
+            self,
+            log_price=own(self.log_price),
+            slot_sigma=own(self.slot_sigma),
+            forecast=own(self.forecast),
+            recorded=RecordedFlow(*map(own, self.recorded)),
+        )
 
     def starts(self, split: str, minutes: int) -> np.ndarray:
         """Minutes int64[k] at which an episode of `minutes` can start within one segment.

@@ -167,7 +167,7 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
         if num_envs < 1:
             raise ValueError(f"num_envs is {num_envs}: at least one market")
         self.config = config or MarketConfig()
-        self.paths = paths or stand_in_paths()
+        self.paths = (paths or stand_in_paths()).writable()
         self.split = split
         self.num_envs = int(num_envs)
         self.single_observation_space = spaces.Box(-LIMIT, LIMIT, (SIZE,), np.float32)

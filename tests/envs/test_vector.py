@@ -1,6 +1,7 @@
 """The market environment: contract, invariance, exact restore, conservation, rewards."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -33,6 +34,7 @@ from envs.physics import (
     book_row,
 )
 from envs.searcher import Searcher
+from envs.simulator import play
 from envs.vector import MarketVectorEnv
 from kernels.action import ACTIONS, BID_FRACTION, BIDS, FIRST_HALF
 from kernels.market import (
@@ -441,3 +443,16 @@ def test_bad_arguments_are_refused_by_name(arguments: dict[str, object], named: 
 def test_step_before_reset_is_refused() -> None:
     with pytest.raises(RuntimeError, match="reset"):
         MarketVectorEnv(2, paths=paths()).step(np.zeros(2, np.int64))
+
+
+def test_read_only_paths_do_not_compile_the_simulator_again() -> None:
+    """Arrays that come from another process are read-only, which is another type to Numba."""
+    compiled: Any = play
+    markets(3).reset(seed=0)
+    before = len(compiled.signatures)
+    frozen = paths()
+    frozen = replace(frozen, log_price=frozen.log_price.copy(), forecast=frozen.forecast.copy())
+    frozen.log_price.setflags(write=False)
+    frozen.forecast.setflags(write=False)
+    MarketVectorEnv(3, paths=frozen).reset(seed=0)
+    assert len(compiled.signatures) == before
