@@ -70,6 +70,9 @@ class PPOConfig:
     """Play the next rollout while learning from the last: one update stale, one core more."""
     blind: tuple[str, ...] = ()
     """Observation fields hidden from the learner, by the beginnings of their names."""
+    learn_from_forced: bool = False
+    """Learn from states with a single allowed action too. At gamma 0 they teach nothing and cost a
+    third of the time; at any other gamma they are always learned from."""
     masking: bool = True
     """Whether the learner chooses among allowed actions only; else others count as a pass."""
 

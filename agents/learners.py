@@ -28,6 +28,7 @@ def build(
     model = learner(policy, venv, **arguments_of(config, seed))
     model.schedule_steps = steps
     model.entropy_start = config.entropy
+    model.rollout_buffer.skip_forced = config.gamma == 0.0 and not config.learn_from_forced
     model.set_logger(Logger(None, []))
     return model
 

@@ -54,6 +54,9 @@ class ScheduledPPO(MaskablePPO):
 
     stable-baselines3 restarts its schedules at every `learn`; a trainer that stops for checkpoints
     must not. With `schedule_steps` 0 the library's behaviour is kept.
+
+    rollout_buffer.skip_forced leaves out states with a single allowed action. At gamma 0 they teach
+    nothing: the actor has no choice there, and no other state's value is estimated from theirs.
     """
 
     policy: MaskedPolicy  # type: ignore[assignment]
@@ -146,8 +149,9 @@ class ScheduledPPO(MaskablePPO):
 
     def evaluate(self, batch: Minibatch) -> tuple[Tensor, Tensor, Tensor]:
         """Values [n], log probabilities [n] of the actions and entropies [n]."""
-        log_p, entropy = self.policy.score(batch.observations, batch.actions, batch.choices)
-        return self.policy.values(batch.observations), log_p, entropy
+        observed, varying = batch.observations, batch.varying
+        log_p, entropy = self.policy.score(observed, batch.actions, batch.choices, varying)
+        return self.policy.values(observed, varying), log_p, entropy
 
     def loss(
         self, batch: Minibatch, clip: float, clip_value: float | None
@@ -194,7 +198,8 @@ class ScheduledPPO(MaskablePPO):
             self._n_updates += 1
             if stopped:
                 break
-        self._log_update(torch.stack(terms), before, clip)
+        if terms:
+            self._log_update(torch.stack(terms), before, clip)
 
     def _log_update(self, terms: Tensor, last_epoch: int, clip: float) -> None:
         """Log means; the divergence, as in the library, over the last epoch alone."""
@@ -202,7 +207,10 @@ class ScheduledPPO(MaskablePPO):
         for name, value in zip(TERMS, terms.mean(dim=0).tolist()):
             self.logger.record(name, value)
         self.logger.record("train/approx_kl", terms[last_epoch:, 3].mean().item())
-        explained = explained_variance(buffer.values.flatten(), buffer.returns.flatten())
+        learned = buffer.learned
+        explained = explained_variance(
+            buffer.values.flatten()[learned], buffer.returns.flatten()[learned]
+        )
         self.logger.record("train/explained_variance", explained)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/clip_range", clip)

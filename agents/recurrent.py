@@ -28,7 +28,10 @@ class SequenceRolloutBuffer(SortedRolloutBuffer):
     initial_state: Tensor
 
     def get(self, batch_size: int | None = None) -> Iterator[Minibatch]:  # type: ignore[override]
-        """Every lane once, in random order, `batch_size` / T lanes at a time."""
+        """Every lane once, in random order, `batch_size` / T lanes at a time.
+
+        The LSTM reads all of their slots, also those that are not learned from.
+        """
         lanes_each = max(1, (batch_size or self.buffer_size * self.n_envs) // self.buffer_size)
         shuffled = np.random.permutation(self.n_envs)  # noqa: NPY002 - the learner's own generator
         for at in range(0, self.n_envs, lanes_each):
@@ -36,6 +39,9 @@ class SequenceRolloutBuffer(SortedRolloutBuffer):
             starts = self.episode_starts[:, lanes] > 0.0
             sequence = (np.arange(self.buffer_size)[:, None] * self.n_envs + lanes).reshape(-1)
             order = self.order(sequence)
+            order = order[self.learned[sequence[order]]]
+            if not order.size:
+                continue
             state = self.initial_state[:, torch.from_numpy(lanes)]
             yield self.minibatch(sequence[order], sequence)._replace(
                 sequences=sequences_of(starts, state), order=torch.from_numpy(order)
@@ -103,11 +109,13 @@ class MaskableRecurrentPPO(ScheduledPPO):
         """Values, log probabilities and entropies [n], the same masks together."""
         assert batch.sequences is not None
         assert batch.order is not None
-        actor, critic = self.policy.remember(batch.observations, batch.sequences)
-        log_p, entropy = self.policy.score(
-            actor.index_select(0, batch.order), batch.actions, batch.choices
-        )
-        return self.policy.values(critic).index_select(0, batch.order), log_p, entropy
+        if not self.policy.hidden_size:
+            rows = batch.observations.index_select(0, batch.order)
+            return super().evaluate(batch._replace(observations=rows))
+        remembered = self.policy.remember(batch.observations, batch.sequences, batch.varying)
+        actor, critic = (rows.index_select(0, batch.order) for rows in remembered)
+        log_p, entropy = self.policy.score(actor, batch.actions, batch.choices)
+        return self.policy.values(critic), log_p, entropy
 
 
 def _continuing(starts: Any) -> Tensor:

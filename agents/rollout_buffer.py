@@ -15,15 +15,17 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
 from models.policy import choices_of, patterns_of
-from models.policy_passes import Choices
+from models.policy_passes import Choices, Varying
 from models.recurrent_policy import Sequences
+
+_WIDTH = 16  # columns
 
 
 class Minibatch(NamedTuple):
     """n samples, the same masks together."""
 
     observations: Tensor
-    """float32[n, D]; of whole sequences in the order of time instead."""
+    """float32[n, k], the columns that `varying` names; of whole sequences in the order of time."""
     actions: Tensor
     """int64[n]"""
     old_values: Tensor
@@ -31,6 +33,8 @@ class Minibatch(NamedTuple):
     advantages: Tensor
     returns: Tensor
     choices: Choices
+    varying: Varying | None
+    """None: the observations have all D columns."""
     sequences: Sequences | None = None
     """How the observations pass an LSTM."""
     order: Tensor | None = None
@@ -39,6 +43,9 @@ class Minibatch(NamedTuple):
 
 class SortedRolloutBuffer(RolloutBuffer):
     """T slots of N markets, time-major; filled by `add`, read by `get`."""
+
+    skip_forced: bool = False
+    """Leave out samples with a single open action."""
 
     def __init__(
         self,
@@ -90,16 +97,26 @@ class SortedRolloutBuffer(RolloutBuffer):
     def finish(self) -> None:
         """Every slot is written: the buffer can be read."""
         self.pos, self.full = self.buffer_size, True
-        self.patterns = patterns_of(self.masks.reshape(-1, self.masks.shape[2]))
+        masks = self.masks.reshape(-1, self.masks.shape[2])
+        self.patterns = patterns_of(masks)
+        self.fed, self.varying = _fed(self.observations.reshape(len(masks), -1))
+        self.learned = np.ones(len(masks), np.bool_)
+        if self.skip_forced:
+            self.learned = np.count_nonzero(masks, axis=1) > 1
 
     def get(self, batch_size: int | None = None) -> Iterator[Minibatch]:  # type: ignore[override]
-        """Each sample once, in the random order of sb3-contrib's buffer, `batch_size` at a time."""
+        """Each sample that is learned from once, in the random order of sb3-contrib's buffer.
+
+        In equal parts of about `batch_size`.
+        """
         slots, total = self.buffer_size, self.buffer_size * self.n_envs
-        shuffled = np.random.permutation(total)  # noqa: NPY002 - the learner's own generator
-        for at in range(0, total, batch_size or total):
-            lane, slot = np.divmod(shuffled[at : at + (batch_size or total)], slots)
-            rows = slot * self.n_envs + lane
-            yield self.minibatch(rows[self.order(rows)])
+        lane, slot = np.divmod(np.random.permutation(total), slots)  # noqa: NPY002 - the learner's own generator
+        shuffled = slot * self.n_envs + lane
+        shuffled = shuffled[self.learned[shuffled]]
+        parts = max(1, round(shuffled.size / (batch_size or total)))
+        for rows in np.array_split(shuffled, parts):
+            if rows.size:
+                yield self.minibatch(rows[self.order(rows)])
 
     def order(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Order of `rows` that puts the same masks together."""
@@ -116,13 +133,29 @@ class SortedRolloutBuffer(RolloutBuffer):
         def of(array: NDArray[Any]) -> Tensor:
             return torch.from_numpy(array.reshape(-1)[rows])
 
-        flat = self.observations.reshape(-1, self.observations.shape[2])
         return Minibatch(
-            torch.from_numpy(flat).index_select(0, observed),
+            self.fed.index_select(0, observed),
             of(self.actions),
             of(self.values),
             of(self.log_probs),
             of(self.advantages),
             of(self.returns),
             choices_of(self.patterns, rows, masks),
+            self.varying,
         )
+
+
+def _fed(rows: NDArray[np.float32]) -> tuple[Tensor, Varying | None]:
+    """Rows [n, D] without most of the columns that hold the same in all, [n, k]; what was left out.
+
+    k is a multiple of _WIDTH: matrix products slow down at others.
+    """
+    width = rows.shape[1]
+    same = (rows == rows[0]).all(axis=0)
+    wanted = -(-np.count_nonzero(~same) // _WIDTH) * _WIDTH
+    if wanted >= width:
+        return torch.from_numpy(rows), None
+    kept = np.sort(np.argsort(same, kind="stable")[:wanted])
+    others = np.setdiff1d(np.arange(width), kept)
+    varying = Varying(*(torch.from_numpy(x) for x in (kept, others, rows[0, others])))
+    return torch.from_numpy(rows).index_select(1, varying.columns), varying

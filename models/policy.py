@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from kernels.network import mask_hashes
 from models.frozen import Lstm, Network
-from models.policy_passes import Choices, draw, score, tanh_layers
+from models.policy_passes import Choices, Varying, draw, score, tanh_layers
 
 Masks = Tensor | NDArray[np.bool_] | None
 
@@ -102,12 +102,15 @@ class MaskedPolicy(MaskableActorCriticPolicy):
         if self.activation_fn is not nn.Tanh:
             raise ValueError(f"activation_fn is {self.activation_fn}: this policy computes nn.Tanh")
 
-    def score(self, latent: Tensor, actions: Tensor, choices: Choices) -> tuple[Tensor, Tensor]:
+    def score(
+        self, latent: Tensor, actions: Tensor, choices: Choices, varying: Varying | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Log probabilities [n] of actions int64[n] and entropies [n] of rows sorted by width.
 
         latent [n, F] is what the actor's layers read.
         """
-        return score(self._hidden(latent, choices), self.action_net, actions, choices)  # type: ignore[arg-type]
+        hidden = self._hidden(latent, choices, varying)
+        return score(hidden, self.action_net, actions, choices)  # type: ignore[arg-type]
 
     def choose(
         self, latent: Tensor, choices: Choices, deterministic: bool
@@ -115,13 +118,13 @@ class MaskedPolicy(MaskableActorCriticPolicy):
         """Actions int64[n] and their log probabilities [n] for rows sorted by masks."""
         return draw(self._hidden(latent, choices), self.action_net, choices, deterministic)  # type: ignore[arg-type]
 
-    def _hidden(self, latent: Tensor, choices: Choices) -> Tensor:
+    def _hidden(self, latent: Tensor, choices: Choices, varying: Varying | None = None) -> Tensor:
         """What the last layer of the actor reads, of the rows that have a choice."""
-        return tanh_layers(self.mlp_extractor.policy_net, latent[choices.first :])
+        return tanh_layers(self.mlp_extractor.policy_net, latent[choices.first :], varying)
 
-    def values(self, latent: Tensor) -> Tensor:
+    def values(self, latent: Tensor, varying: Varying | None = None) -> Tensor:
         """Values [n] of rows latent [n, F] that the critic's layers read."""
-        return self.value_net(tanh_layers(self.mlp_extractor.value_net, latent)).flatten()
+        return self.value_net(tanh_layers(self.mlp_extractor.value_net, latent, varying)).flatten()
 
     def forward(
         self, obs: Tensor, deterministic: bool = False, action_masks: Masks = None

@@ -36,6 +36,28 @@ class Choices(NamedTuple):
     """First row that has a choice: rows before it have a single action."""
 
 
+class Varying(NamedTuple):
+    """Inputs that are fed to a network, and the others, which are the same in every row.
+
+    What the others contribute is part of the first layer's bias; gradients are those of all.
+    """
+
+    columns: Tensor
+    """int64[k], ascending: the inputs fed, the k columns of the rows."""
+    others: Tensor
+    """int64[D - k]"""
+    held: Tensor
+    """float32[D - k]: values of the others."""
+
+
+def folded(weight: Tensor, bias: Tensor, varying: Varying | None) -> tuple[Tensor, Tensor]:
+    """Weight [out, k] and bias [out] of the first layer for rows of the varying inputs alone."""
+    if varying is None:
+        return weight, bias
+    own = weight.index_select(1, varying.others)
+    return weight.index_select(1, varying.columns), torch.addmv(bias, own, varying.held)
+
+
 class _TanhLayers(torch.autograd.Function):
     """Affine layers, each followed by tanh.
 
@@ -67,10 +89,12 @@ class _TanhLayers(torch.autograd.Function):
         return gradient, *found[::-1]
 
 
-def tanh_layers(net: nn.Sequential, x: Tensor) -> Tensor:
+def tanh_layers(net: nn.Sequential, x: Tensor, varying: Varying | None = None) -> Tensor:
     """What `net`, linear layers each followed by nn.Tanh, makes of x float32[n, F]; within 3e-7."""
     linears = [module for module in net if isinstance(module, nn.Linear)]
     parameters = [p for linear in linears for p in (linear.weight, linear.bias)]
+    if parameters:
+        parameters[:2] = folded(parameters[0], parameters[1], varying)  # type: ignore[list-item]
     return _TanhLayers.apply(x, *parameters) if parameters else x  # type: ignore[return-value]
 
 
@@ -325,14 +349,15 @@ class _Lstm(torch.autograd.Function):
         )
 
 
-def lstm_sequences(lstm: nn.LSTM, x: Tensor, state: Tensor) -> Tensor:
+def lstm_sequences(
+    lstm: nn.LSTM, x: Tensor, state: Tensor, varying: Varying | None = None
+) -> Tensor:
     """Outputs [T, n, H] of a single-layer LSTM for x float32[T, n, D]; state [2, n, H] is (h, c).
 
     The state before the first step gets no gradient.
     """
-    return _Lstm.apply(  # type: ignore[return-value]
-        x, state, lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0, lstm.bias_hh_l0
-    )
+    w_input, b_input = folded(lstm.weight_ih_l0, lstm.bias_ih_l0, varying)  # type: ignore[arg-type]
+    return _Lstm.apply(x, state, w_input, lstm.weight_hh_l0, b_input, lstm.bias_hh_l0)  # type: ignore[return-value]
 
 
 @torch.no_grad()

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.torch_layers import MlpExtractor
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from models.policy import MaskedPolicy, Masks
-from models.policy_passes import lstm_sequences, lstm_step
+from models.policy_passes import Varying, folded, lstm_sequences, lstm_step
 
 
 class Sequences(NamedTuple):
@@ -118,12 +119,19 @@ class MaskedRecurrentPolicy(MaskedPolicy):
             return _advance(self.lstm_critic, obs, state[2:])
         return obs if self.critic is None else self.critic(obs), state[2:]
 
-    def remember(self, obs: Tensor, sequences: Sequences) -> tuple[Tensor, Tensor]:
-        """What the layers of actor and critic read, [T * n, H]; obs [T * n, D] in time order."""
-        actor = _pass(self.lstm_actor, obs, sequences, sequences.state[:2])
+    def remember(
+        self, obs: Tensor, sequences: Sequences, varying: Varying | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What the layers of actor and critic read, [T * n, H]; obs [T * n, D] in time order.
+
+        For policies with an LSTM.
+        """
+        assert self.lstm_actor is not None
+        actor = _pass(self.lstm_actor, obs, sequences, sequences.state[:2], varying)
         if self.lstm_critic is not None:
-            return actor, _pass(self.lstm_critic, obs, sequences, sequences.state[2:])
-        return actor, obs if self.critic is None else self.critic(obs)
+            return actor, _pass(self.lstm_critic, obs, sequences, sequences.state[2:], varying)
+        assert self.critic is not None
+        return actor, linear(obs, *folded(self.critic.weight, self.critic.bias, varying))
 
     def predict(  # type: ignore[override]
         self,
@@ -158,11 +166,15 @@ def _advance(lstm: nn.LSTM | None, obs: Tensor, state: Tensor) -> tuple[Tensor, 
     return after[0], after
 
 
-def _pass(lstm: nn.LSTM | None, obs: Tensor, sequences: Sequences, state: Tensor) -> Tensor:
-    """Outputs [T * n, H] of whole sequences; without an LSTM the input itself."""
-    if lstm is None:
-        return obs
+def _pass(
+    lstm: nn.LSTM,
+    obs: Tensor,
+    sequences: Sequences,
+    state: Tensor,
+    varying: Varying | None,
+) -> Tensor:
+    """Outputs [T * n, H] of whole sequences."""
     fed = obs if sequences.padded is None else obs.index_select(0, sequences.padded)
     fed = fed.view(-1, state.shape[1], fed.shape[1])
-    rows = lstm_sequences(lstm, fed, state).flatten(0, 1)
+    rows = lstm_sequences(lstm, fed, state, varying).flatten(0, 1)
     return rows if sequences.back is None else rows.index_select(0, sequences.back)
