@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import jsonargparse
 
-from agents.learner_arms import HISTORY, LEARNER_ARMS, RECURRENT, blind_columns
+from agents.learner_arms import HISTORY, LEARNER_ARMS, blind_columns
 from agents.scenarios import NAMES, SEEDS_EACH
 from envs.market import MarketConfig
 from models.har_lstm import VolatilityConfig
@@ -129,7 +129,8 @@ class TrialsConfig:
     """Independent trainings, of which validation chooses one."""
     arms: tuple[str, ...] = (HISTORY,)
     """Learners to train with every seed and to compare: history (all that the observation holds),
-    stateless (no past auctions), no-forecast, recurrent (an LSTM), unmasked (a control)."""
+    stateless (no past auctions), recurrent (an LSTM), each also without the volatility forecast
+    (no-forecast, stateless-no-forecast, recurrent-no-forecast), unmasked (a control)."""
     steps: int = 6_000_000
     """Decisions each trial learns from."""
     reports: int = 12
@@ -239,8 +240,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Refuse arms that the learner's settings do not allow, naming the field."""
         arms = self.trials.arms
-        doubled = RECURRENT in arms and self.ppo.lstm > 0
-        _require(not doubled, "trials.arms", RECURRENT, "ppo.lstm 0 with it: every arm has one")
+        doubled = [arm for arm in arms if LEARNER_ARMS[arm].lstm and self.ppo.lstm]
+        _require(not doubled, "trials.arms", doubled, "ppo.lstm 0 with it: every arm has one")
         settings = [self.ppo.of_arm(arm) for arm in arms]
         served = any(ppo.masking for ppo in settings)
         _require(served, "trials.arms", arms, "one with masking: policies are served with masks")

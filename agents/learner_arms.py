@@ -30,17 +30,24 @@ class LearnerArm(NamedTuple):
 
 HISTORY, STATELESS, NO_FORECAST = "history", "stateless", "no-forecast"
 RECURRENT, UNMASKED = "recurrent", "unmasked"
+STATELESS_NO_FORECAST = "stateless-no-forecast"
+RECURRENT_NO_FORECAST = "recurrent-no-forecast"
+_PAST, _FORECAST, _UNITS = "auction", "forecast_", 64
 LEARNER_ARMS: dict[str, LearnerArm] = {
     HISTORY: LearnerArm(),
-    STATELESS: LearnerArm(blind=("auction",)),
-    NO_FORECAST: LearnerArm(blind=("forecast_",)),
-    RECURRENT: LearnerArm(lstm=64),
+    STATELESS: LearnerArm(blind=(_PAST,)),
+    NO_FORECAST: LearnerArm(blind=(_FORECAST,)),
+    STATELESS_NO_FORECAST: LearnerArm(blind=(_PAST, _FORECAST)),
+    RECURRENT: LearnerArm(lstm=_UNITS),
+    RECURRENT_NO_FORECAST: LearnerArm(blind=(_FORECAST,), lstm=_UNITS),
     UNMASKED: LearnerArm(masking=False),
 }
 # Name of an ingredient, the arm that has it, the arm that does not.
 INGREDIENTS = (
     ("the history of auctions", HISTORY, STATELESS),
     ("the volatility forecast", HISTORY, NO_FORECAST),
+    ("the volatility forecast to a stateless learner", STATELESS, STATELESS_NO_FORECAST),
+    ("the volatility forecast to a recurrent learner", RECURRENT, RECURRENT_NO_FORECAST),
     ("recurrence", RECURRENT, HISTORY),
     ("masking", HISTORY, UNMASKED),
 )

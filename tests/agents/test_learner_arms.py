@@ -7,10 +7,17 @@ import numpy as np
 import pytest
 
 from agents.arms import POLICY, play
-from agents.config import ConfigError, PPOConfig, TrainConfig, TrialsConfig, read_arguments
+from agents.config import (
+    DEFAULT_CONFIG,
+    ConfigError,
+    PPOConfig,
+    TrainConfig,
+    TrialsConfig,
+    read_arguments,
+)
 from agents.freeze import compared, served, trained_network
 from agents.intervals import iqm
-from agents.learner_arms import LEARNER_ARMS, actor_of, bidder_of, blind_columns
+from agents.learner_arms import INGREDIENTS, LEARNER_ARMS, actor_of, bidder_of, blind_columns
 from agents.training import VALIDATION_SEED, Training, Trial, TrialInputs, planned_trials
 from agents.vecenv import MarketVecEnv
 from agents.workers import TrialResult
@@ -157,6 +164,10 @@ def test_arms_change_the_learner_and_nothing_else(inputs: TrialInputs) -> None:
     changed = {arm: PPO.of_arm(arm) for arm in LEARNER_ARMS}
     assert changed["history"] == PPO
     assert dataclasses.replace(changed["recurrent"], lstm=0) == PPO
+    for learner in ("history", "stateless", "recurrent"):
+        without = changed["no-forecast" if learner == "history" else f"{learner}-no-forecast"]
+        assert set(without.blind) - set(changed[learner].blind) == {"forecast_"}
+        assert dataclasses.replace(without, blind=changed[learner].blind) == changed[learner]
     assert dataclasses.replace(changed["unmasked"], masking=True) == PPO
     config = TrialsConfig(seeds=2, arms=("history", "stateless"))
     trials = planned_trials(config, PPO, seed=1)
@@ -174,7 +185,10 @@ def test_arms_change_the_learner_and_nothing_else(inputs: TrialInputs) -> None:
         (["--trials.arms", "[]"], "trials.arms: ''"),
         (["--trials.arms", "[history, history]"], "trials.arms"),
         (["--trials.arms", "[unmasked]"], "one with masking"),
-        (["--trials.arms", "[history, recurrent]", "--ppo.lstm", "8"], "trials.arms: 'recurrent'"),
+        (
+            ["--trials.arms", "[history, recurrent]", "--ppo.lstm", "8"],
+            "trials.arms: ['recurrent']",
+        ),
         (["--trials.arms", "[recurrent]", "--ppo.minibatch", "16"], "ppo.minibatch: 16"),
         (["--ppo.blind", "[colour]"], "ppo.blind: 'colour'"),
         (
@@ -186,6 +200,16 @@ def test_arms_change_the_learner_and_nothing_else(inputs: TrialInputs) -> None:
 def test_arms_that_cannot_be_compared_are_refused(arguments: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message.replace("[", r"\[")):
         read_arguments(arguments)
+
+
+def test_every_ingredient_differs_in_one_thing_and_has_a_name_of_its_own() -> None:
+    names = [name for name, *_ in INGREDIENTS]
+    assert len(set(names)) == len(names)
+    for _, having, lacking in INGREDIENTS:
+        fields = zip(LEARNER_ARMS[having], LEARNER_ARMS[lacking], strict=True)
+        assert sum(ours != theirs for ours, theirs in fields) == 1
+    paper, _ = read_arguments(["--config", str(DEFAULT_CONFIG.with_name("paper.yaml"))])
+    assert set(paper.trials.arms) == set(LEARNER_ARMS)
 
 
 def test_arms_are_read_from_the_command_line() -> None:
