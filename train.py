@@ -26,7 +26,8 @@ from agents.prices import (
     source_line,
 )
 from agents.progress import Stages
-from agents.report import BidCurve, write_report
+from agents.report import write_report
+from agents.report_figures import BidCurve
 from agents.runs import create_run, discard_unfinished, publish
 from agents.scenarios import check_scenario
 from agents.training import TrialInputs, planned_trials, reward_scale_eth
@@ -84,6 +85,7 @@ def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stage
     report = {
         "forecast": forecasting.report,
         "policy": arms,
+        "trainings": {c.scenario: c.profit_by_training() for c in comparisons},
         "ingredients": ingredients,
         "settings_tried": comparisons[0].settings_tried(),
         "throughput": throughput(results, stages),

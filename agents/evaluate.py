@@ -29,6 +29,7 @@ from agents.intervals import (
     Interval,
     bootstrap,
     cvar,
+    difference_over_trainings,
     iqm,
     mean,
     paired_difference,
@@ -45,20 +46,23 @@ from models import frozen
 from models.forecaster_onnx import load_forecaster
 
 STAGES = 1 + ARMS  # of a comparison: tuning the scripted arms, then each arm
+MIN_TRAININGS = 3  # of each arm, for an interval over trainings to decide
 
 
 class Learned(NamedTuple):
     """Trained networks that are compared beside the frozen policy, by arm as `learned_name` says.
 
     settings: the training that validation chose; tried: among how many; both also of the policy.
+    trainings: all trainings of each arm by name, the chosen one first, also where there is one arm.
     """
 
     bidders: dict[str, Bidder]
     settings: dict[str, str]
     tried: dict[str, int]
+    trainings: dict[str, dict[str, Bidder]]
 
 
-NONE_BESIDE = Learned({}, {}, {})
+NONE_BESIDE = Learned({}, {}, {}, {})
 
 
 def learned_name(arm: str) -> str:
@@ -77,6 +81,7 @@ class Comparison:
     static_scores_eth: list[float]  # validation IQM of every fraction of the grid
     settings: dict[str, str]  # what validation chose for each tuned arm
     tried: dict[str, int]  # from how many settings
+    trainings: dict[str, dict[str, NDArray[np.float64]]]  # scores of all trainings of each arm
 
     def summary(self, config: EvaluationConfig) -> dict[str, dict[str, Any]]:
         """Per arm: IQM with its interval, mean, tail, shares, rates, gap of the policy, harm."""
@@ -119,19 +124,36 @@ class Comparison:
     def ingredients(self, config: EvaluationConfig) -> dict[str, dict[str, Any]]:
         """What each ingredient of the learner adds, where both arms were trained, ETH per episode.
 
-        IQM and mean: paired differences of the arm with it minus the arm without.
+        IQM and mean: paired differences of the arm with it minus the arm without, between the
+        trainings that validation chose; over_trainings: between all trainings of both.
         """
         found = {}
         for name, having, lacking in INGREDIENTS:
-            ours, theirs = (self.scores.get(learned_name(arm)) for arm in (having, lacking))
-            if ours is not None and theirs is not None:
-                found[name] = {
-                    "with": having,
-                    "without": lacking,
-                    "iqm_eth": paired_difference(ours, theirs, iqm, config.resamples)._asdict(),
-                    "mean_eth": paired_difference(ours, theirs, mean, config.resamples)._asdict(),
-                }
+            arms = learned_name(having), learned_name(lacking)
+            if not all(arm in self.scores for arm in arms):
+                continue
+            ours, theirs = (self.scores[arm] for arm in arms)
+            all_ours, all_theirs = (np.stack([*self.trainings[arm].values()]) for arm in arms)
+            over = difference_over_trainings(all_ours, all_theirs, iqm, config.resamples)
+            found[name] = {
+                "with": having,
+                "without": lacking,
+                "iqm_eth": paired_difference(ours, theirs, iqm, config.resamples)._asdict(),
+                "mean_eth": paired_difference(ours, theirs, mean, config.resamples)._asdict(),
+                "over_trainings": {
+                    "iqm_eth": over._asdict(),
+                    "trainings_with": len(all_ours),
+                    "trainings_without": len(all_theirs),
+                },
+            }
         return found
+
+    def profit_by_training(self) -> dict[str, dict[str, float]]:
+        """IQM profit of every training by arm, ETH per episode; the chosen training first."""
+        return {
+            arm: {name: float(iqm(scores.ravel())) for name, scores in played.items()}
+            for arm, played in self.trainings.items()
+        }
 
     def _harm(self, arm: str) -> NDArray[np.float64]:
         return self.played[arm].harm_eth.reshape(self.scores[arm].shape)
@@ -161,7 +183,7 @@ def compare(
 ) -> Comparison:
     """Let every arm play the test episodes of a scenario, whose seeds no other scenario has.
 
-    `progress` is called when the scripted arms are tuned and after each arm.
+    `progress` is called when the scripted arms are tuned, after each arm and each training.
     """
     market, paths = world_of(scenario, market, paths)
     validation = MarketVectorEnv(config.episodes, market, paths, split="validation")
@@ -170,23 +192,29 @@ def compare(
     arms: dict[str, Bidder] = {POLICY: policy} | learned.bidders | scripted.bidders
     test = MarketVectorEnv(config.episodes, market, paths, split="test")
     seeds = [first_seed(scenario) + k for k in range(config.seeds)]
-    scores, played = {}, {}
-    for arm, bidder in arms.items():
-        watched = watch if arm == POLICY else None
-        if arm != POLICY and bidder is policy:  # the arm that was frozen
-            played[arm] = played[POLICY]
-        else:
-            played[arm] = joined([play(bidder, test, seed, watched) for seed in seeds])
-        scores[arm] = played[arm].profit_eth.reshape(config.seeds, config.episodes)
+    shape = config.seeds, config.episodes
+    known: dict[int, Tally] = {}  # one network may be policy, arm and training
+
+    def tally_of(bidder: Bidder, watch: Watch | None = None) -> Tally:
+        if id(bidder) not in known:
+            known[id(bidder)] = joined([play(bidder, test, seed, watch) for seed in seeds])
         progress()
+        return known[id(bidder)]
+
+    played = {arm: tally_of(b, watch if arm == POLICY else None) for arm, b in arms.items()}
+    trainings = {
+        arm: {name: tally_of(b).profit_eth.reshape(shape) for name, b in bidders.items()}
+        for arm, bidders in learned.trainings.items()
+    }
     return Comparison(
         scenario,
-        scores,
+        {arm: tally.profit_eth.reshape(shape) for arm, tally in played.items()},
         played,
         scripted.static_fraction,
         scripted.static_scores_eth,
         learned.settings | scripted.settings,
         learned.tried | scripted.tried,
+        trainings,
     )
 
 
@@ -200,7 +228,8 @@ def compare_all(
 ) -> list[Comparison]:
     """`compare` in every scenario of the configuration; `watch` sees the policy in the first."""
     scenarios = config.evaluation.scenarios
-    done, stages = itertools.count(1), len(scenarios) * (STAGES + len(learned.bidders))
+    networks = len(learned.bidders) + sum(map(len, learned.trainings.values()))
+    done, stages = itertools.count(1), len(scenarios) * (STAGES + networks)
     return [
         compare(
             policy,
@@ -286,21 +315,34 @@ def verdict(arms: dict[str, dict[str, Any]], scenario: str) -> str:
 
 
 def ingredient_lines(ingredients: dict[str, dict[str, Any]], scenario: str) -> list[str]:
-    """A sentence for each ingredient: what it adds, or that it is not shown to add anything."""
-    lines = []
-    for name, found in ingredients.items():
-        gap, on_average = Interval(**found["iqm_eth"]), Interval(**found["mean_eth"])
-        says = "is not shown to add anything"
-        if gap.low > 0.0:
-            says = "adds to the profit"
-        elif gap.high < 0.0:
-            says = "costs profit"
-        lines.append(
-            f"{scenario}: {name} {says}: {found['with']} minus {found['without']} {gap.value:+.4f} "
-            f"ETH (95 % {gap.low:+.4f} to {gap.high:+.4f}), mean {on_average.value:+.4f} "
-            f"({on_average.low:+.4f} to {on_average.high:+.4f})."
-        )
-    return lines
+    """A sentence for each ingredient: what it adds, or that it is not shown to add anything.
+
+    The interval over trainings decides where both arms have MIN_TRAININGS, else that over episodes.
+    """
+    return [f"{scenario}: {name} {_found(found)}." for name, found in ingredients.items()]
+
+
+def _found(found: dict[str, Any]) -> str:
+    best, average = Interval(**found["iqm_eth"]), Interval(**found["mean_eth"])
+    over = found["over_trainings"]
+    trained, all_ = (over["trainings_with"], over["trainings_without"]), Interval(**over["iqm_eth"])
+    arms = f"{found['with']} minus {found['without']}"
+    between = f"best of each {_gap(best)}, mean {_gap(average)}"
+    counts = "{} and {} trainings".format(*trained)
+    if min(trained) < MIN_TRAININGS:
+        too_few = f"over episodes alone, for {counts} are too few"
+        return f"{_effect(best)} {too_few}: {arms}, {between}"
+    return f"{_effect(all_)}: {arms} {_gap(all_)} over {counts}; {between}"
+
+
+def _effect(gap: Interval) -> str:
+    if gap.low > 0.0:
+        return "adds to the profit"
+    return "costs profit" if gap.high < 0.0 else "is not shown to add anything"
+
+
+def _gap(gap: Interval) -> str:
+    return f"{gap.value:+.4f} ETH (95 % {gap.low:+.4f} to {gap.high:+.4f})"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -40,22 +40,24 @@ def served(results: Sequence[TrialResult], inputs: TrialInputs) -> TrialResult:
 def compared(
     results: Sequence[TrialResult], inputs: TrialInputs, chosen: TrialResult, policy: Bidder
 ) -> Learned:
-    """The best training of every arm, if there are several; `policy` plays the frozen one.
+    """All trainings, and the best of every arm if there are several; `policy` plays the frozen one.
 
     results: best first.
     """
-    bidders: dict[str, Bidder] = {}
-    settings, tried = {POLICY: chosen.trial.name}, {POLICY: len(results)}
-    arms = {result.trial.arm for result in results}
-    for result in results if len(arms) > 1 else ():
-        name = learned_name(result.trial.arm)
-        tried[name] = tried.get(name, 0) + 1
-        if name not in bidders:
-            masking = inputs.ppo_of(result.trial).masking
-            settings[name] = result.trial.name
-            own = result is chosen
-            bidders[name] = policy if own else bidder_of(trained_network(result, inputs), masking)
-    return Learned(dict(sorted(bidders.items())), settings, tried)
+    trainings: dict[str, dict[str, Bidder]] = {}
+    for result in results:
+        masking = inputs.ppo_of(result.trial).masking
+        own = result is chosen
+        bidder = policy if own else bidder_of(trained_network(result, inputs), masking)
+        trainings.setdefault(learned_name(result.trial.arm), {})[result.trial.name] = bidder
+    arms = sorted(trainings) if len(trainings) > 1 else []
+    best = {arm: next(iter(trainings[arm])) for arm in arms}
+    return Learned(
+        {arm: trainings[arm][name] for arm, name in best.items()},
+        {POLICY: chosen.trial.name} | best,
+        {POLICY: len(results)} | {arm: len(trainings[arm]) for arm in arms},
+        trainings,
+    )
 
 
 def freeze(

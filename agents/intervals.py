@@ -1,7 +1,9 @@
 """Aggregates of episode scores and their uncertainty: interquartile mean, bootstrap, tail mean.
 
 Formulas: Agarwal et al. (2021), "Deep RL at the Edge of the Statistical Precipice" (IQM, stratified
-percentile bootstrap, probability of improvement); Rockafellar and Uryasev (2000) for CVaR.
+percentile bootstrap, probability of improvement); Rockafellar and Uryasev (2000) for CVaR; Owen
+(2007), "The pigeonhole bootstrap", for trainings crossed with episodes; Hesterberg (2015), "What
+teachers should know about the bootstrap", for expanded percentiles of few trainings.
 """
 
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 Scores = NDArray[np.float64]
 Statistic = Callable[[Scores], Scores]
@@ -114,6 +117,54 @@ def paired_difference(
     gap = replicate(ours, indices, statistic) - replicate(theirs, indices, statistic)
     value = float(statistic(ours.ravel()) - statistic(theirs.ravel()))
     return percentile_interval(value, gap, confidence)
+
+
+def difference_over_trainings(
+    ours: Scores,
+    theirs: Scores,
+    statistic: Statistic = iqm,
+    resamples: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Interval:
+    """Interval of statistic(ours) - statistic(theirs) over trainings and episodes of two learners.
+
+    ours, theirs [trainings, strata, episodes] of one set of games. Trainings are drawn anew within
+    each learner, episodes as in `paired_difference`. A bootstrap of few trainings is too narrow, so
+    its percentiles are those of a t distribution, expanded for the smaller number of trainings;
+    with a single training the interval is over episodes alone.
+    """
+    if ours.shape[1:] != theirs.shape[1:]:
+        raise ValueError(
+            f"paired scores have shapes {ours.shape[1:]} and {theirs.shape[1:]} per training: "
+            "play the same episodes"
+        )
+    indices = resample(_two_axes(ours[0]), resamples, seed)
+    rng = np.random.default_rng([seed, 1])
+    replicates = []
+    for arm in (ours, theirs):
+        flat, n = arm.reshape(len(arm), -1), len(arm)
+        drawn = rng.integers(0, n, size=(resamples, n))
+        replicates.append(
+            np.array(
+                [
+                    statistic(flat[rows[:, None], columns].ravel())
+                    for rows, columns in zip(drawn, indices, strict=True)
+                ]
+            )
+        )
+    value = float(statistic(ours.ravel()) - statistic(theirs.ravel()))
+    level = _expanded(confidence, len(ours), len(theirs))
+    return percentile_interval(value, replicates[0] - replicates[1], level)
+
+
+def _expanded(confidence: float, ours: int, theirs: int) -> float:
+    """Confidence to ask of percentiles so that so few trainings reach `confidence`."""
+    least = min(ours, theirs)
+    if least < 2:
+        return confidence
+    reach = stats.t.ppf(0.5 + confidence / 2.0, ours + theirs - 2) * np.sqrt(least / (least - 1.0))
+    return float(1.0 - 2.0 * stats.norm.sf(reach))
 
 
 def share(

@@ -37,8 +37,8 @@ ARMS = {
 
 LEARNED = {"PPO history", "PPO stateless"}
 FIGURES = (
-    *("learning_curve", "profit_by_arm", "profit_by_reason", "bid_curve", "static_fractions"),
-    "forecast_calibration",
+    *("learning_curve", "profit_by_arm", "profit_by_training", "profit_by_reason", "bid_curve"),
+    *("static_fractions", "forecast_calibration"),
 )
 
 
@@ -82,11 +82,14 @@ def test_a_run_holds_what_it_promises(finished: Path) -> None:
 def test_the_report_says_where_its_numbers_come_from(finished: Path) -> None:
     report = json.loads((finished / "report.json").read_text())
     assert set(report) == {
-        *("forecast", "policy", "ingredients", "settings_tried"),
+        *("forecast", "policy", "trainings", "ingredients", "settings_tried"),
         *("throughput", "seconds", "seed", "commit"),
     }
     for scenario in ("default", "high-base-fee"):
         assert set(report["ingredients"][scenario]) == {"the history of auctions"}
+        best = {arm: report["policy"][arm][scenario]["iqm_eth"] for arm in LEARNED}
+        found = report["trainings"][scenario]
+        assert {arm: next(iter(profits.values())) for arm, profits in found.items()} == best
     assert report["settings_tried"]["policy"] == 2
     assert report["seed"] == 3
     assert set(report["policy"]) == ARMS
@@ -99,6 +102,7 @@ def test_the_report_says_where_its_numbers_come_from(finished: Path) -> None:
     text = (finished / "report.md").read_text()
     assert "stands in" in text.splitlines()[0]
     assert text.count("The policy ") >= 2, "a verdict per scenario"
+    assert "over episodes alone, for 1 and 1 trainings are too few" in text
     for figure in finished.glob("figures/*.png"):
         assert f"figures/{figure.name}" in text
 

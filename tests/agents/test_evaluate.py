@@ -98,10 +98,12 @@ def test_arms_are_compared_on_the_same_episodes(market: MarketConfig, paths: Pri
     seen: list[float] = []
     calls: list[None] = []
     policy = greedy(0.8)
+    worse, stateless = static(30), static(5)
     learned = Learned(
-        {"PPO history": policy, "PPO stateless": static(5)},
+        {"PPO history": policy, "PPO stateless": stateless},
         {POLICY: "a", "PPO history": "a", "PPO stateless": "b"},
         {POLICY: 3, "PPO history": 2, "PPO stateless": 1},
+        {"PPO history": {"a": policy, "c": worse}, "PPO stateless": {"b": stateless}},
     )
     result = compare(
         policy,
@@ -113,7 +115,7 @@ def test_arms_are_compared_on_the_same_episodes(market: MarketConfig, paths: Pri
         lambda: calls.append(None),
         learned,
     )
-    assert len(calls) == STAGES + 2
+    assert len(calls) == STAGES + 2 + 3
     assert len(seen) == QUICK.seeds * market.episode_slots * market.ticks_per_slot
     assert len(result.static_scores_eth) == BIDS
     assert sum(seen) == pytest.approx(result.scores[POLICY].sum())
@@ -142,6 +144,21 @@ def test_arms_are_compared_on_the_same_episodes(market: MarketConfig, paths: Pri
     assert set(added) == {"the history of auctions"}
     gap = iqm(result.scores["PPO history"].ravel()) - iqm(result.scores["PPO stateless"].ravel())
     assert added["the history of auctions"]["iqm_eth"]["value"] == pytest.approx(float(gap))
+    over = added["the history of auctions"]["over_trainings"]
+    assert (over["trainings_with"], over["trainings_without"]) == (2, 1)
+    env = MarketVectorEnv(QUICK.episodes, market, paths, split="test")
+    seeds = [first_seed("default") + k for k in range(QUICK.seeds)]
+    ours = np.concatenate(
+        [play(b, env, seed).profit_eth for b in (policy, worse) for seed in seeds]
+    )
+    gap = iqm(ours) - iqm(result.scores["PPO stateless"].ravel())
+    assert over["iqm_eth"]["value"] == pytest.approx(float(gap))
+    by_training = result.profit_by_training()
+    assert {arm: list(names) for arm, names in by_training.items()} == {
+        "PPO history": ["a", "c"],
+        "PPO stateless": ["b"],
+    }
+    assert by_training["PPO history"]["a"] == summary[POLICY]["iqm_eth"]
 
 
 def test_best_static_is_the_best_of_the_grid(market: MarketConfig, paths: PricePaths) -> None:
@@ -271,10 +288,17 @@ def test_public_bids_that_fail_are_slots_that_cost_money(env: MarketVectorEnv) -
     [(0.1, 0.3, "adds to"), (-0.1, 0.3, "is not shown to add anything"), (-0.3, -0.1, "costs")],
 )
 def test_an_ingredient_that_adds_nothing_is_said_to(low: float, high: float, words: str) -> None:
+    """Three trainings of each decide; with fewer the episodes do, and the sentence says so."""
     gap = {"value": (low + high) / 2.0, "low": low, "high": high}
-    found = {"masking": {"with": "a", "without": "b", "iqm_eth": gap, "mean_eth": gap}}
-    (line,) = ingredient_lines(found, "calm")
-    assert line.startswith(f"calm: masking {words}")
+    wide = {"value": 0.0, "low": -9.0, "high": 9.0}
+    for trained, over, best in (((3, 4), gap, wide), ((2, 4), wide, gap)):
+        counts = {"trainings_with": trained[0], "trainings_without": trained[1]}
+        found = {"with": "a", "without": "b", "iqm_eth": best, "mean_eth": wide}
+        found["over_trainings"] = {"iqm_eth": over, **counts}
+        (line,) = ingredient_lines({"masking": found}, "calm")
+        assert line.startswith(f"calm: masking {words}")
+        assert f"{trained[0]} and {trained[1]} trainings" in line
+        assert ("over episodes alone" in line) == (trained[0] < 3)
 
 
 def test_bidders_can_be_compared_on_recorded_blocks(

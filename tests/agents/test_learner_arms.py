@@ -144,7 +144,8 @@ def test_the_best_that_can_be_served_is_frozen_and_each_arm_is_compared(
         folder.mkdir()
         training.save(folder)
         results.append(TrialResult(training.trial, folder, training.curve))
-    results.append(results[-1])  # a second training of that arm, no better
+    again = results[-1].trial._replace(name="history-seed-1")  # a second one, no better
+    results.append(dataclasses.replace(results[-1], trial=again))
     chosen = served(results, inputs)
     assert chosen is results[1]
     policy = bidder_of(trained_network(chosen, inputs), masking=True)
@@ -155,9 +156,13 @@ def test_the_best_that_can_be_served_is_frozen_and_each_arm_is_compared(
     for arm, training in trainings.items():
         profit = play(learned.bidders[f"PPO {arm}"], training.validation, VALIDATION_SEED)
         assert float(iqm(profit.profit_eth)) == training.curve[-1]["validation_iqm_eth"]
+    assert list(learned.trainings["PPO history"]) == ["history-seed-0", "history-seed-1"]
+    for arm, bidder in learned.bidders.items():
+        assert bidder is next(iter(learned.trainings[arm].values()))
     alone = compared(results[2:], inputs, results[2], policy)
     assert not alone.bidders, "the policy itself"
     assert alone.tried == {POLICY: 2}
+    assert alone.trainings["PPO history"]["history-seed-0"] is policy
 
 
 def test_arms_change_the_learner_and_nothing_else(inputs: TrialInputs) -> None:
