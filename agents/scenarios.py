@@ -3,11 +3,13 @@
 import dataclasses
 import os
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from envs import hidden_competition
 from envs.market import MarketConfig, PricePaths
 from envs.paths import SPLIT_EDGES
 from envs.recorded_market import replay_market
@@ -38,6 +40,28 @@ def _count_only(market: MarketConfig) -> MarketConfig:
     )
 
 
+def _as_hidden(scenario: str, market: MarketConfig) -> MarketConfig:
+    """Regimes changed as from D, which the market follows, to another hidden-competition scenario.
+
+    The mean stay and both parameters of every regime's Kumaraswamy law are multiplied by what they
+    are multiplied by there; regimes of other numbers lie evenly between the three of D.
+    """
+    before, after = hidden_competition.SCENARIOS["D"], hidden_competition.SCENARIOS[scenario]
+    place = np.linspace(0.0, 1.0, len(market.efficiency_a))
+
+    def changed(values: tuple[float, ...], name: str) -> tuple[float, ...]:
+        factors = np.array(getattr(after, name)) / np.array(getattr(before, name))
+        factor = np.interp(place, np.linspace(0.0, 1.0, factors.size), factors)
+        return tuple(float(value) for value in values * factor)
+
+    return dataclasses.replace(
+        market,
+        regime_stay_slots=market.regime_stay_slots * after.persistence / before.persistence,
+        efficiency_a=changed(market.efficiency_a, "bid_a"),
+        efficiency_b=changed(market.efficiency_b, "bid_b"),
+    )
+
+
 def _same(market: MarketConfig) -> MarketConfig:
     """What it was trained in."""
     return market
@@ -55,7 +79,9 @@ SCENARIOS: dict[str, Callable[[MarketConfig], MarketConfig]] = {
 RANKS = {"calm": (0.0, 1.0 / 3.0), "volatile": (2.0 / 3.0, 1.0)}
 # Recorded blocks, and whether their swaps are played too; see envs.recorded_market.
 REPLAYS = {"replay": False, "replay-swaps": True}
-NAMES = (*SCENARIOS, *REPLAYS)
+# Sharper regimes that stay longer; the same ones staying 20 and 200 auctions instead of 50.
+REGIMES = {name: partial(_as_hidden, name) for name in ("S", "D20", "D200")}
+NAMES = (*SCENARIOS, *REPLAYS, *REGIMES)  # append: the order gives each its test seeds
 SEEDS_EACH = 1000  # test seeds of one scenario
 
 
@@ -101,4 +127,4 @@ def world_of(
         return replay_market(Path(os.environ["MEVRL_DATA"]), market, REPLAYS[scenario])
     if scenario in RANKS:
         paths = spells_of_rank(paths, *RANKS[scenario])
-    return SCENARIOS[scenario](market), paths
+    return (SCENARIOS | REGIMES)[scenario](market), paths

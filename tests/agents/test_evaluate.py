@@ -23,6 +23,7 @@ from agents.scenarios import (
 from agents.tally import Tally, best_net_eth, joined
 from envs.market import MarketConfig, PricePaths
 from envs.paths import stand_in_paths
+from envs.physics import efficiency_quantiles
 from envs.randomness import SPLITS
 from envs.vector import MarketVectorEnv
 from kernels.action import BIDS, FIRST_PUBLIC
@@ -215,10 +216,41 @@ def test_scenarios_are_worlds_and_unknown_ones_are_named(
         world_of("replay", market, paths)
 
 
+def test_regimes_change_as_in_hidden_competition_and_nothing_else(
+    market: MarketConfig, paths: PricePaths
+) -> None:
+    sharp, quick, slow = (world_of(name, market, paths)[0] for name in ("S", "D20", "D200"))
+    stays = [world.regime_stay_slots for world in (quick, market, sharp, slow)]
+    np.testing.assert_allclose(stays, [28.0, 70.0, 140.0, 280.0])
+    for world in (quick, slow):
+        assert dataclasses.replace(world, regime_stay_slots=70.0) == market
+    changed = {"regime_stay_slots", "efficiency_a", "efficiency_b"}
+    assert {k for k, v in vars(sharp).items() if v != getattr(market, k)} == changed
+    widths, apart = {}, {}
+    for name, world in (("default", market), ("S", sharp)):
+        shapes = zip(world.efficiency_a, world.efficiency_b, strict=True)
+        laws = np.array([efficiency_quantiles(a, b) for a, b in shapes])
+        cells = laws.shape[1] - 1
+        low, middle, high = laws[:, [cells // 10, cells // 2, 9 * cells // 10]].T
+        widths[name], apart[name] = high - low, np.diff(middle) / (high - low)[:-1]
+    assert np.all(widths["S"] < widths["default"])
+    assert np.all(apart["S"] > apart["default"])
+    two = dataclasses.replace(
+        market,
+        efficiency_a=market.efficiency_a[::2],
+        efficiency_b=market.efficiency_b[::2],
+        rule_weight=market.rule_weight[::2],
+        rival_log_rate=market.rival_log_rate[::2],
+        regime_size_factor=market.regime_size_factor[::2],
+    )
+    assert world_of("S", two, paths)[0].efficiency_b == sharp.efficiency_b[::2]
+
+
 def test_every_scenario_has_seeds_of_its_own() -> None:
     seeds = [set(range(first_seed(name), first_seed(name) + SEEDS_EACH)) for name in NAMES]
     assert len(set.union(*seeds)) == SEEDS_EACH * len(NAMES)
     assert first_seed("default") == 0
+    assert first_seed("replay-swaps") == 7000, "what was published is played again"
 
 
 def test_calm_and_volatile_spells_are_apart_and_stay_in_their_part() -> None:
