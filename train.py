@@ -30,6 +30,7 @@ from agents.report import write_report
 from agents.report_figures import BidCurve
 from agents.runs import create_run, discard_unfinished, publish
 from agents.scenarios import check_scenario
+from agents.studies import run_studies
 from agents.training import TrialInputs, planned_trials, reward_scale_eth
 from agents.workers import TrialResult, cores, ray_session, run_trials
 from history.prices import Bars
@@ -81,6 +82,7 @@ def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stage
         summaries = {c.scenario: c.summary(config.evaluation) for c in comparisons}
         ingredients = {c.scenario: c.ingredients(config.evaluation) for c in comparisons}
 
+    studies = run_studies(run, config.studies, workers, stages)
     arms = {a: {s: summaries[s][a] for s in summaries} for a in comparisons[0].scores}
     report = {
         "forecast": forecasting.report,
@@ -88,6 +90,7 @@ def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stage
         "trainings": {c.scenario: c.profit_by_training() for c in comparisons},
         "ingredients": ingredients,
         "settings_tried": comparisons[0].settings_tried(),
+        "studies": studies,
         "throughput": throughput(results, stages),
         "seconds": time.monotonic() - started,
         "seed": config.run.seed,

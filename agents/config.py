@@ -15,6 +15,7 @@ import jsonargparse
 
 from agents.learner_arms import HISTORY, LEARNER_ARMS, blind_columns
 from agents.scenarios import NAMES, SEEDS_EACH
+from envs import hidden_competition
 from envs.market import MarketConfig
 from models.har_lstm import VolatilityConfig
 
@@ -191,6 +192,37 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
+class StudiesConfig:
+    """Tables beside the comparison: the learner, with its defaults, where best bids are known."""
+
+    hidden_competition: tuple[str, ...] = ()
+    """Scenarios of agents.hidden_competition to train and compare in; empty: none."""
+    hidden_competition_seeds: int = 10
+    """Trainings with history in each of them, seeds from 0."""
+    stateless_seeds: int = 3
+    """Trainings without history in each of them, seeds from 0."""
+    steps: int = 2_000_000
+    """Auctions that each of these trainings bids in."""
+    chains: int = 256
+    """Held-out chains of auctions on which all of them are compared."""
+    known_bids: bool = False
+    """Whether to hold bare auctions and the learner in them against auction theory."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be studied, naming the field."""
+        known = ", ".join(hidden_competition.SCENARIOS)
+        names = self.hidden_competition
+        for name in names:
+            known_one = name in hidden_competition.SCENARIOS
+            _require(known_one, "studies.hidden_competition", name, f"names of {known}")
+        _require(len(set(names)) == len(names), "studies.hidden_competition", names, "each once")
+        for name in ("hidden_competition_seeds", "steps", "chains"):
+            _require(getattr(self, name) >= 1, f"studies.{name}", getattr(self, name), "at least 1")
+        stateless = self.stateless_seeds
+        _require(stateless >= 0, "studies.stateless_seeds", stateless, "0 or more")
+
+
+@dataclass(frozen=True)
 class PricesConfig:
     """Reference prices: recorded bars, or the calibrated stand-in."""
 
@@ -236,6 +268,8 @@ class TrainConfig:
     """The trials that Ray Tune runs."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """The comparison on held-out episodes."""
+    studies: StudiesConfig = field(default_factory=StudiesConfig)
+    """Tables beside the comparison; none unless asked for."""
 
     def __post_init__(self) -> None:
         """Refuse arms that the learner's settings do not allow, naming the field."""

@@ -6,26 +6,24 @@ Every arm bids in the same held-out auctions (test split); rules are tuned on tr
 """
 
 import json
-import multiprocessing
 import sys
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 
+from agents.competition_report import HISTORY, STATELESS, figure, shares_table
 from agents.config import PPOConfig
 from agents.learners import build
 from agents.ppo import ScheduledPPO
+from agents.processes import as_finished
 from agents.runs import write_text
 from agents.vecenv import MarketVecEnv
 from envs.competition_references import (
@@ -273,40 +271,39 @@ def _train_and_bid(
 
 def trials(study: Study, name: str) -> Iterator[tuple[str, Bids, tuple[float, list[Point]]]]:
     """Train every learner of a scenario: (arm, bids, (seconds, curve)) as they finish."""
-    jobs = {f"PPO, seed {seed}": (study.window, seed) for seed in range(study.seeds)}
-    jobs |= {f"stateless PPO, seed {seed}": (0, seed) for seed in range(study.stateless_seeds)}
-    if study.workers == 1:
-        for arm, (window, seed) in jobs.items():
-            yield arm, *_train_and_bid(name, window, seed, study)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(study.workers, mp_context=context) as pool:
-        futures = {
-            pool.submit(_train_and_bid, name, window, seed, study): arm
-            for arm, (window, seed) in jobs.items()
-        }
-        for future in as_completed(futures):
-            yield futures[future], *future.result()
+    seeds = {HISTORY: (study.window, study.seeds), STATELESS: (0, study.stateless_seeds)}
+    jobs = {
+        f"{learner}, seed {seed}": (name, window, seed, study)
+        for learner, (window, trainings) in seeds.items()
+        for seed in range(trainings)
+    }
+    for arm, result in as_finished(_train_and_bid, jobs, study.workers):
+        yield arm, *result
+
+
+def compared(study: Study, name: str, say: Callable[[str], None]) -> dict[str, Any]:
+    """Train all learners of a scenario and summarise all arms; `say` hears of every training."""
+    learned, seconds, curves = {}, {}, {}
+    for arm, bids, (took, curve) in trials(study, name):
+        learned[arm], seconds[arm] = bids, took
+        say(f"{name}: {arm} trained in {took:.0f} s")
+        if curve:
+            curves[arm] = {"points": curve, "learned_at": learned_at(curve)}
+            say(f"  {LEARNED_GAP} of the gap: {_when(curve)}")
+    learned = {arm: learned[arm] for arm in sorted(learned)}
+    model = SCENARIOS[name]
+    chains = record(model, study.split, 0, study.chains, study.burn_in + study.length)
+    scores = arms(model, chains, learned, study.burn_in)
+    summary = summarise(scores, list(learned), study.resamples)
+    return summary | {"seconds": seconds, "curves": curves}
 
 
 def run(study: Study, console: Console, file: Path | None = None) -> dict[str, Any]:
     """All scenarios of a study; `file` is rewritten after each, so that little is ever lost."""
     report: dict[str, Any] = {"study": asdict(study), "scenarios": {}}
     for name in study.names:
-        model = SCENARIOS[name]
-        learned, seconds, curves = {}, {}, {}
-        for arm, bids, (took, curve) in trials(study, name):
-            learned[arm], seconds[arm] = bids, took
-            console.print(f"{name}: {arm} trained in {took:.0f} s")
-            if curve:
-                curves[arm] = {"points": curve, "learned_at": learned_at(curve)}
-                console.print(f"  {LEARNED_GAP} of the gap: {_when(curve)}")
-        learned = {arm: learned[arm] for arm in sorted(learned)}
-        chains = record(model, study.split, 0, study.chains, study.burn_in + study.length)
-        scores = arms(model, chains, learned, study.burn_in)
-        summary = summarise(scores, list(learned), study.resamples)
-        report["scenarios"][name] = summary | {"seconds": seconds, "curves": curves}
-        console.print(shares_table(name, summary))
+        report["scenarios"][name] = compared(study, name, console.print)
+        console.print(shares_table(name, report["scenarios"][name]))
         if file:
             write_text(file, json.dumps(report, indent=1, allow_nan=False) + "\n")
     return report
@@ -319,49 +316,6 @@ def _when(points: Sequence[Point]) -> str:
         return f"not reached, {max(gap for _, _, gap in points):.3f} at best"
     steps, cpu_s, gap = point
     return f"{gap:.3f} after {steps:,} auctions and {cpu_s:.1f} s of processor time"
-
-
-def shares_table(name: str, summary: dict[str, Any]) -> Table:
-    """Every arm's shares; learners also with the gap they close, both weightings."""
-    table = Table("arm", "share, by value", "95 %", "by auction", "gap closed", title=name)
-    for arm, shares in summary["shares"].items():
-        value, low, high = shares["value"]
-        gap = ""
-        if arm in summary["learners"]:
-            rows = summary["learners"][arm]
-            gap = f"{rows['value']['gap_closed'][0]:.3f} ({rows['count']['gap_closed'][0]:.3f})"
-        table.add_row(
-            arm, f"{value:.3f}", f"{low:.3f} to {high:.3f}", f"{shares['count'][0]:.3f}", gap
-        )
-    return table
-
-
-def figure(report: dict[str, Any]) -> Figure:
-    """Shares by arm in the first scenario, and the gap that every training closes in each."""
-    drawing = Figure(figsize=(11, 4.2), layout="constrained")
-    left, right = drawing.subplots(1, 2, width_ratios=(3, 2))
-    name, summary = next(iter(report["scenarios"].items()))
-    shares = {arm: found["value"] for arm, found in summary["shares"].items()}
-    del shares["clairvoyant"]
-    order = sorted(shares, key=lambda arm: shares[arm][0])
-    middle, low, high = np.array([shares[arm] for arm in order]).T
-    colours = ["#c1272d" if arm in summary["learners"] else "#8c8c8c" for arm in order]
-    left.barh(order, middle, xerr=[middle - low, high - middle], color=colours)
-    left.tick_params(axis="y", labelsize=8)
-    left.set_xlabel(f"share of the clairvoyant profit by value, scenario {name}, 95 % interval")
-    for place, found in enumerate(report["scenarios"].values()):
-        for weighting, marker in (("value", "o"), ("count", "x")):
-            gaps = [
-                rows[weighting]["gap_closed"][0]
-                for arm, rows in found["learners"].items()
-                if not arm.startswith("stateless")
-            ]
-            right.plot([place] * len(gaps), gaps, marker, color="#0072b2", fillstyle="none")
-    right.set_xticks(range(len(report["scenarios"])), list(report["scenarios"]))
-    right.set_ylabel("gap from best static to Bayes that is closed\n(o by value, x by auction)")
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    return drawing
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -393,7 +347,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     report = run(study, Console(), file if file.name else None)
     if picture.name:
-        figure(report).savefig(picture, dpi=110)
+        figure(report["scenarios"]).savefig(picture, dpi=110)
     return 0
 
 

@@ -18,6 +18,7 @@ from agents.report_figures import (
     trainings_figure,
 )
 from agents.runs import write_text
+from agents.studies import draw_studies, studies_lines
 from agents.tally import REASONS
 from agents.workers import TrialResult
 from models.forecast_figures import calibration_figure
@@ -37,7 +38,7 @@ def write_report(
 ) -> None:
     """Write figures, report.json and report.md into `run`; `chosen` of `results` was frozen.
 
-    report holds exactly the keys forecast, policy, trainings, ingredients, settings_tried,
+    report holds exactly the keys forecast, policy, trainings, ingredients, settings_tried, studies,
     throughput, seconds, seed, commit.
     """
     figures = run / "figures"
@@ -52,6 +53,7 @@ def write_report(
     }
     for name, figure in drawn.items():
         save_figure(figure, figures / f"{name}.png")
+    draw_studies(report["studies"], figures)
     if _calibrated(report):
         calibration_figure(report["forecast"], figures / CALIBRATION)
     write_text(run / "report.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
@@ -103,6 +105,7 @@ def _markdown(
         "",
         *([f"![calibration](figures/{CALIBRATION})", ""] if _calibrated(report) else []),
         markdown_report(report["forecast"]),
+        *studies_lines(report["studies"]),
         "## Throughput",
         "",
         *(f"- {name.replace('_', ' ')}: {_plain(v)}" for name, v in report["throughput"].items()),

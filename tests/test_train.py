@@ -18,6 +18,7 @@ market: {episode_slots: 32}
 ppo: {num_envs: 64, rollout_slots: 8, minibatch: 256, epochs: 1, hidden: [16, 16]}
 trials: {seeds: 1, arms: [history, stateless], steps: 2048, reports: 2, validation_envs: 16}
 evaluation: {seeds: 2, episodes: 16, resamples: 100, scenarios: [default, high-base-fee]}
+studies: {hidden_competition: [D], hidden_competition_seeds: 1, steps: 32768, chains: 4}
 """
 ARMS = {
     "policy",
@@ -38,7 +39,7 @@ ARMS = {
 LEARNED = {"PPO history", "PPO stateless"}
 FIGURES = (
     *("learning_curve", "profit_by_arm", "profit_by_training", "profit_by_reason", "bid_curve"),
-    *("static_fractions", "forecast_calibration"),
+    *("static_fractions", "forecast_calibration", "hidden_competition"),
 )
 
 
@@ -70,7 +71,8 @@ def test_a_run_holds_what_it_promises(finished: Path) -> None:
     assert (finished.parent / "latest").resolve() == finished
     names = {path.name for path in finished.iterdir()}
     assert names == {
-        *("config.yaml", "tb", "checkpoints", "figures", "policy", "report.json", "report.md")
+        *("config.yaml", "tb", "checkpoints", "figures", "policy", "studies"),
+        *("report.json", "report.md"),
     }
     for figure in FIGURES:
         content = (finished / "figures" / f"{figure}.png").read_bytes()
@@ -83,7 +85,7 @@ def test_the_report_says_where_its_numbers_come_from(finished: Path) -> None:
     report = json.loads((finished / "report.json").read_text())
     assert set(report) == {
         *("forecast", "policy", "trainings", "ingredients", "settings_tried"),
-        *("throughput", "seconds", "seed", "commit"),
+        *("studies", "throughput", "seconds", "seed", "commit"),
     }
     for scenario in ("default", "high-base-fee"):
         assert set(report["ingredients"][scenario]) == {"the history of auctions"}
@@ -92,6 +94,8 @@ def test_the_report_says_where_its_numbers_come_from(finished: Path) -> None:
         assert {arm: next(iter(profits.values())) for arm, profits in found.items()} == best
     assert report["settings_tried"]["policy"] == 2
     assert report["seed"] == 3
+    learners = report["studies"]["hidden_competition"]["D"]["learners"]
+    assert set(learners) == {"PPO, seed 0", *(f"stateless PPO, seed {k}" for k in range(3))}
     assert set(report["policy"]) == ARMS
     for arm in report["policy"].values():
         assert set(arm) == {"default", "high-base-fee"}
@@ -129,11 +133,14 @@ def test_the_frozen_policy_is_the_one_that_was_judged(
 def test_a_finished_run_resumes_to_the_same_policy(finished: Path) -> None:
     before = (finished / "policy" / "policy.onnx").read_bytes()
     (finished / "report.md").unlink()
+    study = finished / "studies" / "hidden-competition-D.json"
+    written = study.stat().st_mtime_ns
     assert train.main(["--resume", str(finished)]) == 0
     assert (finished / "policy" / "policy.onnx").read_bytes() == before
     assert (finished / "report.md").is_file()
     attempts = [path.name for path in (finished / "checkpoints").glob("attempt-*")]
     assert attempts == ["attempt-001"], "nothing was learned again"
+    assert study.stat().st_mtime_ns == written, "nothing was studied again"
 
 
 def test_other_prices_than_before_are_refused(
@@ -155,6 +162,7 @@ def test_other_prices_than_before_are_refused(
     [
         (["--ppo.epoch", "3"], "--ppo.epoch 3"),
         (["--trials.steps", "many"], "trials.steps"),
+        (["--studies.hidden_competition", "[E]"], "studies.hidden_competition: 'E'"),
         (["--prices.data", "nowhere"], "data folder nowhere: no such folder"),
         (["--prices.stand_in_days", "0"], "days 0"),
         (["--prices.test_from", "May"], "date 'May'"),

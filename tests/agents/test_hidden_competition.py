@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from agents import hidden_competition
+from agents.competition_report import HISTORY, figure, findings, markdown
 from agents.config import PPOConfig
 from agents.hidden_competition import (
     Scores,
     Study,
     arms,
-    figure,
     learned_at,
     learner,
     main,
@@ -129,7 +129,31 @@ def test_the_command_writes_report_and_figure(
     assert report["study"]["steps"] == 32768
     assert picture.stat().st_size > 10_000
     assert "gap closed" in capsys.readouterr().out
-    figure(report)
+    figure(report["scenarios"])
+    table = markdown(report["scenarios"])
+    assert {line.count("|") for line in table} == {0, 4}
+    for scenario, column in (("D", 2), ("count-only", 3)):
+        rows = report["scenarios"][scenario]["learners"]["PPO, seed 0"]
+        (cell,) = [line.split("|")[column] for line in table if "| PPO: gap closed, by v" in line]
+        assert float(cell) == pytest.approx(rows["value"]["gap_closed"][0], abs=6e-4)
+
+
+def test_ranges_are_over_trainings_and_the_worst_one_decides() -> None:
+    scores = _made_up()
+    for seed, share in enumerate((0.7, 0.78, 0.6)):
+        level = scores["clairvoyant"].value
+        scores[f"{HISTORY}, seed {seed}"] = Scores(share * level, share * level)
+    summary = summarise(scores, [arm for arm in scores if arm.startswith(HISTORY)], 50)
+    found = {finding.measure: finding for finding in findings(summary)}
+    gap, most = (
+        found["gap closed, lowest of 3"],
+        found["profit / Bayes of the same information, highest of 3"],
+    )
+    assert gap.value == pytest.approx(0.5)
+    assert gap.holds is False
+    assert most.value == pytest.approx(0.975)
+    assert most.holds is True
+    assert any("| PPO | 0.600 to 0.780 (" in line for line in markdown({"D": summary}))
 
 
 @pytest.mark.parametrize(
@@ -193,9 +217,8 @@ def test_history_pays_on_the_default_scenario() -> None:
     trainer = learner(D, 16, PPOConfig(), 0, 2_000_000)
     shape = (1100, 256)
     chains = record(D, "test", 0, shape[1], shape[0])
-    scores = arms(D, chains, {"ours": policy_bids(trainer, D, 16, "test", shape)}, 100)
-    rows = summarise(scores, ["ours"], 200)["learners"]["ours"]["value"]
-    assert rows["gap_closed"][0] >= 0.85
-    assert rows["over_static"][0] >= 1.4
-    assert rows["over_adaptive"][0] >= 1.12
-    assert 0.94 <= rows["over_bayes"][0] <= 1.0
+    mine = f"{HISTORY}, seed 0"
+    scores = arms(D, chains, {mine: policy_bids(trainer, D, 16, "test", shape)}, 100)
+    found = findings(summarise(scores, [mine], 200))
+    assert len(found) == 5
+    assert all(finding.holds for finding in found), found
