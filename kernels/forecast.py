@@ -5,26 +5,11 @@ ln h = base(z) + skip(clip z) + MLP([clip z, LSTM state]), averaged over the ens
 
 import numpy as np
 
-from kernels.compile import inline, kernel, lean_kernel
-from kernels.network import SILU, lstm_step, mlp_forward
+from kernels.compile import lean_kernel
+from kernels.network import SILU, affine, lstm_step, mlp_forward
 
 CLIP = 6.0  # standard deviations; beyond it only the linear base extrapolates
 _LINE = 32  # float32 in two cache lines
-
-
-@inline
-def _dot(x: np.ndarray, columns: np.ndarray, j: int, stride: int) -> np.float32:
-    """Sum of x[i] * columns[i * stride + j]: four partial sums, or each addition waits for one."""
-    a = b = c = d = np.float32(0.0)
-    whole = x.size // 4 * 4
-    for i in range(0, whole, 4):
-        a += x[i] * columns[i * stride + j]
-        b += x[i + 1] * columns[(i + 1) * stride + j]
-        c += x[i + 2] * columns[(i + 2) * stride + j]
-        d += x[i + 3] * columns[(i + 3) * stride + j]
-    for i in range(whole, x.size):
-        a += x[i] * columns[i * stride + j]
-    return (a + b) + (c + d)
 
 
 @lean_kernel
@@ -58,13 +43,11 @@ def forecast_step(
     z = scratch[layers : layers + n + hidden]
     x = scratch[layers + n + hidden :]
     mean = out[members]
-    for j in range(horizons):
-        mean[j] = base[n, j]
     for i in range(n):
-        value = (np.float32(inputs[i]) - scale[0, i]) * scale[1, i]
-        for j in range(horizons):
-            mean[j] += value * base[i, j]
-        z[i] = min(max(value, -clip), clip)
+        z[i] = (np.float32(inputs[i]) - scale[0, i]) * scale[1, i]
+    affine(z[:n], base.reshape(base.size), base[n], mean)
+    for i in range(n):
+        z[i] = min(max(z[i], -clip), clip)
     for i in range(recurrent.size):
         x[i] = z[recurrent[i]]
     n_lstm = (recurrent.size + hidden + 1) * 4 * hidden
@@ -75,9 +58,9 @@ def forecast_step(
             z[n + i] = state[e, 0, i]
         mlp = weights[e, n_lstm : weights.shape[1] - n_skip]
         mlp_forward(z, mlp, sizes, SILU, rest, out[e])
-        skip = weights[e, weights.shape[1] - n_skip :]
+        affine(z[:n], weights[e, weights.shape[1] - n_skip :], out[e], out[e])
         for j in range(horizons):
-            out[e, j] += _dot(z[:n], skip, j, horizons) + mean[j]
+            out[e, j] += mean[j]
     for j in range(horizons):
         total = np.float32(0.0)
         for e in range(members):
@@ -85,7 +68,7 @@ def forecast_step(
         mean[j] = total / np.float32(members)
 
 
-@kernel
+@lean_kernel
 def forecast_history(
     inputs: np.ndarray,
     restart: np.ndarray,

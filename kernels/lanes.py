@@ -32,11 +32,11 @@ _type: Any = infer_global
 
 
 class LaneVector(types.Type):
-    """Numba type of WIDTH lanes of an LLVM scalar."""
+    """Numba type of some lanes of an LLVM scalar."""
 
-    def __init__(self, name: str, element: Any) -> None:
-        self.vector = ir.VectorType(element, WIDTH)
-        super().__init__(name=f"{name}x{WIDTH}")
+    def __init__(self, name: str, element: Any, width: int = WIDTH) -> None:
+        self.vector = ir.VectorType(element, width)
+        super().__init__(name=f"{name}x{width}")
 
 
 FLOATS = LaneVector("float64", _DOUBLE)
@@ -50,10 +50,10 @@ class _LaneModel(models.PrimitiveModel):
         super().__init__(manager, numba_type, numba_type.vector)
 
 
-def _splat(builder: Any, vector: Any, scalar: Any) -> Any:
+def splat(builder: Any, vector: Any, scalar: Any) -> Any:
     """`scalar` in every lane."""
     first = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, _WORD(0))
-    everywhere = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
+    everywhere = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
     return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), everywhere)
 
 
@@ -63,7 +63,7 @@ def _splat(builder: Any, vector: Any, scalar: Any) -> Any:
 @lower_cast(types.Boolean, MASKS)
 def _from_scalar(context: Any, builder: Any, source: Any, target: Any, value: Any) -> Any:
     scalar = {FLOATS: types.float64, INTS: types.int64, MASKS: types.boolean}[target]
-    return _splat(builder, target.vector, context.cast(builder, value, source, scalar))
+    return splat(builder, target.vector, context.cast(builder, value, source, scalar))
 
 
 _SCALARS = {
@@ -148,7 +148,7 @@ for _operation, _sign in (
     _register(_operation, (FLOATS, INTS), MASKS, _compare(_sign))
 
 
-def _pointer(context: Any, builder: Any, array_type: Any, array: Any, *place: Any) -> Any:
+def entry_address(context: Any, builder: Any, array_type: Any, array: Any, *place: Any) -> Any:
     """Address of one entry of a C-contiguous array."""
     fields = context.make_array(array_type)(context, builder, array)
     return cgutils.get_item_pointer2(
@@ -180,7 +180,7 @@ def _load(typingctx: Any, tile: Any, row: Any, lane: Any, like: Any) -> Any:
     result = _pick(FLOATS, types.float64, like)
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, sig.args[0], args[0], args[1], args[2])
+        pointer = entry_address(context, builder, sig.args[0], args[0], args[1], args[2])
         if result == FLOATS:
             pointer = builder.bitcast(pointer, FLOATS.vector.as_pointer())
         return builder.load(pointer, align=8)
@@ -193,7 +193,7 @@ def _load_words(typingctx: Any, words: Any, lane: Any, like: Any) -> Any:
     result = _pick(INTS, types.int64, like)
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, sig.args[0], args[0], args[1])
+        pointer = entry_address(context, builder, sig.args[0], args[0], args[1])
         if result == INTS:
             pointer = builder.bitcast(pointer, INTS.vector.as_pointer())
         return builder.load(pointer, align=8)
@@ -205,7 +205,7 @@ def _gathered(context: Any, builder: Any, sig: Any, array: Any, rows: list, inde
     """Entries of an array at another last index in each lane."""
 
     def entry(last: Any) -> Any:
-        return builder.load(_pointer(context, builder, sig.args[0], array, *rows, last))
+        return builder.load(entry_address(context, builder, sig.args[0], array, *rows, last))
 
     if sig.return_type != FLOATS:
         return entry(index)
@@ -240,7 +240,7 @@ def _store(typingctx: Any, tile: Any, row: Any, lane: Any, value: Any) -> Any:
     wide_ = value == FLOATS
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, sig.args[0], args[0], args[1], args[2])
+        pointer = entry_address(context, builder, sig.args[0], args[0], args[1], args[2])
         if wide_:
             pointer = builder.bitcast(pointer, FLOATS.vector.as_pointer())
         builder.store(args[3], pointer, align=8)
@@ -358,7 +358,7 @@ def _store_fields(typingctx: Any, out: Any, lane: Any, at: Any, shown: Any, fiel
                 builder.add(index, ir.Constant(index.type, offset))
                 for index, offset in ((lane_, line), (at_, column))
             )
-            return _pointer(context, builder, sig.args[0], out_, *places)
+            return entry_address(context, builder, sig.args[0], out_, *places)
 
         if not wide_:
             for column, value in enumerate(values):

@@ -1,16 +1,26 @@
 """Frozen networks in float32: multilayer perceptron and LSTM step over flat weight arrays.
 
-Weights are stored input-major, so that the inner loop runs over outputs and vectorises without
-reordering sums. Equations: Hochreiter and Schmidhuber (1997) with the forget gate of Gers et al.
-(2000), gate order input, forget, cell, output as in PyTorch.
+Weights are stored input-major, so that vectors run over outputs. Policies learn with the same tanh
+and gates (`kernels.network_training`). Equations: Hochreiter and Schmidhuber (1997) with the forget
+gate of Gers et al. (2000), gate order input, forget, cell, output as in PyTorch.
 """
 
-import math
 from itertools import pairwise
 
 import numpy as np
 
-from kernels.compile import inline, kernel
+from kernels.compile import inline, kernel, lean_kernel, never_inline
+from kernels.network_vectors import (
+    BLOCK,
+    PART,
+    add,
+    add_product,
+    load_block,
+    load_part,
+    no_part,
+    store_block,
+    store_part,
+)
 
 LINEAR, TANH, RELU, SILU = 0, 1, 2, 3
 _TANH_EDGE = 7.90531110763549805  # beyond it tanh is 1 in float32
@@ -49,36 +59,34 @@ def mlp_size(sizes: np.ndarray) -> int:
     return int(sum((int(a) + 1) * int(b) for a, b in pairwise(sizes)))
 
 
-@inline
-def _affine(
-    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, n_in: int, n_out: int, out: np.ndarray
-) -> None:
-    """out = bias + x W with W flat [n_in, n_out]."""
-    for j in range(n_out):
-        out[j] = bias[j]
-    for i in range(n_in):
-        xi = x[i]
-        row = weight[i * n_out : (i + 1) * n_out]
-        for j in range(n_out):
-            out[j] += xi * row[j]
+@lean_kernel
+def affine(x: np.ndarray, weight: np.ndarray, start: np.ndarray, out: np.ndarray) -> None:
+    """out = start + x W with W flat [x.size, out.size]; `start` may be `out`, x may not.
 
-
-@inline
-def _sigmoid(x: np.float32) -> np.float32:
-    return np.float32(1.0) / (np.float32(1.0) + np.float32(math.exp(-x)))
-
-
-@inline
-def _activate(values: np.ndarray, n: int, activation: int) -> None:
-    if activation == TANH:
-        for j in range(n):
-            values[j] = math.tanh(values[j])
-    elif activation == RELU:
-        for j in range(n):
-            values[j] = max(values[j], np.float32(0.0))
-    elif activation == SILU:
-        for j in range(n):
-            values[j] *= _sigmoid(values[j])
+    All float32 and contiguous. Blocks of outputs add their inputs up in order. The outputs left
+    over take every fourth input into one of four sums: a single one would wait for each addition.
+    """
+    never_inline()
+    n_in, n_out = x.size, out.size
+    whole = n_out // BLOCK * BLOCK
+    for j in range(0, whole, BLOCK):
+        sums = load_block(start, j)
+        for i in range(n_in):
+            sums = add_product(sums, load_block(weight, i * n_out + j), x[i])
+        store_block(out, j, sums)
+    fours = n_in // 4 * 4
+    for j in range(whole, n_out, PART):
+        left = n_out - j
+        a, b, c, d = load_part(start, j, left), no_part(), no_part(), no_part()
+        for i in range(0, fours, 4):
+            at = i * n_out + j
+            a = add_product(a, load_part(weight, at, left), x[i])
+            b = add_product(b, load_part(weight, at + n_out, left), x[i + 1])
+            c = add_product(c, load_part(weight, at + 2 * n_out, left), x[i + 2])
+            d = add_product(d, load_part(weight, at + 3 * n_out, left), x[i + 3])
+        for i in range(fours, n_in):
+            a = add_product(a, load_part(weight, i * n_out + j, left), x[i])
+        store_part(out, j, left, add(add(a, b), add(c, d)))
 
 
 @inline
@@ -103,7 +111,14 @@ def tanh_value(x: np.float32) -> np.float32:
     return v * p / q
 
 
-@kernel
+@inline
+def sigmoid_value(x: np.float32) -> np.float32:
+    """1 / (1 + exp(-x)) within 2e-7, by `tanh_value`."""
+    half = np.float32(0.5)
+    return half + half * tanh_value(half * x)
+
+
+@lean_kernel
 def tanh_in_place(x: np.ndarray) -> None:
     """Replace each x float32[n] by its `tanh_value`.
 
@@ -114,7 +129,33 @@ def tanh_in_place(x: np.ndarray) -> None:
         x[i] = tanh_value(x[i])
 
 
-@kernel
+@inline
+def _sigmoid_in_place(x: np.ndarray) -> None:
+    for i in range(x.size):
+        x[i] = sigmoid_value(x[i])
+
+
+@inline
+def gates_in_place(z: np.ndarray, units: int) -> None:
+    """Activate the gates z float32[4 * units] of an LSTM: input, forget, cell, output."""
+    _sigmoid_in_place(z[: 2 * units])
+    tanh_in_place(z[2 * units : 3 * units])
+    _sigmoid_in_place(z[3 * units :])
+
+
+@inline
+def _activate(values: np.ndarray, activation: int) -> None:
+    if activation == TANH:
+        tanh_in_place(values)
+    elif activation == RELU:
+        for j in range(values.size):
+            values[j] = max(values[j], np.float32(0.0))
+    elif activation == SILU:
+        for j in range(values.size):
+            values[j] *= sigmoid_value(values[j])
+
+
+@lean_kernel
 def mlp_forward(
     x: np.ndarray,
     parameters: np.ndarray,
@@ -139,12 +180,12 @@ def mlp_forward(
         bias = parameters[at + n_in * n_out : at + (n_in + 1) * n_out]
         at += (n_in + 1) * n_out
         if layer == layers - 1:
-            _affine(source, weight, bias, n_in, n_out, out)
+            affine(source, weight, bias, out)
             return
         half = (layer % 2) * widest
         target = scratch[half : half + n_out]
-        _affine(source, weight, bias, n_in, n_out, target)
-        _activate(target, n_out, activation)
+        affine(source, weight, bias, target)
+        _activate(target, activation)
         source = target
 
 
@@ -158,7 +199,7 @@ def mlp_forward_batch(
         mlp_forward(x[i], parameters, sizes, activation, scratch, out[i])
 
 
-@kernel
+@lean_kernel
 def lstm_step(
     x: np.ndarray, parameters: np.ndarray, h: np.ndarray, c: np.ndarray, scratch: np.ndarray
 ) -> None:
@@ -172,15 +213,17 @@ def lstm_step(
     weight_hidden = parameters[n_in * gates : (n_in + n) * gates]
     bias = parameters[(n_in + n) * gates : (n_in + n + 1) * gates]
     z = scratch[:gates]
-    _affine(x, parameters[: n_in * gates], bias, n_in, gates, z)
-    for i in range(n):
-        hi = h[i]
-        row = weight_hidden[i * gates : (i + 1) * gates]
-        for j in range(gates):
-            z[j] += hi * row[j]
+    affine(x, parameters[: n_in * gates], bias, z)
+    affine(h, weight_hidden, z, z)
+    gates_in_place(z, n)
     for j in range(n):
-        c[j] = _sigmoid(z[n + j]) * c[j] + _sigmoid(z[j]) * np.float32(math.tanh(z[2 * n + j]))
-        h[j] = _sigmoid(z[3 * n + j]) * np.float32(math.tanh(c[j]))
+        c[j] = z[n + j] * c[j] + z[j] * z[2 * n + j]
+    bent = z[:n]
+    for j in range(n):
+        bent[j] = c[j]
+    tanh_in_place(bent)
+    for j in range(n):
+        h[j] = z[3 * n + j] * bent[j]
 
 
 @kernel
@@ -207,7 +250,7 @@ def mask_hashes(masks: np.ndarray, keys: np.ndarray, hashes: np.ndarray) -> None
         hashes[i] = h
 
 
-@kernel
+@lean_kernel
 def policy_forward(
     x: np.ndarray,
     parameters: np.ndarray,
@@ -228,7 +271,9 @@ def policy_forward(
         mlp_forward(x, parameters, sizes, TANH, scratch, out)
         return
     lstm = (x.size + units + 1) * 4 * units
-    after[:] = state
+    for i in range(2):
+        for j in range(units):
+            after[i, j] = state[i, j]
     lstm_step(x, parameters[:lstm], after[0], after[1], scratch)
     mlp_forward(after[0], parameters[lstm:], sizes, TANH, scratch, out)
 

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from kernels.compile import filter_kernel, inline, kernel
-from kernels.network import tanh_value
+from kernels.network import gates_in_place, tanh_in_place
 
 _LOG2E = 1.44269504088896341
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
@@ -254,19 +254,6 @@ def tanh_backward(
         bias[j] = total[j]
 
 
-@inline
-def _sigmoids(x: np.ndarray) -> None:
-    half = np.float32(0.5)
-    for j in range(x.size):
-        x[j] = half + half * tanh_value(half * x[j])
-
-
-@inline
-def _tanhs(x: np.ndarray) -> None:
-    for j in range(x.size):
-        x[j] = tanh_value(x[j])
-
-
 @kernel
 def lstm_gates(
     gates: np.ndarray, c_before: np.ndarray, c: np.ndarray, tanh_c: np.ndarray, h: np.ndarray
@@ -279,13 +266,11 @@ def lstm_gates(
     for i in range(rows):
         z, before = gates[i], c_before[i]
         c_row, bent = c[i], tanh_c[i]
-        _sigmoids(z[: 2 * units])
-        _tanhs(z[2 * units : 3 * units])
-        _sigmoids(z[3 * units :])
+        gates_in_place(z, units)
         for j in range(units):
             c_row[j] = z[units + j] * before[j] + z[j] * z[2 * units + j]
         bent[:] = c_row
-        _tanhs(bent)
+        tanh_in_place(bent)
         for j in range(units):
             h[i, j] = z[3 * units + j] * bent[j]
 

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from kernels.compile import lean_kernel
 from kernels.network import (
     ACTIVATIONS,
+    affine,
     lstm_parameters,
     lstm_step,
     masked_argmax,
@@ -20,7 +22,9 @@ from kernels.network import (
     mlp_forward_batch,
     mlp_parameters,
     mlp_size,
+    sigmoid_value,
 )
+from kernels.network_vectors import BLOCK
 
 TORCH_ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "linear": nn.Identity}
 
@@ -37,6 +41,60 @@ def perceptron(sizes: list[int], activation: str, seed: int) -> tuple[nn.Sequent
             layer.weight *= 3.0  # far enough to bend the activations
     biases = [layer.bias.detach().numpy() for layer in linears]
     return nn.Sequential(*modules[:-1]), mlp_parameters(weights, biases)
+
+
+@lean_kernel
+def sigmoids(x: np.ndarray, out: np.ndarray) -> None:
+    for i in range(x.size):
+        out[i] = sigmoid_value(x[i])
+
+
+def guarded(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An array that holds `values` between NaN, and the view of them."""
+    room = np.full(values.size + 32, np.nan, np.float32)
+    view = room[16:-16]
+    view[:] = values.ravel()
+    return room, view
+
+
+def affine_in_order(x: np.ndarray, weight: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """The sums of `affine`, one rounded operation after another."""
+    whole = len(start) // BLOCK * BLOCK
+    blocks, parts = start[:whole].copy(), np.zeros((4, len(start) - whole), np.float32)
+    parts[0] = start[whole:]
+    for i, xi in enumerate(x):
+        blocks += xi * weight[i, :whole]
+        parts[i % 4 if i < len(x) // 4 * 4 else 0] += xi * weight[i, whole:]
+    return np.concatenate([blocks, (parts[0] + parts[1]) + (parts[2] + parts[3])])
+
+
+@given(st.integers(0, 90), st.integers(1, 2 * BLOCK + 20), st.integers(0, 1000))
+@settings(max_examples=200, deadline=None)
+def test_affine_to_the_bit_without_a_look_at_its_neighbours(
+    inputs: int, outputs: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    draw = lambda *shape: rng.normal(0.0, 2.0, shape).astype(np.float32)  # noqa: E731
+    x, weight, start = draw(inputs), draw(inputs, outputs), draw(outputs)
+    room, out = guarded(np.zeros(outputs, np.float32))
+    x_line, weight_line, line = (guarded(a)[1] for a in (x, weight, start))
+    affine(x_line, weight_line, line, out)
+    expected = affine_in_order(x, weight, start)
+    assert out.tobytes() == expected.tobytes()
+    assert np.isnan(room[:16]).all()
+    assert np.isnan(room[-16:]).all()
+    affine(x_line, weight_line, line, line)
+    assert line.tobytes() == expected.tobytes()
+
+
+def test_sigmoid_is_within_2e_7_and_keeps_what_is_not_a_number() -> None:
+    x = np.linspace(-30.0, 30.0, 300_001).astype(np.float32)
+    x[-3:] = np.inf, -np.inf, np.nan
+    out = np.empty_like(x)
+    sigmoids(x, out)
+    with np.errstate(over="ignore"):
+        expected = 1.0 / (1.0 + np.exp(-x.astype(np.float64)))
+    np.testing.assert_allclose(out, expected, rtol=0.0, atol=2e-7)
 
 
 @given(
