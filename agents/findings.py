@@ -17,8 +17,9 @@ class Finding(NamedTuple):
         """Whether the value is within its bounds; None where nothing is asked."""
         if self.least is None and self.most is None:
             return None
-        above = self.least is None or self.value >= self.least
-        return above and (self.most is None or self.value <= self.most)
+        value = float(self.value)  # a comparison of numpy's numbers is not a bool
+        above = self.least is None or value >= self.least
+        return above and (self.most is None or value <= self.most)
 
 
 def near(measure: str, value: float, theory: float, within: float) -> Finding:
@@ -28,7 +29,10 @@ def near(measure: str, value: float, theory: float, within: float) -> Finding:
 
 def as_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
     """Plain dictionaries with a key `holds`."""
-    return [finding._asdict() | {"holds": finding.holds} for finding in findings]
+    return [
+        finding._replace(value=float(finding.value))._asdict() | {"holds": finding.holds}
+        for finding in findings
+    ]
 
 
 def table(by_subject: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -91,13 +92,16 @@ def test_a_bound_is_held_missed_or_not_asked() -> None:
         Finding("c", 0.5),
         near("d", 0.5, 0.4, 0.2),
         near("e", 0.5, 0.7, 0.1),
+        Finding("f", np.float64(0.5), 0.6),
     ]
-    assert [finding.holds for finding in found] == [True, False, None, True, False]
+    expected = [True, False, None, True, False, False]
+    assert all(f.holds is holds for f, holds in zip(found, expected, strict=True))
+    assert [row["holds"] for row in json.loads(json.dumps(as_json(found)))] == expected
     lines = table({"game": as_json(found)})
     assert lines[2] == "| game | a | 0.5 | at least 0.4 | yes |"
     assert lines[3] == "| game | b | 0.5 | at most 0.4 | **no** |"
     assert lines[4] == "| game | c | 0.5 |  |  |"
-    assert lines[-1] == "2 of 4 bounds hold."
+    assert lines[-1] == "2 of 5 bounds hold."
 
 
 def test_every_check_asks_for_something_and_has_a_name_of_its_own() -> None:
