@@ -1,6 +1,7 @@
 """Rollouts from Ray processes: the learner learns the same bits whoever dies on the way."""
 
 import dataclasses
+import itertools
 import json
 import os
 import signal
@@ -8,12 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import ray
 
 from agents.config import ConfigError, PPOConfig, TrialsConfig
+from agents.rollouts import RolloutWorker
 from agents.training import Training, Trial, TrialInputs
 from agents.workers import latest_checkpoint, ray_session, run_trials
 from envs.market import MarketConfig, PricePaths
@@ -42,6 +45,12 @@ def weights(training: Training) -> bytes:
     return b"".join(p.detach().numpy().tobytes() for p in training.model.policy.parameters())
 
 
+def learn(training: Training) -> None:
+    """One update."""
+    rollout = PPO.num_envs * PPO.rollout_slots
+    training.model.learn(rollout, training.monitor, reset_num_timesteps=False)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("ppo", MODES)
 def test_resumed_and_disturbed_trainings_end_in_the_same_bits(
@@ -61,6 +70,7 @@ def test_resumed_and_disturbed_trainings_end_in_the_same_bits(
     assert np.isfinite(whole.curve[-1]["validation_iqm_eth"])
 
     disturbed = Training(TRIAL, inputs)
+    disturbed.advance()  # forgotten with what its processes still play
     disturbed.load(checkpoint)
     disturbed.advance()
     assert disturbed.crew is not None
@@ -74,6 +84,61 @@ def test_resumed_and_disturbed_trainings_end_in_the_same_bits(
     assert weights(disturbed) == weights(whole)
 
 
+def doom(worker: RolloutWorker, method: str, call: int) -> None:
+    """Let a rollout process die when it calls `method` for the given time from now on."""
+    owner: Any = worker.venv if method == "state" else worker.model
+    usual, calls = getattr(owner, method), itertools.count()
+
+    def last(*arguments: Any) -> Any:
+        if next(calls) == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return usual(*arguments)
+
+    setattr(owner, method, last)
+
+
+def doom_last(training: Training, method: str, call: int) -> None:
+    """`doom` in the last process of a crew."""
+    assert training.crew is not None
+    ray.get(training.crew._actors[-1].__ray_call__.remote(doom, method, call))
+
+
+def failures_left(training: Training) -> int:
+    assert training.crew is not None
+    return training.crew.failures_left
+
+
+def end_of(training: Training) -> dict[str, bytes]:
+    """What a checkpoint would keep of the networks and the crew; ends the training."""
+    assert training.crew is not None
+    state = {name: array.tobytes() for name, array in training.crew.state().items()}
+    training.close()
+    return state | {"weights": weights(training)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ppo", MODES)
+def test_a_death_at_any_moment_changes_no_bit(
+    ray_running: None, tmp_path: Path, market: MarketConfig, paths: PricePaths, ppo: PPOConfig
+) -> None:
+    """In the midst of the slots; after the last one, before anything came back."""
+    moments = [("act", 5), ("state", 0)]
+    trials = dataclasses.replace(TRIALS, steps=2048, max_failures=len(moments))
+    inputs = dataclasses.replace(inputs_of(tmp_path, market, paths, ppo), trials=trials)
+    whole = Training(TRIAL, inputs)
+    for _ in range(1 + 2 * len(moments)):
+        learn(whole)
+    expected = end_of(whole)
+    disturbed = Training(TRIAL, inputs)
+    learn(disturbed)
+    for number, (method, call) in enumerate(moments):
+        doom_last(disturbed, method, call)
+        learn(disturbed)
+        learn(disturbed)  # the death shows at the latest here
+        assert failures_left(disturbed) == len(moments) - number - 1, method
+    assert end_of(disturbed) == expected
+
+
 @pytest.mark.slow
 def test_asynchronous_rollouts_are_one_update_stale(
     ray_running: None, tmp_path: Path, market: MarketConfig, paths: PricePaths
@@ -84,7 +149,7 @@ def test_asynchronous_rollouts_are_one_update_stale(
     model, before = training.model, []
     for number in range(3):
         before.append({k: v.clone() for k, v in model.policy.state_dict().items()})
-        model.learn(PPO.num_envs * PPO.rollout_slots, training.monitor, reset_num_timesteps=False)
+        learn(training)
         after = {k: v.clone() for k, v in model.policy.state_dict().items()}
         for back, state in enumerate(reversed(before)):
             model.policy.load_state_dict(state)
@@ -125,7 +190,7 @@ run_trials(folder / "checkpoints", inputs, [TRIAL], 3, lambda *_: print("report"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", [0])
+@pytest.mark.parametrize("mode", range(len(MODES)), ids=[mode.id for mode in MODES])
 def test_a_killed_driver_loses_a_checkpoint_interval_and_leaves_no_process(
     tmp_path: Path, market: MarketConfig, paths: PricePaths, mode: int
 ) -> None:
