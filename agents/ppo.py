@@ -207,7 +207,7 @@ class ScheduledPPO(MaskablePPO):
         for name, value in zip(TERMS, terms.mean(dim=0).tolist()):
             self.logger.record(name, value)
         self.logger.record("train/approx_kl", terms[last_epoch:, 3].mean().item())
-        learned = buffer.learned
+        learned = buffer.reading.learned
         explained = explained_variance(
             buffer.values.flatten()[learned], buffer.returns.flatten()[learned]
         )

@@ -39,7 +39,7 @@ class SequenceRolloutBuffer(SortedRolloutBuffer):
             starts = self.episode_starts[:, lanes] > 0.0
             sequence = (np.arange(self.buffer_size)[:, None] * self.n_envs + lanes).reshape(-1)
             order = self.order(sequence)
-            order = order[self.learned[sequence[order]]]
+            order = order[self.reading.learned[sequence[order]]]
             if not order.size:
                 continue
             state = self.initial_state[:, torch.from_numpy(lanes)]

@@ -14,11 +14,23 @@ from numpy.typing import NDArray
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
-from models.policy import choices_of, patterns_of
+from models.policy import Patterns, choices_of, patterns_of
 from models.policy_passes import Choices, Varying
 from models.recurrent_policy import Sequences
 
 _WIDTH = 16  # columns
+
+
+class Reading(NamedTuple):
+    """What a finished rollout is read by; rows are flat and time-major."""
+
+    patterns: Patterns
+    fed: Tensor
+    """float32[T * N, k]: the columns of the observations that minibatches hold."""
+    varying: Varying | None
+    """Which columns those are; None: all."""
+    learned: NDArray[np.bool_]
+    """bool[T * N]: the samples that are learned from."""
 
 
 class Minibatch(NamedTuple):
@@ -44,6 +56,7 @@ class Minibatch(NamedTuple):
 class SortedRolloutBuffer(RolloutBuffer):
     """T slots of N markets, time-major; filled by `add`, read by `get`."""
 
+    _reading: Reading | None = None
     skip_forced: bool = False
     """Leave out samples with a single open action."""
 
@@ -97,12 +110,19 @@ class SortedRolloutBuffer(RolloutBuffer):
     def finish(self) -> None:
         """Every slot is written: the buffer can be read."""
         self.pos, self.full = self.buffer_size, True
-        masks = self.masks.reshape(-1, self.masks.shape[2])
-        self.patterns = patterns_of(masks)
-        self.fed, self.varying = _fed(self.observations.reshape(len(masks), -1))
-        self.learned = np.ones(len(masks), np.bool_)
-        if self.skip_forced:
-            self.learned = np.count_nonzero(masks, axis=1) > 1
+        self._reading = None
+
+    @property
+    def reading(self) -> Reading:
+        """Made at the first look, for a process that only plays does not read."""
+        if self._reading is None:
+            masks = self.masks.reshape(-1, self.masks.shape[2])
+            learned = np.ones(len(masks), np.bool_)
+            if self.skip_forced:
+                learned = np.count_nonzero(masks, axis=1) > 1
+            fed = _fed(self.observations.reshape(len(masks), -1))
+            self._reading = Reading(patterns_of(masks), *fed, learned)
+        return self._reading
 
     def get(self, batch_size: int | None = None) -> Iterator[Minibatch]:  # type: ignore[override]
         """Each sample that is learned from once, in the random order of sb3-contrib's buffer.
@@ -112,7 +132,7 @@ class SortedRolloutBuffer(RolloutBuffer):
         slots, total = self.buffer_size, self.buffer_size * self.n_envs
         lane, slot = np.divmod(np.random.permutation(total), slots)  # noqa: NPY002 - the learner's own generator
         shuffled = slot * self.n_envs + lane
-        shuffled = shuffled[self.learned[shuffled]]
+        shuffled = shuffled[self.reading.learned[shuffled]]
         parts = max(1, round(shuffled.size / (batch_size or total)))
         for rows in np.array_split(shuffled, parts):
             if rows.size:
@@ -121,27 +141,28 @@ class SortedRolloutBuffer(RolloutBuffer):
     def order(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Order of `rows` that puts the same masks together."""
         # A radix sort: there are at most MOST_PATTERNS patterns.
-        return np.argsort(self.patterns.of_row[rows].astype(np.uint8), kind="stable")
+        return np.argsort(self.reading.patterns.of_row[rows].astype(np.uint8), kind="stable")
 
     def minibatch(
         self, rows: NDArray[np.int64], sequence: NDArray[np.int64] | None = None
     ) -> Minibatch:
         """The samples `rows` (flat, time-major, in `order`); observations of `sequence`."""
-        masks = self.masks.reshape(-1, self.masks.shape[2])[rows] if self.patterns.masked else None
+        patterns, fed, varying, _ = self.reading
+        masks = self.masks.reshape(-1, self.masks.shape[2])[rows] if patterns.masked else None
         observed = torch.from_numpy(rows if sequence is None else sequence)
 
         def of(array: NDArray[Any]) -> Tensor:
             return torch.from_numpy(array.reshape(-1)[rows])
 
         return Minibatch(
-            self.fed.index_select(0, observed),
+            fed.index_select(0, observed),
             of(self.actions),
             of(self.values),
             of(self.log_probs),
             of(self.advantages),
             of(self.returns),
-            choices_of(self.patterns, rows, masks),
-            self.varying,
+            choices_of(patterns, rows, masks),
+            varying,
         )
 
 

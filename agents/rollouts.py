@@ -14,7 +14,7 @@ import numpy as np
 import ray
 import torch
 from numpy.typing import NDArray
-from ray.exceptions import RayActorError
+from ray.exceptions import ObjectLostError, RayActorError
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -162,10 +162,11 @@ class Crew:
         while True:
             try:
                 return ray.get(self._played[worker])
-            except RayActorError as error:
+            except (RayActorError, ObjectLostError) as error:  # its process, or its node
                 if self.failures_left == 0:
                     raise RuntimeError(f"rollout process {worker} died again: {error}") from error
                 self.failures_left -= 1
+                ray.kill(self._actors[worker])
                 self._actors[worker] = self._start(worker)
                 self._played[worker] = self._actors[worker].play.remote(self._sent)
 

@@ -79,13 +79,13 @@ def test_columns_that_differ_are_fed_and_the_others_are_held(varying: int) -> No
     buffer = filled(SortedRolloutBuffer, False, varying=varying)
     rows = torch.from_numpy(buffer.observations.reshape(-1, WIDTH))
     if varying == 40:
-        assert buffer.varying is None
-        assert torch.equal(buffer.fed, rows)
+        assert buffer.reading.varying is None
+        assert torch.equal(buffer.reading.fed, rows)
         return
-    columns, others, held = buffer.varying
+    columns, others, held = buffer.reading.varying
     assert columns.shape[0] == -(-varying // 16) * 16
     assert sorted([*columns.tolist(), *others.tolist()]) == list(range(WIDTH))
-    assert torch.equal(buffer.fed, rows[:, columns])
+    assert torch.equal(buffer.reading.fed, rows[:, columns])
     assert (rows[:, others] == held).all()
 
 
@@ -133,8 +133,8 @@ def test_gradients_do_not_depend_on_what_is_fed(memory: dict[str, Any]) -> None:
         fill(buffer)
         buffer.log_probs[:] *= -1e-3
         if not fold:
-            buffer.fed = torch.from_numpy(buffer.observations.reshape(-1, WIDTH))
-            buffer.varying = None
+            rows = torch.from_numpy(buffer.observations.reshape(-1, WIDTH))
+            buffer._reading = buffer.reading._replace(fed=rows, varying=None)
         np.random.seed(0)  # noqa: NPY002 - the learner's own generator
         torch.manual_seed(0)
         for parameter in model.policy.parameters():
