@@ -36,7 +36,7 @@ def write_fixed_fraction_policy(directory: Path, bid_ppm: int = 500_000) -> Path
     masks = np.zeros((20, ACTIONS), np.bool_)
     masks[:, 0] = True
     masks[10:, 1 : 1 + BIDS] = True
-    forecaster = _random_forecaster(rng)
+    forecaster = random_forecaster(rng)
     write_policy(
         directory,
         Network(layers),
@@ -49,7 +49,8 @@ def write_fixed_fraction_policy(directory: Path, bid_ppm: int = 500_000) -> Path
     return directory
 
 
-def _random_forecaster(rng: np.random.Generator) -> Forecaster:
+def random_forecaster(rng: np.random.Generator) -> Forecaster:
+    """Two small networks for one symbol and three horizons."""
     hidden, recurrent = 4, np.array([0, 3, 7], np.int64)
     sizes = np.array([N_FEATURES + hidden, 8, 3], np.int64)
     row = (recurrent.size + hidden + 1) * 4 * hidden + mlp_size(sizes) + N_FEATURES * 3

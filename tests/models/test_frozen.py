@@ -16,13 +16,12 @@ import pytest
 from kernels.action import ACTIONS, BIDS
 from kernels.features import N_FEATURES
 from kernels.market import HISTORY
-from kernels.network import mlp_size
 from kernels.observation import SIZE
 from models import frozen
 from models.export import replace_folder, sha256, write_policy
-from models.forecaster import Forecaster
 from models.forecaster_onnx import export_forecaster
 from models.frozen import Lstm, Network, policy_graph
+from tests.live.frozen_policy import random_forecaster
 
 HIDDEN = (24, 16)
 Edit = Callable[[dict[str, Any]], None]
@@ -47,24 +46,6 @@ def random_inputs(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndar
     for mask in masks:
         mask[1 : 1 + BIDS * int(rng.integers(0, 5))] = True
     return observations, masks
-
-
-def random_forecaster(rng: np.random.Generator) -> Forecaster:
-    hidden, recurrent = 4, np.array([0, 3, 7], np.int64)
-    sizes = np.array([N_FEATURES + hidden, 8, 3], np.int64)
-    row = (recurrent.size + hidden + 1) * 4 * hidden + mlp_size(sizes) + N_FEATURES * 3
-    return Forecaster(
-        horizons_minutes=(5, 15, 60),
-        symbols=("ETHUSDT",),
-        bar_minutes=1,
-        trained_from=27_000_000,
-        trained_until=28_000_000,
-        scale=np.stack([np.zeros(N_FEATURES), np.ones(N_FEATURES)]).astype(np.float32),
-        base=rng.normal(0.0, 0.1, (N_FEATURES + 1, 3)).astype(np.float32),
-        weights=rng.normal(0.0, 0.1, (2, row)).astype(np.float32),
-        recurrent=recurrent,
-        sizes=sizes,
-    )
 
 
 @pytest.fixture(scope="module", params=[0, 12], ids=["perceptron", "recurrent"])
