@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
-from models.policy import Patterns, choices_of, patterns_of
-from models.policy_passes import Choices, Varying
+from models.action_masks import Choices, Patterns, choices_of, patterns_of
+from models.policy_passes import Varying
 from models.recurrent_policy import Sequences
 
 _WIDTH = 16  # columns
@@ -140,15 +140,16 @@ class SortedRolloutBuffer(RolloutBuffer):
 
     def order(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Order of `rows` that puts the same masks together."""
-        # A radix sort: there are at most MOST_PATTERNS patterns.
-        return np.argsort(self.reading.patterns.of_row[rows].astype(np.uint8), kind="stable")
+        patterns = self.reading.patterns
+        # numpy sorts numbers of at most 16 bits by radix.
+        numbers = patterns.of_row[rows].astype(np.min_scalar_type(patterns.group.size))
+        return np.argsort(numbers, kind="stable")
 
     def minibatch(
         self, rows: NDArray[np.int64], sequence: NDArray[np.int64] | None = None
     ) -> Minibatch:
         """The samples `rows` (flat, time-major, in `order`); observations of `sequence`."""
         patterns, fed, varying, _ = self.reading
-        masks = self.masks.reshape(-1, self.masks.shape[2])[rows] if patterns.masked else None
         observed = torch.from_numpy(rows if sequence is None else sequence)
 
         def of(array: NDArray[Any]) -> Tensor:
@@ -161,7 +162,7 @@ class SortedRolloutBuffer(RolloutBuffer):
             of(self.log_probs),
             of(self.advantages),
             of(self.returns),
-            choices_of(patterns, rows, masks),
+            choices_of(patterns, rows),
             varying,
         )
 

@@ -1,8 +1,8 @@
 """Training steps per second of our learners over the native market, beside those of the libraries.
 
 Everybody plays the same market with networks of the same shape on one thread, a round each in
-turn; the best round of each counts. A rollout process in step makes the learner wait for it, out of
-step its rollouts are one update stale.
+turn; the best round of each counts. Rollout processes in step make the learner wait for them, out
+of step their rollouts are one update stale.
 """
 
 import dataclasses
@@ -39,6 +39,12 @@ RECURRENTS = {
     "one LSTM": (RECURRENT, 256),
     "two LSTMs": (dataclasses.replace(RECURRENT, critic_lstm=True), 256),
     "one LSTM, 40 slots": (RECURRENT, 40),
+}
+# Rollout processes, whether one update stale, and the aim in speed over a learner without any.
+REMOTES = {
+    "one rollout process in step": (1, False, 0.9),
+    "two rollout processes in step": (2, False, 0.9),
+    "one rollout process out of step": (1, True, 1.25),
 }
 Model = Any
 
@@ -133,7 +139,7 @@ def processes(paths: PricePaths, wanted: bool) -> Iterator[Callable[[PPOConfig],
     if not wanted:
         yield make
         return
-    with ray_session(2):
+    with ray_session(sum(workers for workers, _, _ in REMOTES.values())):
         yield make
         for crew in crews:
             crew.close()
@@ -166,10 +172,9 @@ def contenders(
         other = library(RecurrentPPO, "MlpLstmPolicy", venv, shape)
         found[f"RecurrentPPO, {name}"] = Contender(other, 2 if quick else 8)
     if not quick:
-        one = dataclasses.replace(config, rollout_workers=1)
-        stale = dataclasses.replace(one, asynchronous=True)
-        found["in step"] = Contender(remote(one), updates)
-        found["out of step"] = Contender(remote(stale), updates)
+        for name, (workers, stale, _) in REMOTES.items():
+            own = dataclasses.replace(config, rollout_workers=workers, asynchronous=stale)
+            found[name] = Contender(remote(own), updates)
     return found
 
 
@@ -207,10 +212,9 @@ def _table(found: dict[str, Contender]) -> list[Measurement]:
             Measurement(f"RecurrentPPO, {name}, same settings", theirs, "steps/s", memory),
             _ratio(f"MaskableRecurrentPPO / RecurrentPPO, {name}", ours, theirs, 2.0),
         ]
-    for name, target in (("in step", 0.9), ("out of step", 1.25)):
+    for name, (_, _, target) in REMOTES.items():
         if name in speed:
-            title = f"one rollout process {name} / none"
-            rows.append(_ratio(title, speed[name], speed["ours"], target))
+            rows.append(_ratio(f"{name} / none", speed[name], speed["ours"], target))
     return rows
 
 

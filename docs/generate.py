@@ -120,13 +120,13 @@ FAMILIES = (
         "Market, observation and action",
         "The state that simulator and server share, what a policy sees of it, and what its "
         "choices mean.",
-        ("lanes", "market*", "mempool*", "observation*", "action*", "regime*"),
+        ("lanes", "market*", "mempool*", "observation*", "action", "regime*"),
     ),
     Family(
         "networks",
         "Features and networks",
         "Volatility features and the frozen networks that are evaluated in the hot path.",
-        ("features*", "network*", "forecast*"),
+        ("features*", "network*", "action_masks", "forecast*"),
     ),
     Family(
         "compilation",

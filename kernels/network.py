@@ -236,20 +236,6 @@ def masked_argmax(logits: np.ndarray, mask: np.ndarray) -> int:
     return best
 
 
-@kernel
-def mask_hashes(masks: np.ndarray, keys: np.ndarray, hashes: np.ndarray) -> None:
-    """A 64-bit hash of each row of masks bool[n, A] into hashes uint64[n]: the same for equal rows.
-
-    keys uint64[A] random: the sum over allowed actions, which vectorises (after Zobrist 1970).
-    """
-    for i in range(masks.shape[0]):
-        row = masks[i]
-        h = np.uint64(0)
-        for j in range(row.size):
-            h += keys[j] * np.uint64(row[j])
-        hashes[i] = h
-
-
 @lean_kernel
 def policy_forward(
     x: np.ndarray,

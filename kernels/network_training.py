@@ -1,9 +1,9 @@
 """Passes of the learner over float32 arrays: masked distributions, the loss of PPO, LSTM gates.
 
 Everything between two matrix products is one pass over memory here. Rows with the same open actions
-are together, and their logits are packed without gaps: a span is (rows, open actions), its logits
-are row after row. Policy loss: Schulman et al. (2017). Exponentials follow Cephes' expf and are
-within 2e-7 of the exact ones, 0 below exp(-87).
+are together in a span; logits are row after row without gaps, as wide as the span's group. Policy
+loss: Schulman et al. (2017). Exponentials follow Cephes' expf and are within 2e-7 of the exact
+ones, 0 below exp(-87).
 """
 
 import math
@@ -45,10 +45,13 @@ def _exponentials(
 
 
 @inline
-def _highest(x: np.ndarray) -> np.float32:
-    top = x[0]
+def _opened(x: np.ndarray, closed: np.ndarray) -> np.float32:
+    """Close what is masked in the logits x; the highest of them."""
+    top = x[0] + closed[0]
     for j in range(x.size):
-        top = x[j] if x[j] > top else top
+        y = x[j] + closed[j]
+        x[j] = y
+        top = y if y > top else top
     return top
 
 
@@ -56,7 +59,8 @@ def _highest(x: np.ndarray) -> np.float32:
 def categorical_forward(
     logits: np.ndarray,
     spans: np.ndarray,
-    open_actions: np.ndarray,
+    closed: np.ndarray,
+    places: np.ndarray,
     actions: np.ndarray,
     p: np.ndarray,
     log_p: np.ndarray,
@@ -64,20 +68,20 @@ def categorical_forward(
 ) -> None:
     """Probabilities p, log p of the taken actions and entropies of packed logits float32.
 
-    spans int64[S, 2]: rows and open actions of each; open_actions int64[sum of spans[:, 1]],
-    ascending in each span; actions int64[n]; p like logits; log_p and entropy float32[n].
+    spans int64[S, 5]: rows, width, group, pattern and first column of each; closed float32[P, W]
+    and places int64[G, A] from `kernels.action_masks.group_masks`; actions int64[n], each open to
+    its row; p like logits, which are closed where they are masked; log_p and entropy float32[n].
     """
-    bits = np.empty(spans[:, 1].max(), np.int32)
+    bits = np.empty(closed.shape[1], np.int32)
     scale = bits.view(np.float32)
-    at, row, first = 0, 0, 0
+    at, row = 0, 0
     for s in range(len(spans)):
         width = spans[s, 1]
-        open_ = open_actions[first : first + width]
-        first += width
+        place, shut = places[spans[s, 2]], closed[spans[s, 3], :width]
         for _ in range(spans[s, 0]):
             x = logits[at : at + width]
             q = p[at : at + width]
-            top = _highest(x)
+            top = _opened(x, shut)
             _exponentials(x, top, q, bits, scale)
             total = np.float32(0.0)
             for j in range(width):
@@ -88,7 +92,7 @@ def categorical_forward(
             for j in range(width):
                 q[j] *= share
                 spread -= q[j] * (x[j] - level)
-            log_p[row] = x[np.searchsorted(open_, actions[row])] - level
+            log_p[row] = x[place[actions[row]]] - level
             entropy[row] = spread
             at += width
             row += 1
@@ -99,7 +103,7 @@ def categorical_backward(
     logits: np.ndarray,
     p: np.ndarray,
     spans: np.ndarray,
-    open_actions: np.ndarray,
+    places: np.ndarray,
     actions: np.ndarray,
     log_p: np.ndarray,
     entropy: np.ndarray,
@@ -110,23 +114,21 @@ def categorical_backward(
 ) -> None:
     """Gradient by the logits, packed like them, from those by log_p and entropy float32[n].
 
-    Its sums over the rows of each span are added to `sums`, float32 of the size of open_actions.
+    Its sums over rows are added to `sums`, float32[K] for the columns of all groups.
 
     The other arguments as `categorical_forward` took and left them.
     """
-    at, row, first = 0, 0, 0
+    at, row = 0, 0
     for s in range(len(spans)):
-        width = spans[s, 1]
-        open_, column = open_actions[first : first + width], sums[first : first + width]
-        first += width
+        width, first = spans[s, 1], spans[s, 4]
+        place, column = places[spans[s, 2]], sums[first : first + width]
         for _ in range(spans[s, 0]):
             x = logits[at : at + width]
             q = p[at : at + width]
             g = out[at : at + width]
-            taken = np.searchsorted(open_, actions[row])
-            level = x[taken] - log_p[row]
+            taken = place[actions[row]]
             by_entropy, by_log_p = to_entropy[row], to_log_p[row]
-            lift = entropy[row] - level
+            lift = entropy[row] - (x[taken] - log_p[row])
             for j in range(width):
                 g[j] = -q[j] * (by_log_p + by_entropy * (x[j] + lift))
             g[taken] += by_log_p
@@ -140,26 +142,28 @@ def categorical_backward(
 def categorical_sample(
     logits: np.ndarray,
     spans: np.ndarray,
-    open_actions: np.ndarray,
+    closed: np.ndarray,
+    columns: np.ndarray,
     uniforms: np.ndarray,
     actions: np.ndarray,
     log_p: np.ndarray,
 ) -> None:
     """Draw actions int64[n] with their log p float32[n], by uniforms float32[n] of [0, 1).
 
+    columns int64[K]: the actions of all groups; spans and closed as for `categorical_forward`.
     Inverse distribution function; an action of probability 0 is never drawn. A negative uniform
     takes the likeliest action, the lowest on a tie.
     """
-    widest = spans[:, 1].max()
-    bits = np.empty(widest, np.int32)
+    bits = np.empty(closed.shape[1], np.int32)
     scale = bits.view(np.float32)
-    q = np.empty(widest, np.float32)
-    at, row, first = 0, 0, 0
+    q = np.empty(closed.shape[1], np.float32)
+    at, row = 0, 0
     for s in range(len(spans)):
-        width = spans[s, 1]
+        width, first = spans[s, 1], spans[s, 4]
+        shut = closed[spans[s, 3], :width]
         for _ in range(spans[s, 0]):
             x = logits[at : at + width]
-            top = _highest(x)
+            top = _opened(x, shut)
             _exponentials(x, top, q[:width], bits, scale)
             total = np.float32(0.0)
             for j in range(width):
@@ -178,11 +182,10 @@ def categorical_sample(
                         taken = j
                         if below > threshold:
                             break
-            actions[row] = open_actions[first + taken]
+            actions[row] = columns[first + taken]
             log_p[row] = x[taken] - top - np.float32(math.log(total))
             at += width
             row += 1
-        first += width
 
 
 @kernel

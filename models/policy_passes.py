@@ -22,18 +22,7 @@ from kernels.network_training import (
     ppo_loss,
     tanh_backward,
 )
-
-
-class Choices(NamedTuple):
-    """The actions open to n rows, sorted so that rows with the same masks are together."""
-
-    spans: tuple[tuple[int, int, Tensor], ...]
-    """(first row, row behind the last, open actions int64[k]); fewest actions first."""
-    bias: Tensor | None
-    """float32[n, A], very negative at masked actions; None: spans name open actions alone."""
-
-    first: int
-    """First row that has a choice: rows before it have a single action."""
+from models.action_masks import Choices
 
 
 class Varying(NamedTuple):
@@ -99,45 +88,23 @@ def tanh_layers(net: nn.Sequential, x: Tensor, varying: Varying | None = None) -
 
 
 class _Packed(NamedTuple):
-    """Logits of the rows that have a choice, span after span without gaps."""
+    """Logits of the rows that have a choice, group after group without gaps."""
 
     logits: Tensor
-    """float32[sum of rows * open actions]"""
-    table: NDArray[np.int64]
-    """int64[S, 2]: rows and open actions of each span."""
-    open_actions: NDArray[np.int64]
-    spans: list[tuple[slice, slice, slice]]
-    """Rows, logits and places in `open_actions` of each span."""
+    """float32[sum of rows * columns]"""
     weight: Tensor
-    """float32[sum of open actions, F]: the last layer, row by row of `open_actions`."""
+    """float32[K, F]: the last layer's rows of the columns of all groups."""
 
 
 def _packed(hidden: Tensor, weight: Tensor, bias: Tensor, choices: Choices) -> _Packed:
-    """Logits of hidden float32[n, F], the rows of `choices` from its first choice on."""
-    first, at, place = choices.first, 0, 0
-    spans: list[tuple[slice, slice, slice]] = []
-    table: list[tuple[int, int]] = []
-    opened: list[NDArray[np.int64]] = []
-    for low, high, open_ in choices.spans:
-        if low >= first:
-            width = open_.shape[0]
-            end = at + (high - low) * width
-            spans.append(
-                (slice(low - first, high - first), slice(at, end), slice(place, place + width))
-            )
-            table.append((high - low, width))
-            opened.append(open_.numpy())
-            at, place = end, place + width
-    open_actions = np.concatenate(opened)
-    index = torch.from_numpy(open_actions)
-    own, own_bias = weight.index_select(0, index), bias.index_select(0, index)
-    logits, across = hidden.new_empty(at), own.t()
-    for (rows, cells, places), shape in zip(spans, table):
-        out = logits[cells].view(shape)
+    """Logits of hidden float32[n, F], the rows of `choices` that have a choice; none is closed."""
+    own = weight.index_select(0, choices.columns)
+    own_bias, across = bias.index_select(0, choices.columns), own.t()
+    logits = hidden.new_empty(choices.groups[-1].cells.stop)
+    for rows, cells, places in choices.groups:
+        out = logits[cells].view(-1, places.stop - places.start)
         torch.addmm(own_bias[places], hidden[rows], across[:, places], out=out)
-    if choices.bias is not None:  # then there is one span
-        logits.view(table[0]).add_(choices.bias[first:])
-    return _Packed(logits, np.array(table, np.int64), open_actions, spans, own)
+    return _Packed(logits, own)
 
 
 class _Score(torch.autograd.Function):
@@ -147,35 +114,36 @@ class _Score(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, actions: Tensor, choices: Choices
     ) -> tuple[Tensor, Tensor]:
-        packed, first = _packed(hidden, weight, bias, choices), choices.first
-        taken = _array(actions)
+        packed, first = _packed(hidden, weight, bias, choices), choices.forced.shape[0]
+        taken = _array(actions)[first:]
         p = torch.empty_like(packed.logits)
-        log_p, entropy = hidden.new_zeros(taken.size), hidden.new_zeros(taken.size)
+        log_p, entropy = hidden.new_zeros(actions.shape), hidden.new_zeros(actions.shape)
         categorical_forward(
             packed.logits.numpy(),
-            packed.table,
-            packed.open_actions,
-            taken[first:],
+            choices.spans,
+            choices.closed,
+            choices.places,
+            taken,
             p.numpy(),
             log_p.numpy()[first:],
             entropy.numpy()[first:],
         )
-        ctx.packed, ctx.first, ctx.taken = packed, first, taken
-        ctx.actions = bias.shape[0]
+        ctx.packed, ctx.taken, ctx.choices, ctx.actions = packed, taken, choices, bias.shape[0]
         ctx.save_for_backward(hidden, p, log_p, entropy)
         return log_p, entropy
 
     @staticmethod
     def backward(ctx: Any, to_log_p: Tensor, to_entropy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         hidden, p, log_p, entropy = ctx.saved_tensors
-        packed, first = ctx.packed, ctx.first
-        out, own_bias = torch.empty_like(p), p.new_zeros(packed.open_actions.size)
+        packed, choices = ctx.packed, ctx.choices
+        first = choices.forced.shape[0]
+        out, own_bias = torch.empty_like(p), p.new_zeros(choices.columns.shape)
         categorical_backward(
             packed.logits.numpy(),
             p.numpy(),
-            packed.table,
-            packed.open_actions,
-            ctx.taken[first:],
+            choices.spans,
+            choices.places,
+            ctx.taken,
             _array(log_p)[first:],
             _array(entropy)[first:],
             _array(to_log_p)[first:],
@@ -184,11 +152,11 @@ class _Score(torch.autograd.Function):
             own_bias.numpy(),
         )
         to_hidden, to_own = torch.empty_like(hidden), torch.empty_like(packed.weight)
-        for (rows, cells, places), (count, width) in zip(packed.spans, packed.table.tolist()):
-            gradient = out[cells].view(count, width)
+        for rows, cells, places in choices.groups:
+            gradient = out[cells].view(-1, places.stop - places.start)
             torch.mm(gradient, packed.weight[places], out=to_hidden[rows])
             torch.mm(gradient.t(), hidden[rows], out=to_own[places])
-        index = torch.from_numpy(packed.open_actions)
+        index = choices.columns
         to_weight = hidden.new_zeros(ctx.actions, hidden.shape[1]).index_add_(0, index, to_own)
         to_bias = hidden.new_zeros(ctx.actions).index_add_(0, index, own_bias)
         return to_hidden, to_weight, to_bias, None, None
@@ -197,9 +165,9 @@ class _Score(torch.autograd.Function):
 def score(
     hidden: Tensor, last: nn.Linear, actions: Tensor, choices: Choices
 ) -> tuple[Tensor, Tensor]:
-    """Log p [n] of actions int64[n] and entropies [n]; hidden [n - choices.first, F] before `last`.
+    """Log p [n] of actions int64[n], each open to its row, and entropies [n].
 
-    Rows without a choice, which `hidden` leaves out, have 0 for both.
+    hidden [n - f, F]: what `last` reads of the rows that have a choice; the others have 0 for both.
     """
     if not hidden.shape[0]:
         return hidden.new_zeros(actions.shape), hidden.new_zeros(actions.shape)
@@ -211,18 +179,20 @@ def draw(
     hidden: Tensor, last: nn.Linear, choices: Choices, deterministic: bool
 ) -> tuple[Tensor, Tensor]:
     """Actions int64[n] and their log p [n], drawn or the likeliest; `hidden` as for `score`."""
-    first, n = choices.first, choices.spans[-1][1]
-    actions, log_p = torch.empty(n, dtype=torch.int64), hidden.new_zeros(n)
-    for low, high, open_ in choices.spans:
-        if low < first:
-            actions[low:high] = open_[0]
-    if first < n:
+    first, rows = choices.forced.shape[0], hidden.shape[0]
+    actions, log_p = (
+        hidden.new_empty(first + rows, dtype=torch.int64),
+        hidden.new_zeros(first + rows),
+    )
+    actions[:first] = choices.forced
+    if rows:
         packed = _packed(hidden, last.weight, last.bias, choices)
-        uniforms = torch.full((n - first,), -1.0) if deterministic else torch.rand(n - first)
+        uniforms = torch.full((rows,), -1.0) if deterministic else torch.rand(rows)
         categorical_sample(
             packed.logits.numpy(),
-            packed.table,
-            packed.open_actions,
+            choices.spans,
+            choices.closed,
+            choices.columns.numpy(),
             uniforms.numpy(),
             actions.numpy()[first:],
             log_p.numpy()[first:],

@@ -105,9 +105,8 @@ class MaskedRecurrentPolicy(MaskedPolicy):
         """
         latent, memory = _advance(self.lstm_actor, obs, state[:2])
         seen, critic_memory = self._critic_latent(obs, state)
-        order, back, choices = self._sorted(masks, len(obs))
-        actions, log_p = self.choose(latent[order], choices, deterministic)
-        return actions[back], self.values(seen), log_p[back], torch.cat([memory, critic_memory])
+        actions, log_p = self.choose(latent, *self._sorted(masks, len(obs)), deterministic)
+        return actions, self.values(seen), log_p, torch.cat([memory, critic_memory])
 
     def values_after(self, obs: Tensor, state: Tensor) -> Tensor:
         """Values [n] of obs [n, D] that are met with `state`."""

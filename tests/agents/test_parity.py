@@ -120,7 +120,7 @@ def test_rollouts_are_those_of_maskable_ppo(greedy: None) -> None:
     collect(ours)
     collect(theirs)
     assert ours.rollout_buffer.episode_starts[1:].any()
-    assert len(ours.rollout_buffer.reading.patterns.actions) > 1
+    assert ours.rollout_buffer.reading.patterns.group.size > 1
     for name in (*COPIED, "advantages"):
         our, their = getattr(ours.rollout_buffer, name), getattr(theirs.rollout_buffer, name)
         np.testing.assert_allclose(our, their, atol=2e-5, err_msg=name)

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from kernels.network_training import categorical_sample
+from models.action_masks import Choices, choices_of, patterns_of
 from models.policy_passes import (
-    Choices,
     LossWeights,
     clipped_loss,
     draw,
@@ -28,29 +29,45 @@ def same(ours: Tensor | None, theirs: Tensor | None, tolerance: float = 2e-6) ->
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=tolerance * max(scale, 1e-3))
 
 
+OPENED = ([4], [0, 2, 12], [1, 3, 6, 7, 9], list(range(ACTIONS)))
+SPANS = ((0, 20), (20, 120), (120, 190), (190, 300))
+
+
+def masks() -> NDArray[np.bool_]:
+    """Of 300 rows with 1, 3, 5 and all actions open."""
+    closed = np.zeros((300, ACTIONS), np.bool_)
+    for (low, high), open_ in zip(SPANS, OPENED):
+        closed[low:high, open_] = True
+    return closed
+
+
 def choices() -> Choices:
-    """Rows with 1, 3, 5 and all actions open."""
-    opened = [torch.tensor(a) for a in ([4], [0, 2, 12], [1, 3, 6, 7, 9], list(range(ACTIONS)))]
-    edges = [(0, 20), (20, 120), (120, 190), (190, 300)]
-    return Choices(tuple((a, b, o) for (a, b), o in zip(edges, opened)), None, 20)
+    patterns = patterns_of(masks())
+    assert (np.diff(patterns.of_row) >= 0).all()
+    return choices_of(patterns, np.arange(300))
 
 
 def test_scores_and_their_gradients() -> None:
     torch.manual_seed(0)
-    spans = choices()
     hidden, last = torch.randn(280, 8, requires_grad=True), nn.Linear(8, ACTIONS)
     last.weight.data *= 10.0
-    taken = torch.cat([o[torch.randint(len(o), (b - a,))] for a, b, o in spans.spans])
+    taken = torch.from_numpy(
+        np.array(
+            [
+                np.random.default_rng(i).choice(OPENED[k])
+                for k, (low, high) in enumerate(SPANS)
+                for i in range(low, high)
+            ]
+        )
+    )
     up = torch.randn(2, 300)
-    log_p, entropy = score(hidden, last, taken, spans)
+    log_p, entropy = score(hidden, last, taken, choices())
     assert not log_p[:20].any()
     assert not entropy[:20].any()
     (up[0] * log_p + up[1] * entropy).sum().backward()
     ours = [log_p, entropy, hidden.grad, last.weight.grad, last.bias.grad]
     hidden.grad = last.weight.grad = last.bias.grad = None
-    closed = torch.full((280, ACTIONS), -torch.inf)
-    for low, high, open_ in spans.spans[1:]:
-        closed[low - 20 : high - 20, open_] = 0.0
+    closed = torch.where(torch.from_numpy(masks()[20:]), 0.0, -torch.inf)
     law = torch.distributions.Categorical(logits=last(hidden) + closed)
     expected = law.log_prob(taken[20:])
     p = law.probs
@@ -68,24 +85,26 @@ def test_the_likeliest_action_is_drawn_when_asked() -> None:
     hidden = torch.randn(280, 8)
     actions, log_p = draw(hidden, last, spans, True)
     assert (actions[:20] == 4).all()
-    for low, high, open_ in spans.spans[1:]:
-        logits = last(hidden[low - 20 : high - 20])[:, open_]
-        assert torch.equal(actions[low:high], open_[logits.argmax(dim=1)])
+    closed = torch.where(torch.from_numpy(masks()[20:]), 0.0, -torch.inf)
+    assert torch.equal(actions[20:], (last(hidden) + closed).argmax(dim=1))
     with torch.no_grad():
         same(log_p, score(hidden, last, actions, spans)[0])
 
 
 def test_an_action_of_probability_0_is_never_drawn() -> None:
     """Whatever the uniform: 0, the largest float below 1, and all between."""
-    logits = np.array([[-1e8, 0.0, -1e8, -1e8], [0.0, -1e8, 0.0, -1e8]], np.float32)
     n = 20_001
     uniforms = np.linspace(0.0, 1.0, n).astype(np.float32)
     uniforms[-1] = np.nextafter(np.float32(1.0), np.float32(0.0))
-    for row, possible in zip(logits, ({1}, {0, 2})):
+    low = np.float32(-1e8)
+    for row, shut, possible in (
+        ([low, 0.0, low, low], [0.0] * 4, {1}),
+        ([0.0, 7.0, 0.0, 7.0], [0.0, low, 0.0, low], {0, 2}),
+    ):
         actions, log_p = np.empty(n, np.int64), np.empty(n, np.float32)
-        spans = np.array([[n, 4]])
-        packed = np.tile(row, n)
-        categorical_sample(packed, spans, np.arange(4), uniforms, actions, log_p)
+        packed, closed = np.tile(np.array(row, np.float32), n), np.array([shut], np.float32)
+        spans = np.array([[n, 4, 0, 0, 0]])
+        categorical_sample(packed, spans, closed, np.arange(4), uniforms, actions, log_p)
         assert set(actions.tolist()) == possible
         assert np.abs((actions == max(possible)).mean() - 1.0 / len(possible)) < 1e-3
         np.testing.assert_allclose(log_p, -np.log(len(possible)), atol=1e-6)
