@@ -116,12 +116,10 @@ class SortedRolloutBuffer(RolloutBuffer):
     def reading(self) -> Reading:
         """Made at the first look, for a process that only plays does not read."""
         if self._reading is None:
-            masks = self.masks.reshape(-1, self.masks.shape[2])
-            learned = np.ones(len(masks), np.bool_)
-            if self.skip_forced:
-                learned = np.count_nonzero(masks, axis=1) > 1
-            fed = _fed(self.observations.reshape(len(masks), -1))
-            self._reading = Reading(patterns_of(masks), *fed, learned)
+            patterns = patterns_of(self.masks.reshape(-1, self.masks.shape[2]))
+            forced = patterns.only.size if self.skip_forced else 0
+            fed = _fed(self.observations.reshape(patterns.of_row.size, -1))
+            self._reading = Reading(patterns, *fed, patterns.of_row >= forced)
         return self._reading
 
     def get(self, batch_size: int | None = None) -> Iterator[Minibatch]:  # type: ignore[override]
