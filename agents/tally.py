@@ -11,7 +11,8 @@ from kernels.observation import FIELDS, VALUE_CENTRE, VALUE_SCALE
 
 Sums = NDArray[np.float64]
 
-REASONS = OUTCOMES[2:]  # why bids lose
+_FIRST_REASON = 2
+REASONS = OUTCOMES[_FIRST_REASON:]  # why bids lose
 ROUNDING_ETH = 1e-12  # marked rewards of a slot add up to what the block pays up to rounding
 _NET = [field.name for field in FIELDS].index("opportunity0_net")
 
@@ -33,9 +34,8 @@ class Tally:
         self.offered = np.zeros(num_envs)  # slots with an opportunity
         self.bids = np.zeros(num_envs)
         self.taken = np.zeros(num_envs)  # bids in slots with an opportunity
-        self.won = np.zeros(num_envs)
-        self.lost = {name: np.zeros(num_envs) for name in REASONS}
-        self.lost_eth = {name: np.zeros(num_envs) for name in REASONS}  # net profit bid on
+        self.outcomes = np.zeros((len(OUTCOMES), num_envs))  # slots by what became of the bid
+        self.outcomes_eth = np.zeros((len(OUTCOMES), num_envs))  # net profit bid on by the same
         self.paid_eth = np.zeros(num_envs)  # bids of what was won
         self.passed_eth = np.zeros(num_envs)  # on offer where no bid stood
         self.negative = np.zeros(num_envs)  # slots that cost money
@@ -43,6 +43,21 @@ class Tally:
         self._slot_eth = np.zeros(num_envs)  # rewards of the slot so far
         self.bid_on_eth = np.zeros(num_envs)  # net profit of what was bid on
         self.bid_eth = np.zeros(num_envs)
+
+    @property
+    def won(self) -> Sums:
+        """Bids that won."""
+        return self.outcomes[WON]
+
+    @property
+    def lost(self) -> dict[str, Sums]:
+        """Bids that lost, by reason."""
+        return dict(zip(REASONS, self.outcomes[_FIRST_REASON:], strict=True))
+
+    @property
+    def lost_eth(self) -> dict[str, Sums]:
+        """Net profit of the bids that lost, by reason."""
+        return dict(zip(REASONS, self.outcomes_eth[_FIRST_REASON:], strict=True))
 
     def add(self, available_eth: Sums, rewards: Sums, infos: dict[str, Any]) -> None:
         """Add one decision: what was on offer before it, its rewards and its infos.
@@ -57,21 +72,20 @@ class Tally:
         self.slots += 1
         self.best_response_eth += infos["best_response"]
         self.available_eth += available_eth
-        self.offered += available_eth > 0.0
-        bid = outcome != PASSED
+        offered, bid = available_eth > 0.0, outcome != PASSED
+        self.offered += offered
         self.bids += bid
-        self.taken += bid & (available_eth > 0.0)
-        self.won += outcome == WON
-        for name, count in self.lost.items():
-            lost = outcome == OUTCOMES.index(name)
-            count += lost
-            self.lost_eth[name] += net * lost
-        self.paid_eth += net * infos["own_fraction"] * (outcome == WON)
+        self.taken += bid & offered
+        cell = outcome * outcome.size + np.arange(outcome.size)  # each once, so += adds to all
+        self.outcomes.reshape(-1)[cell] += 1.0
+        self.outcomes_eth.reshape(-1)[cell] += net
+        bid_eth = net * infos["own_fraction"]
+        self.paid_eth += bid_eth * (outcome == WON)
         self.passed_eth += available_eth * ~bid
         self.negative += self._slot_eth < -ROUNDING_ETH
         self._slot_eth[:] = 0.0
         self.bid_on_eth += net
-        self.bid_eth += net * infos["own_fraction"]
+        self.bid_eth += bid_eth
 
     def ratios(self) -> dict[str, float]:
         """Rates over all markets together; 0 where nothing was bid or offered."""
@@ -92,10 +106,8 @@ def joined(tallies: Sequence[Tally]) -> Tally:
     whole.slots = tallies[0].slots
     for name, value in vars(whole).items():
         if isinstance(value, np.ndarray):
-            setattr(whole, name, np.concatenate([getattr(tally, name) for tally in tallies]))
-    for reason in REASONS:
-        whole.lost[reason] = np.concatenate([tally.lost[reason] for tally in tallies])
-        whole.lost_eth[reason] = np.concatenate([tally.lost_eth[reason] for tally in tallies])
+            parts = [getattr(tally, name) for tally in tallies]
+            setattr(whole, name, np.concatenate(parts, axis=-1))
     return whole
 
 
