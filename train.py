@@ -25,14 +25,14 @@ from agents.prices import (
     market_paths,
     source_line,
 )
+from agents.processes import cores
 from agents.progress import Stages
 from agents.report import write_report
-from agents.report_figures import BidCurve
 from agents.runs import create_run, discard_unfinished, publish
 from agents.scenarios import check_scenario
 from agents.studies import run_studies
 from agents.training import TrialInputs, planned_trials, reward_scale_eth
-from agents.workers import TrialResult, cores, ray_session, run_trials
+from agents.workers import TrialResult, ray_session, run_trials
 from history.prices import Bars
 from models import frozen
 from models.export import git_commit
@@ -77,8 +77,16 @@ def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stage
         learned = compared(results, inputs, chosen, policy)
 
     with stages.stage("comparison") as progress:
-        curve = BidCurve(regimes=len(config.market.rival_log_rate))
-        comparisons = compare_all(policy, config, paths, curve.watch, progress, learned)
+        comparisons = compare_all(
+            policy,
+            config.market,
+            paths,
+            config.evaluation,
+            learned,
+            workers,
+            run / "comparison",
+            progress,
+        )
         summaries = {c.scenario: c.summary(config.evaluation) for c in comparisons}
         ingredients = {c.scenario: c.ingredients(config.evaluation) for c in comparisons}
 
@@ -96,7 +104,7 @@ def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stage
         "seed": config.run.seed,
         "commit": git_commit(),
     }
-    write_report(run, source, report, results, chosen, comparisons, curve)
+    write_report(run, source, report, results, chosen, comparisons)
     publish(run)
     for scenario in summaries:
         said = [verdict(arms, scenario), *ingredient_lines(ingredients[scenario], scenario)]

@@ -36,7 +36,6 @@ from kernels.observation import VALUE_CENTRE, VALUE_SCALE
 
 POLICY, STATIC, NO_OP = "policy", "best static", "no-op"
 STATIC_BY_VALUE, EMA, AIMD = "best static by value", "EMA of clearing", "up on loss, down on win"
-ARMS = 10  # the policy, four tuned rules, five fixed ones
 VALIDATION_SEED = 7001  # trials choose checkpoints on another one
 Watch = Callable[[NDArray[np.float64], NDArray[np.float64], dict[str, Any]], None]
 
@@ -77,6 +76,11 @@ class Sweep(NamedTuple):
         """Grid entry with the highest IQM profit."""
         return int(np.argmax(self.scores_eth))
 
+    @property
+    def best_static(self) -> Tuned:
+        """Always bidding it."""
+        return Tuned(static(self.best), f"{FRACTIONS[self.best]:.1%}", BIDS)
+
 
 def sweep_static(env: MarketVectorEnv, seed: int = VALIDATION_SEED) -> Sweep:
     """Play every fraction of the grid, keeping what each earned in each tenth of the values."""
@@ -103,41 +107,26 @@ def sweep_static(env: MarketVectorEnv, seed: int = VALIDATION_SEED) -> Sweep:
     return Sweep(scores, Tuned(by_value(edges, bids), setting, BIDS * BUCKETS))
 
 
-class Arms(NamedTuple):
-    """Bidders by name, and what was chosen for the tuned ones."""
+# Fixed rules, made for a market.
+FIXED: dict[str, Callable[[MarketConfig], Bidder]] = {
+    "greedy 80 %": lambda _: greedy(0.8),
+    "greedy 90 %": lambda _: greedy(0.9),
+    "gross / 1.25": gross_rule,
+    "true value (99 %)": lambda _: static(BIDS - 1),
+    NO_OP: lambda _: no_op,
+}
+# Rules with settings, by the grid bid that they make before the first auction.
+ADAPTIVE: dict[str, Callable[[int], dict[str, Bidder]]] = {
+    EMA: ema_candidates,
+    AIMD: aimd_candidates,
+}
+SCRIPTED = (STATIC, STATIC_BY_VALUE, *ADAPTIVE, *FIXED)
 
-    bidders: dict[str, Bidder]
-    settings: dict[str, str]
-    tried: dict[str, int]
-    static_fraction: float
-    static_scores_eth: list[float]
 
-
-def scripted_arms(market: MarketConfig, validation: MarketVectorEnv) -> Arms:
-    """Every arm but the policy, tuned on `validation` where it has anything to tune."""
-    sweep = sweep_static(validation)
-    fallback = sweep.best
+def tuned_adaptive(arm: str, fallback: int, validation: MarketVectorEnv) -> Tuned:
+    """An arm of ADAPTIVE with the settings that earn most on `validation`."""
 
     def score(bidder: Bidder) -> float:
         return float(iqm(play(bidder, validation, VALIDATION_SEED).profit_eth))
 
-    tuned = {
-        STATIC: Tuned(static(fallback), f"{FRACTIONS[fallback]:.1%}", BIDS),
-        STATIC_BY_VALUE: sweep.by_value,
-        EMA: tune(score, ema_candidates(fallback)),
-        AIMD: tune(score, aimd_candidates(fallback)),
-    }
-    fixed = {
-        "greedy 80 %": greedy(0.8),
-        "greedy 90 %": greedy(0.9),
-        "gross / 1.25": gross_rule(market),
-        "true value (99 %)": static(BIDS - 1),
-        NO_OP: no_op,
-    }
-    return Arms(
-        {name: choice.bidder for name, choice in tuned.items()} | fixed,
-        {name: choice.setting for name, choice in tuned.items()},
-        {name: choice.tried for name, choice in tuned.items()},
-        float(FRACTIONS[fallback]),
-        sweep.scores_eth,
-    )
+    return tune(score, ADAPTIVE[arm](fallback))

@@ -6,12 +6,11 @@ Every arm plays the same episodes (same randomness, same prices); intervals are 
 bootstraps over episodes within seeds; differences between arms are paired.
 """
 
-import itertools
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,9 +21,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from agents.arms import ARMS, NO_OP, POLICY, STATIC, Watch, play, scripted_arms
-from agents.baselines import Bidder
-from agents.config import EvaluationConfig, TrainConfig, config_from_dict
+from agents.arms import NO_OP, POLICY, SCRIPTED, STATIC
+from agents.baselines import FRACTIONS, Bidder
+from agents.bid_curve import BidCurve
+from agents.config import EvaluationConfig, config_from_dict
+from agents.held_out import Found, HeldOut, Networks, Result, play_held_out, tasks_each
 from agents.intervals import (
     Interval,
     bootstrap,
@@ -38,14 +39,13 @@ from agents.intervals import (
 )
 from agents.learner_arms import INGREDIENTS, LEARNER_ARMS
 from agents.prices import bars_to_learn_from, data_folder, market_paths
-from agents.scenarios import check_scenario, first_seed, world_of
-from agents.tally import Tally, joined
+from agents.processes import cores
+from agents.scenarios import check_scenario
+from agents.tally import Tally
 from envs.market import MarketConfig, PricePaths
-from envs.vector import MarketVectorEnv
 from models import frozen
 from models.forecaster_onnx import load_forecaster
 
-STAGES = 1 + ARMS  # of a comparison: tuning the scripted arms, then each arm
 MIN_TRAININGS = 3  # of each arm, for an interval over trainings to decide
 
 
@@ -77,7 +77,7 @@ class Comparison:
     scenario: str
     scores: dict[str, NDArray[np.float64]]
     played: dict[str, Tally]  # over all seeds, their episodes one after the other
-    static_fraction: float
+    curve: BidCurve  # how the policy bids
     static_scores_eth: list[float]  # validation IQM of every fraction of the grid
     settings: dict[str, str]  # what validation chose for each tuned arm
     tried: dict[str, int]  # from how many settings
@@ -108,7 +108,7 @@ class Comparison:
                 better = (ours > scores) + 0.5 * (ours == scores)
                 low, high = bootstrap(better, mean, config.resamples)[1:]
                 table[arm]["probability_policy_better_95"] = [low, high]
-        table[STATIC]["fraction"] = self.static_fraction
+        table[STATIC]["fraction"] = float(FRACTIONS[np.argmax(self.static_scores_eth)])
         for arm, setting in self.settings.items():
             table[arm] |= {"setting": setting, "settings_tried": self.tried[arm]}
         return table
@@ -171,82 +171,77 @@ class Comparison:
         }
 
 
-def compare(
+def compare_all(
     policy: Bidder,
-    scenario: str,
     market: MarketConfig,
     paths: PricePaths,
     config: EvaluationConfig,
-    watch: Watch | None = None,
-    progress: Callable[[], None] = lambda: None,
     learned: Learned = NONE_BESIDE,
-) -> Comparison:
-    """Let every arm play the test episodes of a scenario, whose seeds no other scenario has.
+    workers: int = 1,
+    folder: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Comparison]:
+    """Let every arm play the test episodes of every scenario: the same numbers for all `workers`.
 
-    `progress` is called when the scripted arms are tuned, after each arm and each training.
+    One network may be policy, arm and training, and plays once. What is finished lies in `folder`.
     """
-    market, paths = world_of(scenario, market, paths)
-    validation = MarketVectorEnv(config.episodes, market, paths, split="validation")
-    scripted = scripted_arms(market, validation)
-    progress()
-    arms: dict[str, Bidder] = {POLICY: policy} | learned.bidders | scripted.bidders
-    test = MarketVectorEnv(config.episodes, market, paths, split="test")
-    seeds = [first_seed(scenario) + k for k in range(config.seeds)]
+    scenarios = config.scenarios
+    names = {id(policy): POLICY}  # of those that play
+    arms: dict[str, Bidder] = {}
+    trainings: dict[str, Bidder] = {}
+    for arm, bidder in learned.bidders.items():
+        if names.setdefault(id(bidder), arm) == arm:
+            arms[arm] = bidder
+    for arm, bidders in learned.trainings.items():
+        for training, bidder in bidders.items():
+            name = f"{arm}, {training}"
+            if names.setdefault(id(bidder), name) == name:
+                trainings[name] = bidder
+    networks = Networks(policy, arms, trainings)
+    held_out = HeldOut(market, paths, config.seeds, config.episodes)
+    found: dict[str, Result] = {scenario: {} for scenario in scenarios}
+    playing = play_held_out(held_out, scenarios, networks, workers, folder)
+    for done, (scenario, result) in enumerate(playing, 1):
+        found[scenario] |= result
+        progress(done, len(scenarios) * tasks_each(networks))
+    return [_compared(s, found[s], names, learned, config) for s in scenarios]
+
+
+def _compared(
+    scenario: str,
+    found: Result,
+    names: dict[int, str],
+    learned: Learned,
+    config: EvaluationConfig,
+) -> Comparison:
+    """names: those in `found` of the learned bidders by their id."""
     shape = config.seeds, config.episodes
-    known: dict[int, Tally] = {}  # one network may be policy, arm and training
+    arms = {POLICY: POLICY} | {arm: names[id(b)] for arm, b in learned.bidders.items()}
+    played = {arm: found[name] for arm, name in (arms | {arm: arm for arm in SCRIPTED}).items()}
+    tuned = {arm: one for arm, one in played.items() if one.tried}
+    curve = found[POLICY].curve
+    assert curve is not None
 
-    def tally_of(bidder: Bidder, watch: Watch | None = None) -> Tally:
-        if id(bidder) not in known:
-            known[id(bidder)] = joined([play(bidder, test, seed, watch) for seed in seeds])
-        progress()
-        return known[id(bidder)]
+    def scores(one: Found) -> NDArray[np.float64]:
+        return one.tally.profit_eth.reshape(shape)
 
-    played = {arm: tally_of(b, watch if arm == POLICY else None) for arm, b in arms.items()}
-    trainings = {
-        arm: {name: tally_of(b).profit_eth.reshape(shape) for name, b in bidders.items()}
-        for arm, bidders in learned.trainings.items()
-    }
     return Comparison(
         scenario,
-        {arm: tally.profit_eth.reshape(shape) for arm, tally in played.items()},
-        played,
-        scripted.static_fraction,
-        scripted.static_scores_eth,
-        learned.settings | scripted.settings,
-        learned.tried | scripted.tried,
-        trainings,
+        {arm: scores(one) for arm, one in played.items()},
+        {arm: one.tally for arm, one in played.items()},
+        curve,
+        list(found[STATIC].scores_eth),
+        learned.settings | {arm: one.setting for arm, one in tuned.items()},
+        learned.tried | {arm: one.tried for arm, one in tuned.items()},
+        {
+            arm: {name: scores(found[names[id(b)]]) for name, b in bidders.items()}
+            for arm, bidders in learned.trainings.items()
+        },
     )
 
 
-def compare_all(
-    policy: Bidder,
-    config: TrainConfig,
-    paths: PricePaths,
-    watch: Watch,
-    progress: Callable[[int, int], None],
-    learned: Learned = NONE_BESIDE,
-) -> list[Comparison]:
-    """`compare` in every scenario of the configuration; `watch` sees the policy in the first."""
-    scenarios = config.evaluation.scenarios
-    networks = len(learned.bidders) + sum(map(len, learned.trainings.values()))
-    done, stages = itertools.count(1), len(scenarios) * (STAGES + networks)
-    return [
-        compare(
-            policy,
-            scenario,
-            config.market,
-            paths,
-            config.evaluation,
-            watch if scenario == scenarios[0] else None,
-            lambda: progress(next(done), stages),
-            learned,
-        )
-        for scenario in scenarios
-    ]
-
-
 def evaluate_folder(
-    directory: Path, scenarios: Sequence[str], config: EvaluationConfig
+    directory: Path, scenarios: Sequence[str], config: EvaluationConfig, workers: int = 1
 ) -> dict[str, Any]:
     """Compare a frozen policy in the market and on the prices of its own configuration.
 
@@ -258,11 +253,10 @@ def evaluate_folder(
         check_scenario(scenario)
     bars = bars_to_learn_from(trained.prices, data_folder(trained.prices), trained.run.seed)
     paths = market_paths(load_forecaster(directory), bars)
-    arms: dict[str, dict[str, Any]] = {}
-    for scenario in scenarios:
-        compared = compare(policy.player(), scenario, trained.market, paths, config)
-        for arm, values in compared.summary(config).items():
-            arms.setdefault(arm, {})[scenario] = values
+    config = replace(config, scenarios=tuple(scenarios))
+    compared = compare_all(policy.player(), trained.market, paths, config, workers=workers)
+    summaries = {c.scenario: c.summary(config) for c in compared}
+    arms = {a: {s: summaries[s][a] for s in summaries} for a in compared[0].scores}
     return {
         "source": bars.source,
         "commit": policy.manifest.get("commit"),
@@ -352,13 +346,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scenarios", type=str, default="default", help="names, comma-separated")
     parser.add_argument("--seeds", type=int, default=4, help="seeds of the test split")
     parser.add_argument("--episodes", type=int, default=256, help="episodes per seed")
+    parser.add_argument("--workers", type=int, default=0, help="processes; 0: one per core")
     parser.add_argument("--json", type=str, default="", help="write the result to this file")
     given = parser.parse_args(arguments)
     console = Console()
     try:
         config = EvaluationConfig(seeds=given.seeds, episodes=given.episodes)
         names = [name.strip() for name in given.scenarios.split(",")]
-        result = evaluate_folder(Path(given.policy), names, config)
+        result = evaluate_folder(Path(given.policy), names, config, given.workers or cores())
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

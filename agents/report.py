@@ -8,7 +8,6 @@ from typing import Any
 from agents.arms import AIMD, EMA, POLICY, STATIC
 from agents.evaluate import MIN_TRAININGS, Comparison, ingredient_lines, verdict
 from agents.report_figures import (
-    BidCurve,
     arms_figure,
     bid_figure,
     learning_figure,
@@ -34,7 +33,6 @@ def write_report(
     results: Sequence[TrialResult],
     chosen: TrialResult,
     comparisons: Sequence[Comparison],
-    curve: BidCurve,
 ) -> None:
     """Write figures, report.json and report.md into `run`; `chosen` of `results` was frozen.
 
@@ -47,7 +45,7 @@ def write_report(
         "learning_curve": learning_figure(results, chosen),
         "profit_by_arm": arms_figure(report["policy"], main.scenario),
         "profit_by_training": trainings_figure(report["trainings"][main.scenario], main.scenario),
-        "bid_curve": bid_figure(curve),
+        "bid_curve": bid_figure(main.curve),
         "static_fractions": static_figure(main, report["policy"]),
         "profit_by_reason": reason_figure(main),
     }

@@ -1,21 +1,19 @@
 """Figures of a training run's report: learning, profit by arm and by training, bids, reasons."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from agents.arms import POLICY, STATIC
 from agents.baselines import FRACTIONS
+from agents.bid_curve import VALUE_EDGES_ETH, BidCurve
 from agents.evaluate import Comparison
 from agents.tally import Tally
 from agents.workers import TrialResult
-from envs.auctions import PASSED
 from kernels.observation import VALUE_CENTRE, VALUE_SCALE
 
 matplotlib.use("agg")
@@ -35,34 +33,7 @@ REASON_COLOURS = {
     "no bid": "#d9d9d9",
 }
 MOST_NAMED = 6  # curves with a name each; of more the legend names the arms
-VALUE_EDGES_ETH = np.geomspace(1e-4, 100.0, 25)
 MIN_BIDS_SHOWN = 30  # a mean of fewer bids is noise
-
-
-@dataclass
-class BidCurve:
-    """Mean bid and win rate by value of the opportunity and hidden regime, filled slot by slot."""
-
-    regimes: int
-    bids: NDArray[np.float64] = field(init=False)  # [regime, value]
-    fraction: NDArray[np.float64] = field(init=False)
-    won: NDArray[np.float64] = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Start from zero."""
-        shape = (self.regimes, VALUE_EDGES_ETH.size - 1)
-        self.bids, self.fraction, self.won = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-
-    def watch(
-        self, available: NDArray[np.float64], rewards: NDArray[np.float64], infos: dict[str, Any]
-    ) -> None:
-        """Add the auctions that one decision settled."""
-        value = np.searchsorted(VALUE_EDGES_ETH, infos["net"]) - 1
-        known = (infos["outcome"] != PASSED) & (value >= 0) & (value < self.bids.shape[1])
-        cell = infos["regime"][known], value[known]
-        np.add.at(self.bids, cell, 1.0)
-        np.add.at(self.fraction, cell, infos["own_fraction"][known])
-        np.add.at(self.won, cell, infos["won"][known])
 
 
 def learning_figure(results: Sequence[TrialResult], chosen: TrialResult) -> Figure:

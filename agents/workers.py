@@ -94,11 +94,6 @@ class ProgressCallback(tune.Callback):
         return {}
 
 
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run_trials(
     checkpoints: Path,
     inputs: TrialInputs,

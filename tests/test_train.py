@@ -71,7 +71,7 @@ def test_a_run_holds_what_it_promises(finished: Path) -> None:
     assert (finished.parent / "latest").resolve() == finished
     names = {path.name for path in finished.iterdir()}
     assert names == {
-        *("config.yaml", "tb", "checkpoints", "figures", "policy", "studies"),
+        *("config.yaml", "tb", "checkpoints", "figures", "policy", "comparison", "studies"),
         *("report.json", "report.md"),
     }
     for figure in FIGURES:
@@ -135,12 +135,17 @@ def test_a_finished_run_resumes_to_the_same_policy(finished: Path) -> None:
     (finished / "report.md").unlink()
     study = finished / "studies" / "hidden-competition-D.json"
     written = study.stat().st_mtime_ns
+    played = {path.name: path.stat().st_mtime_ns for path in (finished / "comparison").iterdir()}
+    text = json.loads((finished / "report.json").read_text())["policy"]
     assert train.main(["--resume", str(finished)]) == 0
     assert (finished / "policy" / "policy.onnx").read_bytes() == before
     assert (finished / "report.md").is_file()
     attempts = [path.name for path in (finished / "checkpoints").glob("attempt-*")]
     assert attempts == ["attempt-001"], "nothing was learned again"
     assert study.stat().st_mtime_ns == written, "nothing was studied again"
+    now = {path.name: path.stat().st_mtime_ns for path in (finished / "comparison").iterdir()}
+    assert now == played, "nothing was played again"
+    assert json.loads((finished / "report.json").read_text())["policy"] == text
 
 
 def test_other_prices_than_before_are_refused(

@@ -14,8 +14,9 @@ from agents.adaptive import (
     tune,
     up_and_down,
 )
-from agents.arms import AIMD, ARMS, EMA, STATIC, STATIC_BY_VALUE, scripted_arms
+from agents.arms import ADAPTIVE, VALIDATION_SEED, play, sweep_static, tuned_adaptive
 from agents.baselines import FRACTIONS, nearest_bid, no_op, static
+from agents.intervals import iqm
 from envs.market import MarketConfig, PricePaths
 from envs.vector import MarketVectorEnv
 from kernels.action import ACTIONS, BIDS, PASS, PPM, decode
@@ -90,12 +91,17 @@ def test_tuning_takes_the_best_and_counts_what_it_tried() -> None:
     assert len(aimd_candidates(0)) == len(AIMD_UPS) * len(AIMD_DOWNS)
 
 
-def test_every_scripted_arm_is_there_and_tuning_does_not_lose(
-    market: MarketConfig, paths: PricePaths
-) -> None:
+def test_tuning_in_the_market_does_not_lose(market: MarketConfig, paths: PricePaths) -> None:
     validation = MarketVectorEnv(32, market, paths, split="validation")
-    arms = scripted_arms(market, validation)
-    assert len(arms.bidders) + 1 == ARMS
-    assert set(arms.settings) == {STATIC, STATIC_BY_VALUE, EMA, AIMD}
-    assert arms.tried[STATIC_BY_VALUE] == 10 * BIDS
-    assert arms.static_fraction == FRACTIONS[int(np.argmax(arms.static_scores_eth))]
+    sweep = sweep_static(validation)
+    assert sweep.best_static.setting == f"{FRACTIONS[int(np.argmax(sweep.scores_eth))]:.1%}"
+    assert (sweep.best_static.tried, sweep.by_value.tried) == (BIDS, 10 * BIDS)
+    for arm, candidates in ADAPTIVE.items():
+        tuned = tuned_adaptive(arm, sweep.best, validation)
+        rules = candidates(sweep.best)
+        assert tuned.tried == len(rules)
+        earned = {
+            name: iqm(play(rule, validation, VALIDATION_SEED).profit_eth)
+            for name, rule in (*rules.items(), ("tuned", tuned.bidder))
+        }
+        assert earned["tuned"] == earned[tuned.setting] == max(earned.values())

@@ -6,10 +6,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.arms import AIMD, EMA, NO_OP, POLICY, STATIC, STATIC_BY_VALUE, play, sweep_static
+from agents.arms import (
+    AIMD,
+    EMA,
+    NO_OP,
+    POLICY,
+    SCRIPTED,
+    STATIC,
+    STATIC_BY_VALUE,
+    play,
+    sweep_static,
+)
 from agents.baselines import FRACTIONS, greedy, no_op, static
 from agents.config import EvaluationConfig
-from agents.evaluate import STAGES, Learned, compare, ingredient_lines, verdict
+from agents.evaluate import Learned, compare_all, ingredient_lines, verdict
 from agents.intervals import iqm
 from agents.scenarios import (
     NAMES,
@@ -30,7 +40,7 @@ from kernels.action import BIDS, FIRST_PUBLIC
 from kernels.market import FOUND_CYCLE, FOUND_NET
 from tests.history.recorded import data_file
 
-QUICK = EvaluationConfig(seeds=2, episodes=24, resamples=200)
+QUICK = EvaluationConfig(seeds=2, episodes=24, resamples=200, scenarios=("default",))
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +106,7 @@ def test_joined_rates_weigh_episodes_not_tallies() -> None:
 
 
 def test_arms_are_compared_on_the_same_episodes(market: MarketConfig, paths: PricePaths) -> None:
-    seen: list[float] = []
-    calls: list[None] = []
+    calls: list[tuple[int, int]] = []
     policy = greedy(0.8)
     worse, stateless = static(30), static(5)
     learned = Learned(
@@ -106,20 +115,21 @@ def test_arms_are_compared_on_the_same_episodes(market: MarketConfig, paths: Pri
         {POLICY: 3, "PPO history": 2, "PPO stateless": 1},
         {"PPO history": {"a": policy, "c": worse}, "PPO stateless": {"b": stateless}},
     )
-    result = compare(
+    (result,) = compare_all(
         policy,
-        "default",
         market,
         paths,
         QUICK,
-        lambda available, rewards, infos: seen.append(float(rewards.sum())),
-        lambda: calls.append(None),
         learned,
+        progress=lambda done, total: calls.append((done, total)),
     )
-    assert len(calls) == STAGES + 2 + 3
-    assert len(seen) == QUICK.seeds * market.episode_slots * market.ticks_per_slot
+    tasks = len(SCRIPTED) - 1 + 3  # the best static bids are tuned together; three networks
+    assert calls == [(done, tasks) for done in range(1, tasks + 1)]
+    assert list(result.scores) == [POLICY, "PPO history", "PPO stateless", *SCRIPTED]
+    assert 0.5 * result.played[POLICY].bids.sum() < result.curve.bids.sum()
+    assert result.curve.bids.sum() <= result.played[POLICY].bids.sum()
+    assert result.curve.won.sum() <= result.played[POLICY].won.sum()
     assert len(result.static_scores_eth) == BIDS
-    assert sum(seen) == pytest.approx(result.scores[POLICY].sum())
     # The policy under test is the 80 % rule itself: paired, it can differ from it nowhere.
     assert np.array_equal(result.scores[POLICY], result.scores["greedy 80 %"])
     summary = result.summary(QUICK)

@@ -1,0 +1,89 @@
+"""Jobs in processes: what all share, what follows on a result, and that no process is left."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agents.processes import as_finished
+
+ROOT = Path(__file__).resolve().parents[2]
+# The program itself cannot be imported twice: its processes do not try.
+PROGRAM = """
+import sys
+if __name__ == "__main__":
+    from agents.processes import as_finished
+    from job import note_and_sleep
+    list(as_finished(note_and_sleep, {k: (sys.argv[1],) for k in ("one", "two")}, 2))
+else:
+    raise RuntimeError("imported")
+"""
+JOB = """
+import os, time
+def note_and_sleep(file):
+    with open(file, "a") as noted:
+        noted.write(f"{os.getpid()} ")
+    time.sleep(60.0)
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_jobs_share_arguments_and_follow_on_results(workers: int) -> None:
+    power: Callable[..., int] = pow
+    jobs = {"one": (2,), "two": (3,)}
+
+    def then(name: str, result: int) -> dict[str, tuple[int, ...]]:
+        return {"four": (4,), "five": (5,)} if name == "two" else {}
+
+    found = list(as_finished(power, jobs, workers, (2,), then))
+    assert dict(found) == {"one": 4, "two": 8, "four": 16, "five": 32}
+    assert len(found) == 4
+    names = [name for name, _ in found]
+    assert names.index("two") < min(names.index("four"), names.index("five"))
+
+
+def test_who_stops_listening_does_not_wait() -> None:
+    started = time.monotonic()
+    for name, _ in as_finished(time.sleep, {"short": (0.0,), "long": (60.0,)}, 2):
+        assert name == "short"
+        break
+    assert time.monotonic() - started < 30.0
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_no_process_outlives_its_program(how: signal.Signals, tmp_path: Path) -> None:
+    """Not even one whose program was killed and could not tell it."""
+    noted = tmp_path / "processes"
+    (tmp_path / "program.py").write_text(PROGRAM)
+    (tmp_path / "job.py").write_text(JOB)
+    program = subprocess.Popen(
+        [sys.executable, tmp_path / "program.py", noted],
+        env={**os.environ, "PYTHONPATH": os.fspath(ROOT)},
+        stderr=subprocess.DEVNULL,
+    )
+    _until(lambda: noted.exists() and len(noted.read_text().split()) == 2)
+    processes = [int(line) for line in noted.read_text().split()]
+    assert all(map(_runs, processes))
+    program.send_signal(how)
+    assert program.wait(timeout=30.0) != 0
+    _until(lambda: not any(map(_runs, processes)))
+
+
+def _until(true: Callable[[], bool], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def _runs(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
