@@ -17,6 +17,7 @@ from agents.config import ConfigError, TrainConfig, config_to_dict, read_argumen
 from agents.evaluate import arm_table, compare_all, ingredient_lines, verdict
 from agents.forecaster_trials import trained_by_tune
 from agents.freeze import compared, freeze, served
+from agents.held_out import HeldOut
 from agents.prices import (
     bars_to_learn_from,
     data_folder,
@@ -77,16 +78,9 @@ def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stage
         learned = compared(results, inputs, chosen, policy)
 
     with stages.stage("comparison") as progress:
-        comparisons = compare_all(
-            policy,
-            config.market,
-            paths,
-            config.evaluation,
-            learned,
-            workers,
-            run / "comparison",
-            progress,
-        )
+        held_out = HeldOut(config.market, paths, config.evaluation)
+        kept = run / "comparison"
+        comparisons = compare_all(policy, held_out, learned, workers, kept, progress)
         summaries = {c.scenario: c.summary(config.evaluation) for c in comparisons}
         ingredients = {c.scenario: c.ingredients(config.evaluation) for c in comparisons}
 

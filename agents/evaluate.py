@@ -42,7 +42,6 @@ from agents.prices import bars_to_learn_from, data_folder, market_paths
 from agents.processes import cores
 from agents.scenarios import check_scenario
 from agents.tally import Tally
-from envs.market import MarketConfig, PricePaths
 from models import frozen
 from models.forecaster_onnx import load_forecaster
 
@@ -173,9 +172,7 @@ class Comparison:
 
 def compare_all(
     policy: Bidder,
-    market: MarketConfig,
-    paths: PricePaths,
-    config: EvaluationConfig,
+    held_out: HeldOut,
     learned: Learned = NONE_BESIDE,
     workers: int = 1,
     folder: Path | None = None,
@@ -185,7 +182,7 @@ def compare_all(
 
     One network may be policy, arm and training, and plays once. What is finished lies in `folder`.
     """
-    scenarios = config.scenarios
+    config = held_out.config
     names = {id(policy): POLICY}  # of those that play
     arms: dict[str, Bidder] = {}
     trainings: dict[str, Bidder] = {}
@@ -198,13 +195,12 @@ def compare_all(
             if names.setdefault(id(bidder), name) == name:
                 trainings[name] = bidder
     networks = Networks(policy, arms, trainings)
-    held_out = HeldOut(market, paths, config.seeds, config.episodes)
-    found: dict[str, Result] = {scenario: {} for scenario in scenarios}
-    playing = play_held_out(held_out, scenarios, networks, workers, folder)
+    found: dict[str, Result] = {scenario: {} for scenario in config.scenarios}
+    playing = play_held_out(held_out, networks, workers, folder)
     for done, (scenario, result) in enumerate(playing, 1):
         found[scenario] |= result
-        progress(done, len(scenarios) * tasks_each(networks))
-    return [_compared(s, found[s], names, learned, config) for s in scenarios]
+        progress(done, len(config.scenarios) * tasks_each(networks))
+    return [_compared(s, found[s], names, learned, config) for s in config.scenarios]
 
 
 def _compared(
@@ -254,7 +250,8 @@ def evaluate_folder(
     bars = bars_to_learn_from(trained.prices, data_folder(trained.prices), trained.run.seed)
     paths = market_paths(load_forecaster(directory), bars)
     config = replace(config, scenarios=tuple(scenarios))
-    compared = compare_all(policy.player(), trained.market, paths, config, workers=workers)
+    held_out = HeldOut(trained.market, paths, config)
+    compared = compare_all(policy.player(), held_out, workers=workers)
     summaries = {c.scenario: c.summary(config) for c in compared}
     arms = {a: {s: summaries[s][a] for s in summaries} for a in compared[0].scores}
     return {

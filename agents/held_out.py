@@ -31,6 +31,7 @@ from agents.arms import (
 )
 from agents.baselines import Bidder, Remembering
 from agents.bid_curve import BidCurve
+from agents.config import EvaluationConfig
 from agents.processes import as_finished
 from agents.scenarios import first_seed, world_of
 from agents.tally import Tally, joined
@@ -56,9 +57,8 @@ class World(NamedTuple):
 class HeldOut:
     """Validation and test episodes of every scenario; keeps the world that it built last."""
 
-    def __init__(self, market: MarketConfig, paths: PricePaths, seeds: int, episodes: int) -> None:
-        self.market, self.paths = market, paths
-        self.seeds, self.episodes = seeds, episodes
+    def __init__(self, market: MarketConfig, paths: PricePaths, config: EvaluationConfig) -> None:
+        self.market, self.paths, self.config = market, paths, config
         self._last: tuple[str, World] | None = None
 
     def of(self, scenario: str) -> World:
@@ -67,11 +67,11 @@ class HeldOut:
             self._last = None  # two at once would double the memory
             market, paths = world_of(scenario, self.market, self.paths)
             validation, test = (
-                MarketVectorEnv(self.episodes, market, paths, split=split)
+                MarketVectorEnv(self.config.episodes, market, paths, split=split)
                 for split in ("validation", "test")
             )
             first = first_seed(scenario)
-            world = World(market, validation, test, range(first, first + self.seeds))
+            world = World(market, validation, test, range(first, first + self.config.seeds))
             self._last = scenario, world
         return self._last[1]
 
@@ -171,7 +171,6 @@ def tasks_each(networks: Networks) -> int:
 
 def play_held_out(
     held_out: HeldOut,
-    scenarios: Sequence[str],
     networks: Networks,
     workers: int = 1,
     folder: Path | None = None,
@@ -184,8 +183,10 @@ def play_held_out(
     for bidder in (networks.policy, *networks.arms.values(), *networks.trainings.values()):
         if isinstance(bidder, Remembering):
             bidder.restart()  # what it remembers does not belong to it
-    store = None if folder is None else _Store(folder, held_out, scenarios)
-    waiting = deque(task for name in scenarios for task in _first_tasks(name, networks))
+    store = None if folder is None else _Store(folder, held_out)
+    waiting = deque(
+        task for name in held_out.config.scenarios for task in _first_tasks(name, networks)
+    )
     open_: list[Task] = []
     while waiting:
         task = waiting.popleft()
@@ -215,10 +216,10 @@ def _run(held_out: HeldOut, task: Task) -> Result:
 class _Store:
     """Finished tasks in files, named by a hash of all that their results depend on."""
 
-    def __init__(self, folder: Path, held_out: HeldOut, scenarios: Sequence[str]) -> None:
+    def __init__(self, folder: Path, held_out: HeldOut) -> None:
         folder.mkdir(exist_ok=True)
         self.folder = folder
-        self.worlds = {scenario: _hash_of_world(held_out, scenario) for scenario in scenarios}
+        self.worlds = {name: _hash_of_world(held_out, name) for name in held_out.config.scenarios}
         self.files: dict[Task, Path] = {}
 
     def file(self, task: Task) -> Path:
@@ -267,7 +268,8 @@ def _filled(sums: Sums, stored: Mapping[str, Any], prefix: str) -> Sums:
 def _hash_of_world(held_out: HeldOut, scenario: str) -> bytes:
     """Of everything in a scenario that the profit of a bidder depends on, but for this code."""
     market, paths = world_of(scenario, held_out.market, held_out.paths)
-    episodes = scenario, held_out.seeds, held_out.episodes, VALIDATION_SEED
+    config = held_out.config
+    episodes = scenario, config.seeds, config.episodes, VALIDATION_SEED
     world = hashlib.sha256(repr((market, episodes)).encode())
     for array in (paths.log_price, paths.slot_sigma, paths.forecast, paths.segment):
         world.update(array.tobytes())

@@ -20,6 +20,7 @@ from agents.arms import (
 from agents.baselines import FRACTIONS, greedy, no_op, static
 from agents.config import EvaluationConfig
 from agents.evaluate import Learned, compare_all, ingredient_lines, verdict
+from agents.held_out import HeldOut
 from agents.intervals import iqm
 from agents.scenarios import (
     NAMES,
@@ -117,9 +118,7 @@ def test_arms_are_compared_on_the_same_episodes(market: MarketConfig, paths: Pri
     )
     (result,) = compare_all(
         policy,
-        market,
-        paths,
-        QUICK,
+        HeldOut(market, paths, QUICK),
         learned,
         progress=lambda done, total: calls.append((done, total)),
     )

@@ -50,7 +50,7 @@ def compared(
     trainings["PPO a"]["two"] = network_bidder(network(other))
     chosen = dict.fromkeys((POLICY, *arms), "one")
     learned = Learned({**arms}, chosen, dict.fromkeys(chosen, 1), trainings)
-    return compare_all(policy, market, paths, config, learned, workers, folder)
+    return compare_all(policy, held_out.HeldOut(market, paths, config), learned, workers, folder)
 
 
 def facts(comparisons: list[Comparison]) -> list[dict[str, Any]]:
