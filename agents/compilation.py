@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import torch
 from gymnasium import spaces
 
 from agents.baselines import network_bidder
+from agents.ppo import joint_gradient
 from envs.market import MarketConfig
 from envs.paths import stand_in_paths
 from envs.physics import physics_of
@@ -23,9 +23,12 @@ from envs.vector import MarketVectorEnv
 from kernels.action import ACTIONS
 from kernels.market import LANES
 from kernels.observation import SIZE
+from kernels.policy_gradient import Samples
+from models.action_masks import patterns_of
 from models.frozen import Network
+from models.perceptron_passes import Gradient, step
 from models.policy import MaskedPolicy
-from models.policy_passes import LossWeights, clipped_loss
+from models.policy_passes import LossWeights
 
 # One process each: what is compiled by one, the others find.
 PARTS = ("decisions", "slots", "learning")
@@ -61,21 +64,19 @@ def compiled_in_background() -> Iterator[Callable[[], None]]:
 
 
 def _learn_once() -> None:
-    """One gradient of the loss, on rows with and without a choice."""
+    """A step and a gradient, on rows with and without a choice."""
     policy = MaskedPolicy(
         spaces.Box(-1.0, 1.0, (SIZE,), np.float32), spaces.Discrete(ACTIONS), lambda _: 1e-3
     )
     masks = np.zeros((LANES, ACTIONS), np.bool_)
     masks[:, 0] = masks[::2] = True
-    observations = torch.zeros(LANES, SIZE)
-    actions, _, old = policy(observations, action_masks=masks)
-    values, log_p, entropy = policy.evaluate_actions(observations, actions, action_masks=masks)
-    flat = values.flatten()
-    kept = flat.detach()
-    loss, _ = clipped_loss(
-        log_p, entropy, flat, old, kept, kept, kept, LossWeights(0.2, None, 0.01, 0.5)
-    )
-    loss.backward()
+    observations, patterns = np.zeros((LANES, SIZE), np.float32), patterns_of(masks)
+    actions, *_ = step(policy, observations, patterns, deterministic=False)
+    joint_gradient(policy)
+    zeros = np.zeros(LANES, np.float32)
+    samples = Samples(observations, actions.numpy(), zeros, zeros, zeros, zeros, patterns.of_row)
+    gradient = Gradient(policy, samples, patterns.masks, None)
+    gradient.take(np.arange(LANES), True, LossWeights(0.2, None, 0.01, 0.5))
 
 
 def compile_kernels(part: str) -> None:

@@ -3,7 +3,11 @@
 from typing import Any
 
 import torch
+from scipy.linalg import (  # the compiled products call it, and it is to be limited, too
+    cython_blas,  # type: ignore[attr-defined]  # noqa: F401
+)
 from stable_baselines3.common.logger import Logger
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from agents.config import PPOConfig
@@ -14,6 +18,12 @@ from models.policy import MaskedPolicy
 from models.recurrent_policy import MaskedRecurrentPolicy
 
 
+def one_thread() -> None:
+    """For this process from now on: trials take a core each, and sums round the same everywhere."""
+    torch.set_num_threads(1)
+    threadpool_limits(1, "blas")
+
+
 def build(
     venv: MarketVecEnv,
     config: PPOConfig,
@@ -22,7 +32,7 @@ def build(
     kind: type[ScheduledPPO] | None = None,
 ) -> ScheduledPPO:
     """A trainer on one thread for `steps` decisions, logging nowhere yet; of class `kind`."""
-    torch.set_num_threads(1)
+    one_thread()
     policy = MaskedRecurrentPolicy if config.lstm else MaskedPolicy
     learner = kind or (MaskableRecurrentPPO if config.lstm else ScheduledPPO)
     model = learner(policy, venv, **arguments_of(config, seed))

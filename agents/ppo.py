@@ -4,6 +4,7 @@ Schulman et al. (2017), with invalid actions masked as in Huang and Ontanon (202
 gradients are those of sb3-contrib up to rounding; tests/agents/test_parity.py compares them.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from agents.rollout_buffer import Minibatch, SortedRolloutBuffer
+from models.perceptron_passes import Gradient
 from models.policy import MaskedPolicy
-from models.policy_passes import LossWeights, clipped_loss
+from models.policy_passes import LossWeights
 
 # Terms of one gradient step that are averaged over an update, under the names of the library.
 TERMS = (
@@ -153,24 +155,16 @@ class ScheduledPPO(MaskablePPO):
         log_p, entropy = self.policy.score(observed, batch.actions, batch.choices, varying)
         return self.policy.values(observed, varying), log_p, entropy
 
-    def loss(
-        self, batch: Minibatch, clip: float, clip_value: float | None
-    ) -> tuple[Tensor, Tensor]:
-        """The loss of a minibatch, then its TERMS without gradient."""
-        values, log_p, entropy = self.evaluate(batch)
-        advantages = batch.advantages
-        if self.normalize_advantage:
-            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-        return clipped_loss(
-            log_p,
-            entropy,
-            values,
-            batch.old_log_p,
-            batch.old_values,
-            batch.returns,
-            advantages,
-            LossWeights(clip, clip_value, self.ent_coef, self.vf_coef),
-        )
+    def gradients(
+        self, gradient: Tensor, clip: float, clip_value: float | None
+    ) -> Iterator[Tensor]:
+        """One epoch: takes the gradient of a minibatch into `gradient`, yields TERMS, again."""
+        buffer, reading = self.rollout_buffer, self.rollout_buffer.reading
+        masks = reading.patterns.masks
+        whole = Gradient(self.policy, buffer.samples(), masks, reading.varying)
+        weights = LossWeights(clip, clip_value, self.ent_coef, self.vf_coef)
+        for rows in buffer.parts(self.batch_size):
+            yield whole.take(rows, self.normalize_advantage, weights)
 
     def train(self) -> None:
         """Update the networks from the rollout buffer."""
@@ -184,14 +178,11 @@ class ScheduledPPO(MaskablePPO):
         terms: list[Tensor] = []
         for _ in range(self.n_epochs):
             stopped, before = False, len(terms)
-            for batch in self.rollout_buffer.get(self.batch_size):
-                loss, measured = self.loss(batch, clip, clip_value)
+            for measured in self.gradients(gradient, clip, clip_value):
                 terms.append(measured)
                 stopped = self.target_kl is not None and measured[3] > 1.5 * self.target_kl
                 if stopped:
                     break
-                gradient.zero_()
-                loss.backward()
                 # As torch.nn.utils.clip_grad_norm_, in one pass instead of one per parameter.
                 gradient.mul_((self.max_grad_norm / (gradient.norm() + 1e-6)).clamp_(max=1.0))
                 optimizer.step()

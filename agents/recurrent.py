@@ -19,6 +19,7 @@ from torch import Tensor
 
 from agents.ppo import ScheduledPPO
 from agents.rollout_buffer import Minibatch, SortedRolloutBuffer
+from models.policy_passes import LossWeights, clipped_loss
 from models.recurrent_policy import MaskedRecurrentPolicy, sequences_of
 
 
@@ -116,6 +117,35 @@ class MaskableRecurrentPPO(ScheduledPPO):
         actor, critic = (rows.index_select(0, batch.order) for rows in remembered)
         log_p, entropy = self.policy.score(actor, batch.actions, batch.choices)
         return self.policy.values(critic), log_p, entropy
+
+    def loss(
+        self, batch: Minibatch, clip: float, clip_value: float | None
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of a minibatch, then its TERMS without gradient."""
+        values, log_p, entropy = self.evaluate(batch)
+        advantages = batch.advantages
+        if self.normalize_advantage:
+            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        return clipped_loss(
+            log_p,
+            entropy,
+            values,
+            batch.old_log_p,
+            batch.old_values,
+            batch.returns,
+            advantages,
+            LossWeights(clip, clip_value, self.ent_coef, self.vf_coef),
+        )
+
+    def gradients(
+        self, gradient: Tensor, clip: float, clip_value: float | None
+    ) -> Iterator[Tensor]:
+        """As ScheduledPPO, by torch's graph."""
+        for batch in self.rollout_buffer.get(self.batch_size):
+            loss, terms = self.loss(batch, clip, clip_value)
+            gradient.zero_()
+            loss.backward()
+            yield terms
 
 
 def _continuing(starts: Any) -> Tensor:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
+from kernels.policy_gradient import Samples
 from models.action_masks import Choices, Patterns, choices_of, patterns_of
 from models.policy_passes import Varying
 from models.recurrent_policy import Sequences
@@ -122,25 +123,41 @@ class SortedRolloutBuffer(RolloutBuffer):
             self._reading = Reading(patterns, *fed, patterns.of_row >= forced)
         return self._reading
 
-    def get(self, batch_size: int | None = None) -> Iterator[Minibatch]:  # type: ignore[override]
-        """Each sample that is learned from once, in the random order of sb3-contrib's buffer.
+    def parts(self, batch_size: int | None = None) -> Iterator[NDArray[np.int64]]:
+        """Rows (flat, time-major) of each sample that is learned from once.
 
-        In equal parts of about `batch_size`.
+        In equal parts of about `batch_size`, in the random order of sb3-contrib's buffer.
         """
         slots, total = self.buffer_size, self.buffer_size * self.n_envs
         lane, slot = np.divmod(np.random.permutation(total), slots)  # noqa: NPY002 - the learner's own generator
         shuffled = slot * self.n_envs + lane
         shuffled = shuffled[self.reading.learned[shuffled]]
         parts = max(1, round(shuffled.size / (batch_size or total)))
-        for rows in np.array_split(shuffled, parts):
-            if rows.size:
-                yield self.minibatch(rows[self.order(rows)])
+        yield from (rows for rows in np.array_split(shuffled, parts) if rows.size)
+
+    def get(self, batch_size: int | None = None) -> Iterator[Minibatch]:  # type: ignore[override]
+        """The samples of `parts`."""
+        for rows in self.parts(batch_size):
+            yield self.minibatch(rows[self.order(rows)])
+
+    def samples(self) -> Samples:
+        """All of the rollout, flat and time-major."""
+        reading = self.reading
+        return Samples(
+            reading.fed.numpy(),
+            self.actions.reshape(-1),
+            self.values.reshape(-1),
+            self.log_probs.reshape(-1),
+            self.advantages.reshape(-1),
+            self.returns.reshape(-1),
+            reading.patterns.of_row,
+        )
 
     def order(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Order of `rows` that puts the same masks together."""
         patterns = self.reading.patterns
         # numpy sorts numbers of at most 16 bits by radix.
-        numbers = patterns.of_row[rows].astype(np.min_scalar_type(patterns.group.size))
+        numbers = patterns.of_row[rows].astype(np.min_scalar_type(patterns.masks.group.size))
         return np.argsort(numbers, kind="stable")
 
     def minibatch(

@@ -126,7 +126,7 @@ FAMILIES = (
         "networks",
         "Features and networks",
         "Volatility features and the frozen networks that are evaluated in the hot path.",
-        ("features*", "network*", "action_masks", "forecast*"),
+        ("features*", "network*", "action_masks", "perceptrons", "policy_*", "forecast*"),
     ),
     Family(
         "compilation",

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from kernels.compile import filter_kernel, inline, kernel
+from kernels.compile import filter_kernel, inline, kernel, never_inline
 from kernels.network import gates_in_place, tanh_in_place
 
 _LOG2E = 1.44269504088896341
@@ -72,6 +72,7 @@ def categorical_forward(
     and places int64[G, A] from `kernels.action_masks.group_masks`; actions int64[n], each open to
     its row; p like logits, which are closed where they are masked; log_p and entropy float32[n].
     """
+    never_inline()
     bits = np.empty(closed.shape[1], np.int32)
     scale = bits.view(np.float32)
     at, row = 0, 0
@@ -118,6 +119,7 @@ def categorical_backward(
 
     The other arguments as `categorical_forward` took and left them.
     """
+    never_inline()
     at, row = 0, 0
     for s in range(len(spans)):
         width, first = spans[s, 1], spans[s, 4]
@@ -154,6 +156,7 @@ def categorical_sample(
     Inverse distribution function; an action of probability 0 is never drawn. A negative uniform
     takes the likeliest action, the lowest on a tie.
     """
+    never_inline()
     bits = np.empty(closed.shape[1], np.int32)
     scale = bits.view(np.float32)
     q = np.empty(closed.shape[1], np.float32)
@@ -197,22 +200,23 @@ def ppo_loss(
     old_values: np.ndarray,
     returns: np.ndarray,
     advantages: np.ndarray,
+    n: int,
     weights: np.ndarray,
     to_log_p: np.ndarray,
     to_values: np.ndarray,
     terms: np.ndarray,
 ) -> None:
-    """Clipped loss of n samples with its gradients; all arrays of samples are float32[n].
+    """Clipped loss of some of n samples with its gradients; arrays of samples are float32.
 
     weights float64[4]: clip range, clip range of values (negative: none), weights of entropy and
     value. to_log_p and to_values take the gradients (that by each entropy is -weights[2] / n);
-    terms float64[5] the policy, value and entropy losses, the divergence from the old policy
-    (mean of ratio - 1 - ln ratio) and the share of ratios outside the clip range.
+    terms float64[5] is added to: means over all n of the policy, value and entropy losses, of the
+    divergence from the old policy (ratio - 1 - ln ratio), and of the ratios outside the clip range.
     """
-    n = log_p.size
+    never_inline()
     clip, clip_value, value_weight = weights[0], weights[1], weights[3]
-    terms[:] = 0.0
-    for i in range(n):
+    share = 1.0 / n
+    for i in range(log_p.size):
         log_ratio = np.float64(log_p[i]) - np.float64(old_log_p[i])
         ratio = math.exp(log_ratio)
         gain = ratio * advantages[i]
@@ -220,19 +224,18 @@ def ppo_loss(
         outside = abs(ratio - 1.0) > clip
         # Beyond the range the smaller one counts, and the clipped one has no slope.
         slope = 0.0 if outside and gain >= clipped else gain
-        to_log_p[i] = -slope / n
+        to_log_p[i] = -slope * share
         moved = np.float64(values[i]) - np.float64(old_values[i])
         held = clip_value >= 0.0 and abs(moved) > clip_value
         if held:
             moved = clip_value if moved > 0.0 else -clip_value
         error = np.float64(old_values[i]) + moved - np.float64(returns[i])
-        to_values[i] = 0.0 if held else 2.0 * value_weight * error / n
-        terms[0] -= min(gain, clipped)
-        terms[1] += error * error
-        terms[2] -= entropy[i]
-        terms[3] += ratio - 1.0 - log_ratio
-        terms[4] += outside
-    terms /= n
+        to_values[i] = 0.0 if held else 2.0 * value_weight * error * share
+        terms[0] -= min(gain, clipped) * share
+        terms[1] += error * error * share
+        terms[2] -= entropy[i] * share
+        terms[3] += (ratio - 1.0 - log_ratio) * share
+        terms[4] += outside * share
 
 
 @kernel
@@ -240,6 +243,7 @@ def tanh_backward(
     gradient: np.ndarray, hidden: np.ndarray, out: np.ndarray, bias: np.ndarray
 ) -> None:
     """out = gradient * (1 - hidden^2), all float32[n, F]; its column sums in bias float32[F]."""
+    never_inline()
     rows, width = hidden.shape
     part = np.empty(width, np.float32)
     total = np.zeros(width, np.float64)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kernels.action_masks import group_masks, mask_hashes
+from kernels.perceptrons import Masks
 
 # With more different masks than this in one rollout, a group would hold too few rows.
 MOST_PATTERNS = 64
@@ -25,11 +26,7 @@ class Patterns(NamedTuple):
     """int64[n]: which pattern each row has; patterns of a group follow each other."""
     only: NDArray[np.int64]
     """int64[F]: the single action of each of the first F patterns; all others have more."""
-    group: NDArray[np.int64]
-    widths: NDArray[np.int64]
-    columns: NDArray[np.int64]
-    places: NDArray[np.int64]
-    closed: NDArray[np.float32]
+    masks: Masks
 
 
 class Group(NamedTuple):
@@ -77,7 +74,7 @@ def patterns_of(masks: NDArray[np.bool_]) -> Patterns:
     rank[order] = np.arange(order.size)
     opened = opened[order]
     only = opened[: np.count_nonzero(counts == 1)].argmax(axis=1)
-    return Patterns(rank[number.reshape(-1)], only, *group_masks(opened, MOST_PATTERNS))
+    return Patterns(rank[number.reshape(-1)], only, Masks(*group_masks(opened, MOST_PATTERNS)))
 
 
 def choices_of(patterns: Patterns, rows: NDArray[np.int64]) -> Choices:
@@ -86,8 +83,9 @@ def choices_of(patterns: Patterns, rows: NDArray[np.int64]) -> Choices:
     forced = int(np.searchsorted(numbers, patterns.only.size))
     edges = np.flatnonzero(np.diff(numbers[forced:], prepend=-1, append=-1))
     pattern, count = numbers[forced:][edges[:-1]], np.diff(edges)
-    group = patterns.group[pattern]
-    widths = patterns.widths[group]
+    masks = patterns.masks
+    group = masks.group[pattern]
+    widths = masks.widths[group]
     begins = np.flatnonzero(np.diff(group, prepend=-1)).tolist()
     groups: list[Group] = []
     columns: list[NDArray[np.int64]] = []
@@ -97,7 +95,7 @@ def choices_of(patterns: Patterns, rows: NDArray[np.int64]) -> Choices:
         width, many = int(widths[low]), int(count[low:high].sum())
         to = row + many, cell + many * width, place + width
         groups.append(Group(slice(row, to[0]), slice(cell, to[1]), slice(place, to[2])))
-        columns.append(patterns.columns[group[low], :width])
+        columns.append(masks.columns[group[low], :width])
         starts[low:high] = place
         row, cell, place = to
     spans = np.stack([count, widths, group, pattern, starts], axis=1)
@@ -106,11 +104,6 @@ def choices_of(patterns: Patterns, rows: NDArray[np.int64]) -> Choices:
         tuple(groups),
         torch.from_numpy(np.concatenate(columns) if columns else np.empty(0, np.int64)),
         spans,
-        patterns.closed,
-        patterns.places,
+        masks.closed,
+        masks.places,
     )
-
-
-def everything_open(n: int, actions: int) -> Choices:
-    """Choices of n rows to which all of A actions are open."""
-    return choices_of(patterns_of(np.ones((1, actions), np.bool_)), np.zeros(n, np.int64))

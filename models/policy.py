@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from torch import Tensor, nn
 
-from models.action_masks import Choices, choices_of, everything_open, patterns_of
+from models.action_masks import Choices, Patterns, choices_of, patterns_of
 from models.frozen import Lstm, Network
+from models.perceptron_passes import step
 from models.policy_passes import Varying, draw, score, tanh_layers
 
 Masks = Tensor | NDArray[np.bool_] | None
@@ -79,8 +80,10 @@ class MaskedPolicy(MaskableActorCriticPolicy):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Actions [n], values [n, 1] and log probabilities [n] of the actions."""
         features: Any = self.extract_features(obs)
-        actions, log_p = self.choose(features, *self._sorted(action_masks, len(obs)), deterministic)
-        return actions, self.values(features)[:, None], log_p
+        actions, values, log_p = step(
+            self, features.numpy(), self._patterns(action_masks, len(obs)), deterministic
+        )
+        return actions, values[:, None], log_p
 
     def evaluate_actions(
         self, obs: Tensor, actions: Tensor, action_masks: Masks = None
@@ -92,12 +95,15 @@ class MaskedPolicy(MaskableActorCriticPolicy):
         log_p, entropy = (torch.empty_like(x).index_copy(0, order, x) for x in scores)
         return self.values(features)[:, None], log_p, entropy
 
-    def _sorted(self, action_masks: Masks, n: int) -> tuple[Tensor, Choices]:
-        """Order int64[n] that sorts rows by their masks, and the choices in that order."""
+    def _patterns(self, action_masks: Masks, n: int) -> Patterns:
         if action_masks is None:
-            return torch.arange(n), everything_open(n, int(self.action_space.n))  # type: ignore[attr-defined]
-        patterns = patterns_of(
+            action_masks = np.ones((n, int(self.action_space.n)), np.bool_)  # type: ignore[attr-defined]
+        return patterns_of(
             np.ascontiguousarray(action_masks).astype(bool, copy=False).reshape(n, -1)
         )
+
+    def _sorted(self, action_masks: Masks, n: int) -> tuple[Tensor, Choices]:
+        """Order int64[n] that sorts rows by their masks, and the choices in that order."""
+        patterns = self._patterns(action_masks, n)
         order = np.argsort(patterns.of_row, kind="stable")
         return torch.from_numpy(order), choices_of(patterns, order)

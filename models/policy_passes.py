@@ -208,6 +208,11 @@ class LossWeights(NamedTuple):
     entropy: float
     value: float
 
+    def array(self) -> NDArray[np.float64]:
+        """As `kernels.network_training.ppo_loss` takes them."""
+        clip_value = -1.0 if self.clip_value is None else self.clip_value
+        return np.array([self.clip, clip_value, self.entropy, self.value])
+
 
 class _Loss(torch.autograd.Function):
     @staticmethod
@@ -223,8 +228,7 @@ class _Loss(torch.autograd.Function):
         weights: LossWeights,
     ) -> tuple[Tensor, Tensor]:
         to_log_p, to_values = torch.empty_like(log_p), torch.empty_like(log_p)
-        terms = torch.empty(5, dtype=torch.float64)
-        clip_value = -1.0 if weights.clip_value is None else weights.clip_value
+        terms = torch.zeros(5, dtype=torch.float64)
         ppo_loss(
             _array(log_p),
             _array(old_log_p),
@@ -233,7 +237,8 @@ class _Loss(torch.autograd.Function):
             _array(old_values),
             _array(returns),
             _array(advantages),
-            np.array([weights.clip, clip_value, weights.entropy, weights.value]),
+            log_p.shape[0],
+            weights.array(),
             to_log_p.numpy(),
             to_values.numpy(),
             terms.numpy(),

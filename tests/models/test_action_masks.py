@@ -1,13 +1,12 @@
 """Rows are sorted by their masks, and every open action has its place in what is computed."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from kernels.action_masks import CLOSED, WIDTH
-from models.action_masks import MOST_PATTERNS, choices_of, everything_open, patterns_of
+from models.action_masks import MOST_PATTERNS, choices_of, patterns_of
 
 
 def some_masks(seed: int, rows: int, actions: int, different: int) -> NDArray[np.bool_]:
@@ -75,14 +74,3 @@ def test_groups_follow_each_other_and_are_not_much_wider_than_needed(
     assert row == rows - len(choices.forced)
     assert place == len(choices.columns)
     assert sum(int(count) for count, *_ in choices.spans) == row
-
-
-@pytest.mark.parametrize("actions", [1, 5, 32])
-def test_everything_open_is_one_group(actions: int) -> None:
-    choices = everything_open(9, actions)
-    if actions == 1:
-        assert choices.forced.tolist() == [0] * 9
-        assert not choices.groups
-        return
-    assert [group.rows for group in choices.groups] == [slice(0, 9)]
-    assert choices.columns[:actions].tolist() == list(range(actions))

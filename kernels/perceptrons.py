@@ -1,0 +1,129 @@
+"""Tanh perceptrons over a few hundred rows at a time, so that what lies between two matrix products
+stays in the cache. The products are those of the BLAS that SciPy brings.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kernels.compile import filter_kernel, inline, kernel, never_inline
+from kernels.network import tanh_value
+
+ROWS = 512  # at a time: their inputs, activations and gradients fit the cache of a core
+
+
+class Perceptron(NamedTuple):
+    """Hidden layers of at least one, each followed by tanh; or the gradients by them."""
+
+    weights: tuple[np.ndarray, ...]
+    """float32[out, in] each"""
+    biases: tuple[np.ndarray, ...]
+    """float32[out] each"""
+
+
+class Head(NamedTuple):
+    """A linear layer behind a perceptron, or the gradients by it."""
+
+    weight: np.ndarray
+    """float32[out, in]"""
+    bias: np.ndarray
+    """float32[out]"""
+
+
+class Networks(NamedTuple):
+    """An actor and a critic with their heads, or the gradients by them."""
+
+    actor: Perceptron
+    choice: Head
+    """Logits of the actions."""
+    critic: Perceptron
+    worth: Head
+    """The value."""
+
+
+class Masks(NamedTuple):
+    """P patterns of open actions in G groups, as `kernels.action_masks.group_masks` says."""
+
+    group: np.ndarray
+    widths: np.ndarray
+    columns: np.ndarray
+    places: np.ndarray
+    closed: np.ndarray
+
+
+@inline
+def _bend(y: np.ndarray, bias: np.ndarray) -> None:
+    """y = tanh(y + bias) of float32[m, F]."""
+    for i in range(y.shape[0]):
+        row = y[i]
+        for j in range(row.size):
+            row[j] = tanh_value(row[j] + bias[j])
+
+
+@filter_kernel
+def copy(source: np.ndarray, target: np.ndarray) -> None:
+    """target = source of two flat arrays; Numba's assignment takes three times as long."""
+    never_inline()
+    for j in range(target.size):
+        target[j] = source[j]
+
+
+@filter_kernel
+def add(total: np.ndarray, part: np.ndarray) -> None:
+    """total += part of two flat arrays."""
+    never_inline()
+    for j in range(total.size):
+        total[j] += part[j]
+
+
+@kernel
+def matrix(memory: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """The beginning of flat memory as an array [rows, columns]."""
+    never_inline()  # LLVM spends seconds on a copy of it at every use
+    return memory[: rows * columns].reshape(rows, columns)
+
+
+@filter_kernel
+def forward(
+    x: np.ndarray, first: np.ndarray, start: np.ndarray, net: Perceptron, hidden: np.ndarray
+) -> None:
+    """Activations of each layer into hidden float32[L, ROWS * widest]; x float32[m, k].
+
+    first float32[F, k] and start float32[F] replace the first layer.
+    """
+    never_inline()
+    m = x.shape[0]
+    below = x
+    for layer in range(len(net.biases)):
+        bias = start if layer == 0 else net.biases[layer]
+        out = matrix(hidden[layer], m, bias.size)
+        weight = first if layer == 0 else net.weights[layer]
+        np.dot(below, weight.T, out)
+        _bend(out, bias)
+        below = out
+
+
+@filter_kernel
+def open_rows(head: Head, actions: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> None:
+    """The rows of a head that belong to some actions, int64[w]."""
+    never_inline()
+    for j in range(actions.size):
+        copy(head.weight[actions[j]], weight[j])
+        bias[j] = head.bias[actions[j]]
+
+
+@filter_kernel
+def sorted_by_pattern(patterns: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
+    """`rows` with the same patterns together, in order of the patterns."""
+    never_inline()
+    begins = np.zeros(count + 1, np.int64)
+    for i in range(rows.size):
+        begins[patterns[rows[i]] + 1] += 1
+    for p in range(count):
+        begins[p + 1] += begins[p]
+    found = np.empty_like(rows)
+    for i in range(rows.size):
+        p = patterns[rows[i]]
+        found[begins[p]] = rows[i]
+        begins[p] += 1
+    return found
