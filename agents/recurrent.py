@@ -124,7 +124,7 @@ class MaskableRecurrentPPO(ScheduledPPO):
         """The loss of a minibatch, then its TERMS without gradient."""
         values, log_p, entropy = self.evaluate(batch)
         advantages = batch.advantages
-        if self.normalize_advantage:
+        if self.normalize_advantage and len(advantages) > 1:
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         return clipped_loss(
             log_p,

@@ -51,6 +51,25 @@ class Masks(NamedTuple):
     closed: np.ndarray
 
 
+class Columns(NamedTuple):
+    """Which of D inputs vary, and what the others are."""
+
+    varying: np.ndarray
+    """int64[k], ascending"""
+    held: np.ndarray
+    """float32[D]: the value of each other input; 0 for those that vary."""
+
+
+class Folded(NamedTuple):
+    """The first layer of a perceptron for the varying inputs alone, and the gradients by it."""
+
+    weight: np.ndarray
+    """float32[F, k]"""
+    bias: np.ndarray
+    to_weight: np.ndarray
+    to_bias: np.ndarray
+
+
 @inline
 def _bend(y: np.ndarray, bias: np.ndarray) -> None:
     """y = tanh(y + bias) of float32[m, F]."""
@@ -101,6 +120,34 @@ def forward(
         np.dot(below, weight.T, out)
         _bend(out, bias)
         below = out
+
+
+@filter_kernel
+def fold(net: Perceptron, columns: Columns) -> Folded:
+    """The first layer without the inputs that are held; its gradients are 0."""
+    never_inline()
+    weight = net.weights[0]
+    own = np.empty((len(weight), columns.varying.size), np.float32)
+    bias = net.biases[0].copy()
+    for j in range(bias.size):
+        for d in range(columns.held.size):
+            bias[j] += weight[j, d] * columns.held[d]
+        for k in range(columns.varying.size):
+            own[j, k] = weight[j, columns.varying[k]]
+    return Folded(own, bias, np.zeros_like(own), np.zeros_like(bias))
+
+
+@filter_kernel
+def unfold(folded: Folded, columns: Columns, to_net: Perceptron) -> None:
+    """Write the gradient of the first layer from that of the folded one."""
+    never_inline()
+    weight, bias = to_net.weights[0], to_net.biases[0]
+    for j in range(bias.size):
+        bias[j] = folded.to_bias[j]
+        for d in range(columns.held.size):
+            weight[j, d] = folded.to_bias[j] * columns.held[d]
+        for k in range(columns.varying.size):
+            weight[j, columns.varying[k]] = folded.to_weight[j, k]
 
 
 @filter_kernel

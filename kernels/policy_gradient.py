@@ -18,15 +18,20 @@ from kernels.network_training import (
 )
 from kernels.perceptrons import (
     ROWS,
+    Columns,
+    Folded,
+    Head,
     Masks,
     Networks,
     Perceptron,
     add,
     copy,
+    fold,
     forward,
     matrix,
     open_rows,
     sorted_by_pattern,
+    unfold,
 )
 
 
@@ -44,13 +49,31 @@ class Samples(NamedTuple):
     """int64[R]: which pattern of open actions each state has."""
 
 
-class Columns(NamedTuple):
-    """Which of D inputs vary, and what the others are."""
+class Workspace(NamedTuple):
+    """Memory for up to ROWS rows; what is two-dimensional starts anew with every width."""
 
-    varying: np.ndarray
-    """int64[k], ascending"""
-    held: np.ndarray
-    """float32[D]: the value of each other input; 0 for those that vary."""
+    inputs: np.ndarray
+    hidden: np.ndarray
+    """float32[L, ROWS * widest] of the actor."""
+    hidden_critic: np.ndarray
+    upper: np.ndarray
+    lower: np.ndarray
+    part: np.ndarray
+    """Gradients of some rows before they are added up."""
+    logits: np.ndarray
+    p: np.ndarray
+    to_logits: np.ndarray
+    own: Head
+    """The rows of the actor's head that belong to a group."""
+    to_own: Head
+    spans: np.ndarray
+    actions: np.ndarray
+    scalars: np.ndarray
+    """float32[10, ROWS], by the names below."""
+
+
+_VALUE, _OLD_VALUE, _RETURN, _TO_VALUE = 0, 1, 2, 3
+_LOG_P, _OLD_LOG_P, _ADVANTAGE, _TO_LOG_P, _ENTROPY, _TO_ENTROPY = 4, 5, 6, 7, 8, 9
 
 
 @filter_kernel
@@ -60,14 +83,13 @@ def _backward(
     hidden: np.ndarray,
     upper: np.ndarray,
     lower: np.ndarray,
-    to_first: np.ndarray,
-    to_start: np.ndarray,
+    folded: Folded,
     to_net: Perceptron,
-    scratch: np.ndarray,
+    part: np.ndarray,
 ) -> None:
     """Add the gradients of the layers; hidden as `forward` left it.
 
-    upper float32[ROWS * widest]: the gradient by the last activations; lower: scratch of that size.
+    upper float32[ROWS * widest]: the gradient by the last activations; lower, part: scratch.
     """
     never_inline()
     m = x.shape[0]
@@ -75,50 +97,21 @@ def _backward(
         width = net.biases[layer].size
         out = matrix(hidden[layer], m, width)
         gradient = matrix(lower, m, width)
-        bias = scratch[:width]
+        bias = part[:width]
         tanh_backward(matrix(upper, m, width), out, gradient, bias)
-        add(to_start if layer == 0 else to_net.biases[layer], bias)
+        add(folded.to_bias if layer == 0 else to_net.biases[layer], bias)
         if layer == 0:
-            part = matrix(scratch, width, x.shape[1])
-            np.dot(gradient.T, x, part)
-            add(to_first.reshape(-1), part.reshape(-1))
+            product = matrix(part, width, x.shape[1])
+            np.dot(gradient.T, x, product)
+            add(folded.to_weight.reshape(-1), product.reshape(-1))
         else:
             weight = net.weights[layer]
             before = weight.shape[1]
             below = matrix(hidden[layer - 1], m, before)
-            part = matrix(scratch, width, before)
-            np.dot(gradient.T, below, part)
-            add(to_net.weights[layer].reshape(-1), part.reshape(-1))
+            product = matrix(part, width, before)
+            np.dot(gradient.T, below, product)
+            add(to_net.weights[layer].reshape(-1), product.reshape(-1))
             np.dot(gradient, weight, matrix(upper, m, before))
-
-
-@filter_kernel
-def _fold(net: Perceptron, columns: Columns, first: np.ndarray, start: np.ndarray) -> None:
-    """The first layer for the varying inputs alone: weight float32[F, k], bias float32[F]."""
-    never_inline()
-    weight = net.weights[0]
-    for j in range(start.size):
-        total = net.biases[0][j]
-        for d in range(columns.held.size):
-            total += weight[j, d] * columns.held[d]
-        start[j] = total
-        for k in range(columns.varying.size):
-            first[j, k] = weight[j, columns.varying[k]]
-
-
-@filter_kernel
-def _unfold(
-    to_first: np.ndarray, to_start: np.ndarray, columns: Columns, to_net: Perceptron
-) -> None:
-    """The gradient of the first layer from that of the folded one."""
-    never_inline()
-    weight, bias = to_net.weights[0], to_net.biases[0]
-    for j in range(bias.size):
-        bias[j] = to_start[j]
-        for d in range(columns.held.size):
-            weight[j, d] = to_start[j] * columns.held[d]
-        for k in range(columns.varying.size):
-            weight[j, columns.varying[k]] = to_first[j, k]
 
 
 @filter_kernel
@@ -136,6 +129,183 @@ def _moments(advantages: Any, rows: np.ndarray) -> tuple[float, float]:
 
 
 @filter_kernel
+def _widest(net: Perceptron) -> int:
+    never_inline()
+    widest = 0
+    for layer in range(len(net.biases)):
+        widest = max(widest, net.biases[layer].size)
+    return widest
+
+
+@filter_kernel
+def _forget(net: Perceptron, head: Head) -> None:
+    """Gradients become 0."""
+    never_inline()
+    for layer in range(len(net.biases)):
+        net.weights[layer][:], net.biases[layer][:] = 0.0, 0.0
+    head.weight[:], head.bias[:] = 0.0, 0.0
+
+
+@filter_kernel
+def _workspace(networks: Networks, inputs: int, most: int) -> Workspace:
+    """most: columns of the widest group."""
+    never_inline()
+    actor, critic = networks.actor, networks.critic
+    widest = max(inputs, _widest(actor), _widest(critic))
+    last = actor.biases[len(actor.biases) - 1].size
+    rows = np.empty((6, ROWS * max(widest, most)), np.float32)
+    own, biases = np.empty((2, most, last), np.float32), np.empty((2, most), np.float32)
+    return Workspace(
+        rows[0],
+        np.empty((len(actor.biases), ROWS * widest), np.float32),
+        np.empty((len(critic.biases), ROWS * widest), np.float32),
+        rows[1],
+        rows[2],
+        np.empty(max(widest, most) * widest, np.float32),
+        rows[3],
+        rows[4],
+        rows[5],
+        Head(own[0], biases[0]),
+        Head(own[1], biases[1]),
+        np.empty((ROWS, 5), np.int64),
+        np.empty(ROWS, np.int64),
+        np.empty((10, ROWS), np.float32),
+    )
+
+
+@filter_kernel
+def _gather(
+    samples: Samples,
+    some: np.ndarray,
+    width: int,
+    group: int,
+    mean: float,
+    scale: float,
+    work: Workspace,
+) -> int:
+    """Bring some rows of a group together; how many spans they are."""
+    never_inline()
+    x = matrix(work.inputs, some.size, samples.inputs.shape[1])
+    scalars, spans, runs = work.scalars, work.spans, 0
+    for i in range(some.size):
+        row = some[i]
+        copy(samples.inputs[row], x[i])
+        work.actions[i] = samples.actions[row]
+        scalars[_OLD_VALUE, i], scalars[_RETURN, i] = samples.old_values[row], samples.returns[row]
+        scalars[_OLD_LOG_P, i] = samples.old_log_p[row]
+        scalars[_ADVANTAGE, i] = (samples.advantages[row] - mean) / scale
+        if runs == 0 or spans[runs - 1, 3] != samples.patterns[row]:
+            spans[runs] = 0, width, group, samples.patterns[row], 0
+            runs += 1
+        spans[runs - 1, 0] += 1
+    return runs
+
+
+@filter_kernel
+def _values(
+    x: np.ndarray, critic: Perceptron, worth: Head, folded: Folded, work: Workspace
+) -> None:
+    """Values of the rows, into their scalars."""
+    never_inline()
+    forward(x, folded.weight, folded.bias, critic, work.hidden_critic)
+    last, m = len(critic.biases) - 1, len(x)
+    values = work.scalars[_VALUE, :m]
+    np.dot(matrix(work.hidden_critic[last], m, critic.biases[last].size), worth.weight[0], values)
+    for i in range(m):
+        values[i] += worth.bias[0]
+
+
+@filter_kernel
+def _values_backward(
+    x: np.ndarray,
+    critic: Perceptron,
+    worth: Head,
+    folded: Folded,
+    to_critic: Perceptron,
+    to_worth: Head,
+    work: Workspace,
+) -> None:
+    """Add the gradients of the critic."""
+    never_inline()
+    last, m = len(critic.biases) - 1, len(x)
+    width, to_values = critic.biases[last].size, work.scalars[_TO_VALUE, :m]
+    np.dot(to_values, matrix(work.hidden_critic[last], m, width), work.part[:width])
+    add(to_worth.weight[0], work.part[:width])
+    upper = matrix(work.upper, m, width)
+    for i in range(m):
+        to_worth.bias[0] += to_values[i]
+        for j in range(width):
+            upper[i, j] = to_values[i] * worth.weight[0, j]
+    _backward(x, critic, work.hidden_critic, work.upper, work.lower, folded, to_critic, work.part)
+
+
+@filter_kernel
+def _choices(
+    x: np.ndarray,
+    runs: int,
+    width: int,
+    actor: Perceptron,
+    masks: Masks,
+    folded: Folded,
+    work: Workspace,
+) -> None:
+    """Log p of the actions taken and entropies, into the scalars of the rows."""
+    never_inline()
+    forward(x, folded.weight, folded.bias, actor, work.hidden)
+    last, m = len(actor.biases) - 1, len(x)
+    bent = matrix(work.hidden[last], m, actor.biases[last].size)
+    logits = matrix(work.logits, m, width)
+    np.dot(bent, work.own.weight[:width].T, logits)
+    for i in range(m):
+        add(logits[i], work.own.bias[:width])
+    categorical_forward(
+        work.logits,
+        work.spans[:runs],
+        masks.closed,
+        masks.places,
+        work.actions,
+        work.p,
+        work.scalars[_LOG_P],
+        work.scalars[_ENTROPY],
+    )
+
+
+@filter_kernel
+def _choices_backward(
+    x: np.ndarray,
+    runs: int,
+    width: int,
+    actor: Perceptron,
+    masks: Masks,
+    folded: Folded,
+    to_actor: Perceptron,
+    work: Workspace,
+) -> None:
+    """Add the gradients of the actor, those of its head into `to_own`."""
+    never_inline()
+    categorical_backward(
+        work.logits,
+        work.p,
+        work.spans[:runs],
+        masks.places,
+        work.actions,
+        work.scalars[_LOG_P],
+        work.scalars[_ENTROPY],
+        work.scalars[_TO_LOG_P],
+        work.scalars[_TO_ENTROPY],
+        work.to_logits,
+        work.to_own.bias,
+    )
+    last, m = len(actor.biases) - 1, len(x)
+    before = actor.biases[last].size
+    gradient, product = matrix(work.to_logits, m, width), matrix(work.part, width, before)
+    np.dot(gradient.T, matrix(work.hidden[last], m, before), product)
+    add(work.to_own.weight[:width].reshape(-1), product.reshape(-1))
+    np.dot(gradient, work.own.weight[:width], matrix(work.upper, m, before))
+    _backward(x, actor, work.hidden, work.upper, work.lower, folded, to_actor, work.part)
+
+
+@filter_kernel
 def policy_gradient(
     samples: Samples,
     masks: Masks,
@@ -149,167 +319,64 @@ def policy_gradient(
 ) -> None:
     """Write the gradient of the loss on rows int64[n] of a rollout.
 
-    normalise: advantages to mean 0 and standard deviation 1. weights float64[4] and terms
-    float64[5] as in `ppo_loss`.
+    normalise: advantages to mean 0 and standard deviation 1, where there is more than one. weights
+    float64[4] and terms float64[5] as in `ppo_loss`.
     """
     actor, choice, critic, worth = networks
     to_actor, to_choice, to_critic, to_worth = gradients
     order = sorted_by_pattern(samples.patterns, rows, masks.group.size)
     n, inputs = rows.size, columns.varying.size
     mean, scale = 0.0, 1.0
-    if normalise:
+    if normalise and n > 1:
         mean, scale = _moments(samples.advantages, rows)
         scale += 1e-8
-    widest = inputs
-    for layer in range(len(actor.biases)):
-        widest = max(widest, actor.biases[layer].size)
-        to_actor.weights[layer][:], to_actor.biases[layer][:] = 0.0, 0.0
-    for layer in range(len(critic.biases)):
-        widest = max(widest, critic.biases[layer].size)
-        to_critic.weights[layer][:], to_critic.biases[layer][:] = 0.0, 0.0
-    for head in (to_choice, to_worth):
-        head.weight[:], head.bias[:] = 0.0, 0.0
+    _forget(to_actor, to_choice)
+    _forget(to_critic, to_worth)
     terms[:] = 0.0
-
-    last, last_critic = len(actor.biases) - 1, len(critic.biases) - 1
-    width_actor, width_critic = actor.biases[last].size, critic.biases[last_critic].size
-    first = np.empty((actor.biases[0].size, inputs), np.float32)
-    start = np.empty(actor.biases[0].size, np.float32)
-    first_critic = np.empty((critic.biases[0].size, inputs), np.float32)
-    start_critic = np.empty(critic.biases[0].size, np.float32)
-    _fold(actor, columns, first, start)
-    _fold(critic, columns, first_critic, start_critic)
-    to_first, to_start = np.zeros_like(first), np.zeros_like(start)
-    to_first_critic, to_start_critic = np.zeros_like(first_critic), np.zeros_like(start_critic)
-
-    most = masks.closed.shape[1]
-    x_all = np.empty(ROWS * inputs, np.float32)
-    hidden = np.empty((last + 1, ROWS * widest), np.float32)
-    hidden_critic = np.empty((last_critic + 1, ROWS * widest), np.float32)
-    both = np.empty((2, ROWS * widest), np.float32)
-    upper, lower = both[0], both[1]
-    cells_all = np.empty((3, ROWS * most), np.float32)
-    logits, p, to_logits = cells_all[0], cells_all[1], cells_all[2]
-    scratch = np.empty(max(widest, most) * widest, np.float32)
-    own = np.empty(most * width_actor, np.float32)
-    biases = np.empty((2, most), np.float32)
-    own_bias, to_own_bias = biases[0], biases[1]
-    to_own = np.empty(most * width_actor, np.float32)
-    spans = np.empty((ROWS, 5), np.int64)
-    actions = np.empty(ROWS, np.int64)
-    each = np.empty((9, ROWS), np.float32)
-    values, old_values, returns, to_values = each[0], each[1], each[2], each[3]
-    log_p, old_log_p, entropy, advantages, to_log_p = each[4], each[5], each[6], each[7], each[8]
-    to_entropy = np.full(ROWS, -weights[2] / n, np.float32)
+    first, first_critic = fold(actor, columns), fold(critic, columns)
+    work = _workspace(networks, inputs, masks.closed.shape[1])
+    scalars = work.scalars
+    scalars[_TO_ENTROPY] = -weights[2] / n
 
     at = 0
     while at < n:
-        group = masks.group[samples.patterns[order[at]]]
+        group = int(masks.group[samples.patterns[order[at]]])
         width = int(masks.widths[group])
         open_ = masks.columns[group, :width]
         behind = at
         while behind < n and masks.group[samples.patterns[order[behind]]] == group:
             behind += 1
-        own_weight = matrix(own, width, width_actor)
-        open_rows(choice, open_, own_weight, own_bias)
-        to_own[: width * width_actor] = 0.0
-        to_own_bias[:width] = 0.0
+        open_rows(choice, open_, work.own.weight, work.own.bias)
+        work.to_own.weight[:width], work.to_own.bias[:width] = 0.0, 0.0
         while at < behind:
             m = min(ROWS, behind - at)
-            some = order[at : at + m]
+            runs = _gather(samples, order[at : at + m], width, group, mean, scale, work)
             at += m
-            x = matrix(x_all, m, inputs)
-            runs = 0
-            for i in range(m):
-                row = some[i]
-                copy(samples.inputs[row], x[i])
-                actions[i] = samples.actions[row]
-                old_values[i], returns[i] = samples.old_values[row], samples.returns[row]
-                old_log_p[i] = samples.old_log_p[row]
-                advantages[i] = (samples.advantages[row] - mean) / scale
-                if runs == 0 or spans[runs - 1, 3] != samples.patterns[row]:
-                    spans[runs] = 0, width, group, samples.patterns[row], 0
-                    runs += 1
-                spans[runs - 1, 0] += 1
-
-            forward(x, first_critic, start_critic, critic, hidden_critic)
-            seen = matrix(hidden_critic[last_critic], m, width_critic)
-            np.dot(seen, worth.weight[0], values[:m])
-            for i in range(m):
-                values[i] += worth.bias[0]
-            cells = m * width
+            x = matrix(work.inputs, m, inputs)
+            _values(x, critic, worth, first_critic, work)
             if width > 0:
-                forward(x, first, start, actor, hidden)
-                bent = matrix(hidden[last], m, width_actor)
-                np.dot(bent, own_weight.T, matrix(logits, m, width))
-                for i in range(m):
-                    add(logits[i * width : (i + 1) * width], own_bias)
-                categorical_forward(
-                    logits[:cells],
-                    spans[:runs],
-                    masks.closed,
-                    masks.places,
-                    actions[:m],
-                    p[:cells],
-                    log_p[:m],
-                    entropy[:m],
-                )
+                _choices(x, runs, width, actor, masks, first, work)
             else:
-                log_p[:m], entropy[:m] = 0.0, 0.0
+                scalars[_LOG_P, :m], scalars[_ENTROPY, :m] = 0.0, 0.0
             ppo_loss(
-                log_p[:m],
-                old_log_p[:m],
-                entropy[:m],
-                values[:m],
-                old_values[:m],
-                returns[:m],
-                advantages[:m],
+                scalars[_LOG_P, :m],
+                scalars[_OLD_LOG_P],
+                scalars[_ENTROPY],
+                scalars[_VALUE],
+                scalars[_OLD_VALUE],
+                scalars[_RETURN],
+                scalars[_ADVANTAGE],
                 n,
                 weights,
-                to_log_p[:m],
-                to_values[:m],
+                scalars[_TO_LOG_P],
+                scalars[_TO_VALUE],
                 terms,
             )
             if width > 0:
-                categorical_backward(
-                    logits[:cells],
-                    p[:cells],
-                    spans[:runs],
-                    masks.places,
-                    actions[:m],
-                    log_p[:m],
-                    entropy[:m],
-                    to_log_p[:m],
-                    to_entropy[:m],
-                    to_logits[:cells],
-                    to_own_bias,
-                )
-                gradient = matrix(to_logits, m, width)
-                part = matrix(scratch, width, width_actor)
-                np.dot(gradient.T, bent, part)
-                add(to_own[: width * width_actor], part.reshape(-1))
-                np.dot(gradient, own_weight, matrix(upper, m, width_actor))
-                _backward(x, actor, hidden, upper, lower, to_first, to_start, to_actor, scratch)
-            np.dot(to_values[:m], seen, scratch[:width_critic])
-            add(to_worth.weight[0], scratch[:width_critic])
-            by_seen = matrix(upper, m, width_critic)
-            for i in range(m):
-                to_worth.bias[0] += to_values[i]
-                for j in range(width_critic):
-                    by_seen[i, j] = to_values[i] * worth.weight[0, j]
-            _backward(
-                x,
-                critic,
-                hidden_critic,
-                upper,
-                lower,
-                to_first_critic,
-                to_start_critic,
-                to_critic,
-                scratch,
-            )
+                _choices_backward(x, runs, width, actor, masks, first, to_actor, work)
+            _values_backward(x, critic, worth, first_critic, to_critic, to_worth, work)
         for j in range(width):
-            add(to_choice.weight[open_[j]], to_own[j * width_actor : (j + 1) * width_actor])
-            to_choice.bias[open_[j]] += to_own_bias[j]
-    _unfold(to_first, to_start, columns, to_actor)
-    _unfold(to_first_critic, to_start_critic, columns, to_critic)
+            add(to_choice.weight[open_[j]], work.to_own.weight[j])
+            to_choice.bias[open_[j]] += work.to_own.bias[j]
+    unfold(first, columns, to_actor)
+    unfold(first_critic, columns, to_critic)

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from kernels.perceptrons import Head, Masks, Networks, Perceptron
-from kernels.policy_gradient import Columns, Samples, policy_gradient
+from kernels.perceptrons import Columns, Head, Masks, Networks, Perceptron
+from kernels.policy_gradient import Samples, policy_gradient
 from kernels.policy_step import policy_step
 from models.action_masks import Patterns
 from models.policy_passes import LossWeights, Varying

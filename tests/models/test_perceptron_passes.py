@@ -119,6 +119,23 @@ def test_a_gradient_is_that_of_torch(layers: Any, clip_value: float | None, held
         torch.testing.assert_close(our, parameter.grad, rtol=1e-3, atol=2e-5 * scale, msg=name)
 
 
+def test_a_single_sample_is_learned_from() -> None:
+    """Its advantage has no deviation to be divided by."""
+    policy, one = policy_of([16]), np.ones(1, np.float32)
+    patterns = patterns_of(np.ones((1, ACTIONS), np.bool_))
+    observed = np.ones((1, WIDTH), np.float32)
+    samples = Samples(observed, np.zeros(1, np.int64), one, -one, one, one, patterns.of_row)
+    for parameter in policy.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    terms = Gradient(policy, samples, patterns.masks, None).take(
+        np.zeros(1, np.int64), True, LossWeights(0.2, None, 0.01, 0.5)
+    )
+    assert torch.isfinite(terms).all()
+    for parameter in policy.parameters():
+        assert parameter.grad is not None
+        assert torch.isfinite(parameter.grad).all()
+
+
 def test_a_policy_without_hidden_layers_is_refused() -> None:
     policy = policy_of([])
     with pytest.raises(ValueError, match="hidden layer"):
