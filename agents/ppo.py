@@ -83,7 +83,11 @@ class ScheduledPPO(MaskablePPO):
         self, observations: NDArray[np.float32], masks: NDArray[np.bool_]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Sampled actions [N], values [N, 1] and log probabilities [N] of the next slot."""
-        return self.policy(torch.as_tensor(observations), action_masks=masks)
+        return self.policy(
+            torch.as_tensor(observations),
+            action_masks=masks,
+            value_forced=not self.rollout_buffer.skip_forced,
+        )
 
     def values_of(
         self, observations: NDArray[np.float32], lanes: NDArray[np.int64], starts: bool

@@ -20,7 +20,7 @@ from benchmarks.harness import CheckFailedError, Measurement
 PARTS = {
     "kernels": ("kernels", "uniswap_v3", "calldata", "graph"),
     "env": ("env", "env_growth"),
-    "train": ("train", "forecast"),
+    "train": ("train", "matrix_products", "forecast"),
     "serve": ("serve",),
 }
 

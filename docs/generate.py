@@ -126,7 +126,15 @@ FAMILIES = (
         "networks",
         "Features and networks",
         "Volatility features and the frozen networks that are evaluated in the hot path.",
-        ("features*", "network*", "action_masks", "perceptrons", "policy_*", "forecast*"),
+        (
+            "features*",
+            "network*",
+            "matrix_products",
+            "action_masks",
+            "perceptrons",
+            "policy_*",
+            "forecast*",
+        ),
     ),
     Family(
         "compilation",

@@ -29,6 +29,29 @@ def mask_hashes(masks: np.ndarray, keys: np.ndarray, hashes: np.ndarray) -> None
         hashes[i] = h
 
 
+@kernel
+def distinct(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number hashes uint64[n] by their first appearance: where each appears first, int64[P], and
+    the number of each, int64[n].
+    """
+    n = hashes.size
+    size = 2
+    while size < 2 * n:
+        size *= 2
+    table, first = np.full(size, -1), np.empty(n, np.int64)
+    number = np.empty(n, np.int64)
+    known = 0
+    for i in range(n):
+        place = np.int64(hashes[i] >> np.uint64(1)) & (size - 1)
+        while table[place] >= 0 and hashes[first[table[place]]] != hashes[i]:
+            place = (place + 1) & (size - 1)
+        if table[place] < 0:
+            table[place], first[known] = known, i
+            known += 1
+        number[i] = table[place]
+    return first[:known].copy(), number
+
+
 @inline
 def _union(union: np.ndarray, opened: np.ndarray) -> int:
     total = 0

@@ -242,7 +242,7 @@ def ppo_loss(
 def tanh_backward(
     gradient: np.ndarray, hidden: np.ndarray, out: np.ndarray, bias: np.ndarray
 ) -> None:
-    """out = gradient * (1 - hidden^2), all float32[n, F]; its column sums in bias float32[F]."""
+    """out = gradient * (1 - hidden^2), all float32[n, F]; bias float32[F] += its column sums."""
     never_inline()
     rows, width = hidden.shape
     part = np.empty(width, np.float32)
@@ -258,7 +258,7 @@ def tanh_backward(
         for j in range(width):
             total[j] += part[j]
     for j in range(width):
-        bias[j] = total[j]
+        bias[j] += total[j]
 
 
 @kernel

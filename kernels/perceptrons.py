@@ -1,13 +1,14 @@
 """Tanh perceptrons over a few hundred rows at a time, so that what lies between two matrix products
-stays in the cache. The products are those of the BLAS that SciPy brings.
+stays in the cache.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from kernels.compile import filter_kernel, inline, kernel, never_inline
-from kernels.network import tanh_value
+from kernels.compile import filter_kernel, kernel, never_inline
+from kernels.matrix_products import affine
+from kernels.network import tanh_in_place
 
 ROWS = 512  # at a time: their inputs, activations and gradients fit the cache of a core
 
@@ -61,22 +62,15 @@ class Columns(NamedTuple):
 
 
 class Folded(NamedTuple):
-    """The first layer of a perceptron for the varying inputs alone, and the gradients by it."""
+    """A perceptron whose first layer reads the varying inputs alone."""
 
-    weight: np.ndarray
-    """float32[F, k]"""
+    weights: np.ndarray
+    """As `turned` returns them."""
     bias: np.ndarray
+    """float32[F] of the first layer"""
     to_weight: np.ndarray
+    """float32[F, k]: the gradient by the first layer's weight."""
     to_bias: np.ndarray
-
-
-@inline
-def _bend(y: np.ndarray, bias: np.ndarray) -> None:
-    """y = tanh(y + bias) of float32[m, F]."""
-    for i in range(y.shape[0]):
-        row = y[i]
-        for j in range(row.size):
-            row[j] = tanh_value(row[j] + bias[j])
 
 
 @filter_kernel
@@ -103,28 +97,68 @@ def matrix(memory: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 
 @filter_kernel
+def turn(weight: np.ndarray, out: np.ndarray) -> None:
+    """weight float32[F, k], transposed, into the flat out float32[k * F]."""
+    never_inline()
+    width = len(weight)
+    for j in range(width):
+        row = weight[j]
+        for k in range(row.size):
+            out[k * width + j] = row[k]
+
+
+@filter_kernel
+def turned(net: Perceptron, first: np.ndarray) -> np.ndarray:
+    """The transposed weights of all layers, one behind the other; first float32[F, k] replaces
+    those of the first layer."""
+    never_inline()
+    size = first.size
+    for layer in range(1, len(net.biases)):
+        size += net.weights[layer].size
+    out = np.empty(size, np.float32)
+    turn(first, out)
+    at = first.size
+    for layer in range(1, len(net.biases)):
+        turn(net.weights[layer], out[at:])
+        at += net.weights[layer].size
+    return out
+
+
+@filter_kernel
 def forward(
-    x: np.ndarray, first: np.ndarray, start: np.ndarray, net: Perceptron, hidden: np.ndarray
+    x: np.ndarray, weights: np.ndarray, start: np.ndarray, net: Perceptron, hidden: np.ndarray
 ) -> None:
     """Activations of each layer into hidden float32[L, ROWS * widest]; x float32[m, k].
 
-    first float32[F, k] and start float32[F] replace the first layer.
+    weights as `turned` returned them; start float32[F] replaces the bias of the first layer.
     """
     never_inline()
-    m = x.shape[0]
-    below = x
+    below, at = x, 0
     for layer in range(len(net.biases)):
         bias = start if layer == 0 else net.biases[layer]
-        out = matrix(hidden[layer], m, bias.size)
-        weight = first if layer == 0 else net.weights[layer]
-        np.dot(below, weight.T, out)
-        _bend(out, bias)
+        out = matrix(hidden[layer], len(x), bias.size)
+        affine(below, matrix(weights[at:], below.shape[1], bias.size), bias, out)
+        tanh_in_place(out.reshape(-1))
+        at += below.shape[1] * bias.size
         below = out
 
 
 @filter_kernel
+def weigh(hidden: np.ndarray, worth: Head, out: np.ndarray) -> None:
+    """Values float32[m] of rows hidden float32[m, F]."""
+    never_inline()
+    weight = worth.weight[0]
+    for i in range(len(hidden)):
+        row = hidden[i]
+        total = worth.bias[0]
+        for j in range(row.size):
+            total += row[j] * weight[j]
+        out[i] = total
+
+
+@filter_kernel
 def fold(net: Perceptron, columns: Columns) -> Folded:
-    """The first layer without the inputs that are held; its gradients are 0."""
+    """A perceptron without the inputs that are held; gradients are 0."""
     never_inline()
     weight = net.weights[0]
     own = np.empty((len(weight), columns.varying.size), np.float32)
@@ -134,7 +168,7 @@ def fold(net: Perceptron, columns: Columns) -> Folded:
             bias[j] += weight[j, d] * columns.held[d]
         for k in range(columns.varying.size):
             own[j, k] = weight[j, columns.varying[k]]
-    return Folded(own, bias, np.zeros_like(own), np.zeros_like(bias))
+    return Folded(turned(net, own), bias, np.zeros_like(own), np.zeros_like(bias))
 
 
 @filter_kernel

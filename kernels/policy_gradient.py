@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernels.compile import filter_kernel, never_inline
+from kernels.matrix_products import add_transposed_product, affine
 from kernels.network_training import (
     categorical_backward,
     categorical_forward,
@@ -31,7 +32,9 @@ from kernels.perceptrons import (
     matrix,
     open_rows,
     sorted_by_pattern,
+    turn,
     unfold,
+    weigh,
 )
 
 
@@ -58,13 +61,14 @@ class Workspace(NamedTuple):
     hidden_critic: np.ndarray
     upper: np.ndarray
     lower: np.ndarray
-    part: np.ndarray
-    """Gradients of some rows before they are added up."""
+    zeros: np.ndarray
     logits: np.ndarray
     p: np.ndarray
     to_logits: np.ndarray
     own: Head
     """The rows of the actor's head that belong to a group."""
+    turned_own: np.ndarray
+    """Their weights, transposed and flat."""
     to_own: Head
     spans: np.ndarray
     actions: np.ndarray
@@ -83,35 +87,29 @@ def _backward(
     hidden: np.ndarray,
     upper: np.ndarray,
     lower: np.ndarray,
+    zeros: np.ndarray,
     folded: Folded,
     to_net: Perceptron,
-    part: np.ndarray,
 ) -> None:
     """Add the gradients of the layers; hidden as `forward` left it.
 
-    upper float32[ROWS * widest]: the gradient by the last activations; lower, part: scratch.
+    upper float32[ROWS * widest]: the gradient by the last activations; lower: scratch; zeros of at
+    least the widest layer.
     """
     never_inline()
-    m = x.shape[0]
+    m = len(x)
     for layer in range(len(net.biases) - 1, -1, -1):
         width = net.biases[layer].size
-        out = matrix(hidden[layer], m, width)
         gradient = matrix(lower, m, width)
-        bias = part[:width]
-        tanh_backward(matrix(upper, m, width), out, gradient, bias)
-        add(folded.to_bias if layer == 0 else to_net.biases[layer], bias)
+        by_bias = folded.to_bias if layer == 0 else to_net.biases[layer]
+        tanh_backward(matrix(upper, m, width), matrix(hidden[layer], m, width), gradient, by_bias)
         if layer == 0:
-            product = matrix(part, width, x.shape[1])
-            np.dot(gradient.T, x, product)
-            add(folded.to_weight.reshape(-1), product.reshape(-1))
+            add_transposed_product(gradient, x, folded.to_weight)
         else:
             weight = net.weights[layer]
-            before = weight.shape[1]
-            below = matrix(hidden[layer - 1], m, before)
-            product = matrix(part, width, before)
-            np.dot(gradient.T, below, product)
-            add(to_net.weights[layer].reshape(-1), product.reshape(-1))
-            np.dot(gradient, weight, matrix(upper, m, before))
+            below = matrix(hidden[layer - 1], m, weight.shape[1])
+            add_transposed_product(gradient, below, to_net.weights[layer])
+            affine(gradient, weight, zeros, matrix(upper, m, weight.shape[1]))
 
 
 @filter_kernel
@@ -154,18 +152,19 @@ def _workspace(networks: Networks, inputs: int, most: int) -> Workspace:
     widest = max(inputs, _widest(actor), _widest(critic))
     last = actor.biases[len(actor.biases) - 1].size
     rows = np.empty((6, ROWS * max(widest, most)), np.float32)
-    own, biases = np.empty((2, most, last), np.float32), np.empty((2, most), np.float32)
+    own, biases = np.empty((3, most, last), np.float32), np.empty((2, most), np.float32)
     return Workspace(
         rows[0],
         np.empty((len(actor.biases), ROWS * widest), np.float32),
         np.empty((len(critic.biases), ROWS * widest), np.float32),
         rows[1],
         rows[2],
-        np.empty(max(widest, most) * widest, np.float32),
+        np.zeros(widest, np.float32),
         rows[3],
         rows[4],
         rows[5],
         Head(own[0], biases[0]),
+        own[2].reshape(-1),
         Head(own[1], biases[1]),
         np.empty((ROWS, 5), np.int64),
         np.empty(ROWS, np.int64),
@@ -207,12 +206,10 @@ def _values(
 ) -> None:
     """Values of the rows, into their scalars."""
     never_inline()
-    forward(x, folded.weight, folded.bias, critic, work.hidden_critic)
+    forward(x, folded.weights, folded.bias, critic, work.hidden_critic)
     last, m = len(critic.biases) - 1, len(x)
-    values = work.scalars[_VALUE, :m]
-    np.dot(matrix(work.hidden_critic[last], m, critic.biases[last].size), worth.weight[0], values)
-    for i in range(m):
-        values[i] += worth.bias[0]
+    bent = matrix(work.hidden_critic[last], m, critic.biases[last].size)
+    weigh(bent, worth, work.scalars[_VALUE])
 
 
 @filter_kernel
@@ -228,15 +225,15 @@ def _values_backward(
     """Add the gradients of the critic."""
     never_inline()
     last, m = len(critic.biases) - 1, len(x)
-    width, to_values = critic.biases[last].size, work.scalars[_TO_VALUE, :m]
-    np.dot(to_values, matrix(work.hidden_critic[last], m, width), work.part[:width])
-    add(to_worth.weight[0], work.part[:width])
-    upper = matrix(work.upper, m, width)
+    width, weight, to_weight = critic.biases[last].size, worth.weight[0], to_worth.weight[0]
+    bent, upper = matrix(work.hidden_critic[last], m, width), matrix(work.upper, m, width)
     for i in range(m):
-        to_worth.bias[0] += to_values[i]
+        to_value, seen, to_seen = work.scalars[_TO_VALUE, i], bent[i], upper[i]
+        to_worth.bias[0] += to_value
         for j in range(width):
-            upper[i, j] = to_values[i] * worth.weight[0, j]
-    _backward(x, critic, work.hidden_critic, work.upper, work.lower, folded, to_critic, work.part)
+            to_weight[j] += to_value * seen[j]
+            to_seen[j] = to_value * weight[j]
+    _backward(x, critic, work.hidden_critic, work.upper, work.lower, work.zeros, folded, to_critic)
 
 
 @filter_kernel
@@ -251,13 +248,11 @@ def _choices(
 ) -> None:
     """Log p of the actions taken and entropies, into the scalars of the rows."""
     never_inline()
-    forward(x, folded.weight, folded.bias, actor, work.hidden)
+    forward(x, folded.weights, folded.bias, actor, work.hidden)
     last, m = len(actor.biases) - 1, len(x)
     bent = matrix(work.hidden[last], m, actor.biases[last].size)
-    logits = matrix(work.logits, m, width)
-    np.dot(bent, work.own.weight[:width].T, logits)
-    for i in range(m):
-        add(logits[i], work.own.bias[:width])
+    weight = matrix(work.turned_own, bent.shape[1], width)
+    affine(bent, weight, work.own.bias[:width], matrix(work.logits, m, width))
     categorical_forward(
         work.logits,
         work.spans[:runs],
@@ -297,12 +292,12 @@ def _choices_backward(
         work.to_own.bias,
     )
     last, m = len(actor.biases) - 1, len(x)
-    before = actor.biases[last].size
-    gradient, product = matrix(work.to_logits, m, width), matrix(work.part, width, before)
-    np.dot(gradient.T, matrix(work.hidden[last], m, before), product)
-    add(work.to_own.weight[:width].reshape(-1), product.reshape(-1))
-    np.dot(gradient, work.own.weight[:width], matrix(work.upper, m, before))
-    _backward(x, actor, work.hidden, work.upper, work.lower, folded, to_actor, work.part)
+    bent = matrix(work.hidden[last], m, actor.biases[last].size)
+    gradient = matrix(work.to_logits, m, width)
+    add_transposed_product(gradient, bent, work.to_own.weight[:width])
+    upper = matrix(work.upper, m, actor.biases[last].size)
+    affine(gradient, work.own.weight[:width], work.zeros, upper)
+    _backward(x, actor, work.hidden, work.upper, work.lower, work.zeros, folded, to_actor)
 
 
 @filter_kernel
@@ -347,6 +342,7 @@ def policy_gradient(
         while behind < n and masks.group[samples.patterns[order[behind]]] == group:
             behind += 1
         open_rows(choice, open_, work.own.weight, work.own.bias)
+        turn(work.own.weight[:width], work.turned_own)
         work.to_own.weight[:width], work.to_own.bias[:width] = 0.0, 0.0
         while at < behind:
             m = min(ROWS, behind - at)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kernels.action_masks import group_masks, mask_hashes
+from kernels.action_masks import distinct, group_masks, mask_hashes
 from kernels.perceptrons import Masks
 
 # With more different masks than this in one rollout, a group would hold too few rows.
@@ -66,7 +66,7 @@ def patterns_of(masks: NDArray[np.bool_]) -> Patterns:
     """Sort masks bool[n, A], at least one action open in each, into patterns."""
     hashes = np.empty(len(masks), np.uint64)
     mask_hashes(masks, _hash_keys(masks.shape[1]), hashes)
-    _, first, number = np.unique(hashes, return_index=True, return_inverse=True)
+    first, number = distinct(hashes)
     opened = masks[first]
     counts = np.count_nonzero(opened, axis=1)
     order = np.argsort(counts, kind="stable")
@@ -74,7 +74,7 @@ def patterns_of(masks: NDArray[np.bool_]) -> Patterns:
     rank[order] = np.arange(order.size)
     opened = opened[order]
     only = opened[: np.count_nonzero(counts == 1)].argmax(axis=1)
-    return Patterns(rank[number.reshape(-1)], only, Masks(*group_masks(opened, MOST_PATTERNS)))
+    return Patterns(rank[number], only, Masks(*group_masks(opened, MOST_PATTERNS)))
 
 
 def choices_of(patterns: Patterns, rows: NDArray[np.int64]) -> Choices:

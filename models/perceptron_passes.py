@@ -52,9 +52,16 @@ def networks_of(policy: Any, of: Callable[[Tensor], Tensor | None]) -> Networks:
 
 
 def step(
-    policy: Any, inputs: NDArray[np.float32], patterns: Patterns, deterministic: bool
+    policy: Any,
+    inputs: NDArray[np.float32],
+    patterns: Patterns,
+    deterministic: bool,
+    value_forced: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Actions int64[n], drawn or the likeliest, values [n] and log p [n]; inputs float32[n, D]."""
+    """Actions int64[n], drawn or the likeliest, values [n] and log p [n]; inputs float32[n, D].
+
+    Without value_forced the values of rows with a single open action are 0.
+    """
     n = len(inputs)
     uniforms = torch.full((n,), -1.0) if deterministic else torch.rand(n)
     actions, values, log_p = torch.empty(n, dtype=torch.int64), torch.empty(n), torch.empty(n)
@@ -64,6 +71,7 @@ def step(
         patterns.masks,
         uniforms.numpy(),
         networks_of(policy, Tensor.detach),
+        value_forced,
         actions.numpy(),
         values.numpy(),
         log_p.numpy(),

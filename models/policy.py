@@ -76,13 +76,19 @@ class MaskedPolicy(MaskableActorCriticPolicy):
         return self.value_net(tanh_layers(self.mlp_extractor.value_net, latent, varying)).flatten()
 
     def forward(
-        self, obs: Tensor, deterministic: bool = False, action_masks: Masks = None
+        self,
+        obs: Tensor,
+        deterministic: bool = False,
+        action_masks: Masks = None,
+        value_forced: bool = True,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Actions [n], values [n, 1] and log probabilities [n] of the actions."""
+        """Actions [n], values [n, 1] and log probabilities [n] of the actions.
+
+        Without value_forced the values of rows with a single open action are 0.
+        """
         features: Any = self.extract_features(obs)
-        actions, values, log_p = step(
-            self, features.numpy(), self._patterns(action_masks, len(obs)), deterministic
-        )
+        patterns = self._patterns(action_masks, len(obs))
+        actions, values, log_p = step(self, features.numpy(), patterns, deterministic, value_forced)
         return actions, values[:, None], log_p
 
     def evaluate_actions(

@@ -69,7 +69,7 @@ class _TanhLayers(torch.autograd.Function):
         weights, hidden = ctx.saved_tensors[:layers], ctx.saved_tensors[layers:]
         found: list[Tensor | None] = []
         for k in range(layers - 1, -1, -1):
-            before, bias = torch.empty_like(hidden[k + 1]), gradient.new_empty(gradient.shape[1])
+            before, bias = torch.empty_like(hidden[k + 1]), gradient.new_zeros(gradient.shape[1])
             after = _array(hidden[k + 1])
             tanh_backward(_array(gradient), after, before.numpy(), bias.numpy())
             found += [bias, before.t() @ hidden[k]]

@@ -49,8 +49,10 @@ def greedy(monkeypatch: pytest.MonkeyPatch) -> None:
     def likeliest(hidden: Any, last: Any, choices: Any, deterministic: bool) -> Any:
         return draw(hidden, last, choices, True)
 
-    def likeliest_step(policy: Any, inputs: Any, patterns: Any, deterministic: bool) -> Any:
-        return step(policy, inputs, patterns, True)
+    def likeliest_step(
+        policy: Any, inputs: Any, patterns: Any, deterministic: bool, value_forced: bool
+    ) -> Any:
+        return step(policy, inputs, patterns, True, value_forced)
 
     monkeypatch.setattr(policy_module, "draw", likeliest)
     monkeypatch.setattr(policy_module, "step", likeliest_step)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kernels.action_masks import CLOSED, WIDTH
+from kernels.action_masks import CLOSED, WIDTH, distinct
 from models.action_masks import MOST_PATTERNS, choices_of, patterns_of
 
 
@@ -74,3 +74,12 @@ def test_groups_follow_each_other_and_are_not_much_wider_than_needed(
     assert row == rows - len(choices.forced)
     assert place == len(choices.columns)
     assert sum(int(count) for count, *_ in choices.spans) == row
+
+
+@given(st.lists(st.sampled_from([0, 1, 2, 7, (1 << 64) - 1, 1 << 63]), min_size=1, max_size=60))
+def test_hashes_are_numbered_by_their_first_appearance(values: list[int]) -> None:
+    first, number = distinct(np.array(values, np.uint64))
+    known = list(dict.fromkeys(values))
+    assert [values[i] for i in first] == known
+    assert first.tolist() == [values.index(value) for value in known]
+    assert [known[k] for k in number] == values

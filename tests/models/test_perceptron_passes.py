@@ -62,6 +62,29 @@ def test_a_step_is_that_of_torch(layers: Any, n: int) -> None:
         assert masks[np.arange(n), drawn].all()
 
 
+def test_forced_rows_need_no_value() -> None:
+    rng, policy, n = np.random.default_rng(2), policy_of([16]), ROWS + 90
+    rows, masks = rng.normal(size=(n, WIDTH)).astype(np.float32), some_masks(rng, n)
+    forced = torch.from_numpy(masks.sum(axis=1) == 1)
+    patterns = patterns_of(masks)
+    actions, values, log_p = step(policy, rows, patterns, True)
+    found = step(policy, rows, patterns, True, value_forced=False)
+    assert torch.equal(found[0], actions)
+    assert torch.equal(found[1], torch.where(forced, 0.0, values))
+    assert torch.equal(found[2], log_p)
+
+
+def test_a_row_has_the_same_value_among_any_others() -> None:
+    """Also where only the others have inputs that are not 0."""
+    rng, policy, n = np.random.default_rng(3), policy_of([16, 16]), 50
+    rows, masks = rng.normal(size=(n, WIDTH)).astype(np.float32), some_masks(rng, n)
+    rows[:, 3:9] = 0.0
+    _, values, _ = step(policy, rows, patterns_of(masks), True)
+    more = np.vstack([np.ones((7, WIDTH), np.float32), rows])
+    _, found, _ = step(policy, more, patterns_of(np.vstack([masks[:7], masks])), True)
+    assert torch.equal(found[7:], values)
+
+
 def test_actions_are_drawn_as_often_as_they_should_be() -> None:
     rng, policy, n = np.random.default_rng(0), policy_of([16]), 40_000
     row, mask = rng.normal(size=(1, WIDTH)).astype(np.float32), some_masks(rng, 1, forced=False)
