@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import ray
 import torch
-from numpy.typing import NDArray
 from ray.exceptions import ObjectLostError, RayActorError
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
@@ -25,17 +24,20 @@ from agents.ppo import ScheduledPPO
 from agents.recurrent import MaskableRecurrentPPO
 from agents.rollout_buffer import SortedRolloutBuffer
 from agents.rollout_sums import RolloutSums, SumsCallback
+from agents.shared_arrays import AVAILABLE, Arrays, Inbox, Outbox, Placed
 from agents.vecenv import MarketVecEnv
 from envs.market import MarketConfig, PricePaths
 from envs.vector import MarketVectorEnv
-
-Arrays = dict[str, NDArray[Any]]
 
 # Arrays of a rollout that come back as they are in the buffer, [slots, lanes, ...].
 COPIED = (
     *("observations", "rewards", "returns", "episode_starts"),
     *("values", "log_probs", "advantages"),
 )
+
+
+# A process died, or its node, or the process before its first rollout was read.
+LOST = (RayActorError, ObjectLostError, FileNotFoundError)
 
 
 class Markets(NamedTuple):
@@ -51,8 +53,20 @@ class Rollout(NamedTuple):
     """A rollout of some lanes, and the state they were left in."""
 
     arrays: Arrays
+    """Good until the next rollout but one of the same process."""
     sums: RolloutSums
     state: Arrays
+
+
+class Parcel(NamedTuple):
+    """A rollout as it travels: its arrays, and those of the state under names that begin with
+    _STATE, or where a process of the same machine finds them."""
+
+    content: Arrays | Placed
+    sums: RolloutSums
+
+
+_STATE = "state_"
 
 
 def market_vecenv(markets: Markets, num_envs: int, seed: int) -> MarketVecEnv:
@@ -66,7 +80,10 @@ def market_vecenv(markets: Markets, num_envs: int, seed: int) -> MarketVecEnv:
 class RolloutWorker:
     """Plays the lanes of one process; runs inside a Ray actor."""
 
-    def __init__(self, markets: Markets, lanes: int, seed: int) -> None:
+    def __init__(self, markets: Markets, lanes: int, seed: int, node: str) -> None:
+        """node: the Ray node of the learner."""
+        near = AVAILABLE and ray.get_runtime_context().get_node_id() == node
+        self.outbox = Outbox() if near else None
         slots = markets.ppo.rollout_slots
         own = dataclasses.replace(
             markets.ppo,
@@ -92,7 +109,7 @@ class RolloutWorker:
             self.model.last_state = torch.from_numpy(state["recurrent_state"].copy())
         torch.set_rng_state(torch.from_numpy(state["torch_rng"].copy()))
 
-    def play(self, weights: Arrays) -> Rollout:
+    def play(self, weights: Arrays) -> Parcel:
         """One rollout with these weights of the policy."""
         tensors = {k: torch.from_numpy(np.array(v)) for k, v in weights.items()}
         self.model.policy.load_state_dict(tensors)
@@ -103,7 +120,16 @@ class RolloutWorker:
         arrays["masks"] = np.packbits(buffer.masks, axis=2)
         if isinstance(self.model, MaskableRecurrentPPO):
             arrays["initial_state"] = self.model.rollout_buffer.initial_state.numpy()
-        return Rollout(arrays, self.sums.sums, self._state())
+        content = arrays | {_STATE + name: array for name, array in self._state().items()}
+        return Parcel(self._sent(content), self.sums.sums)
+
+    def _sent(self, content: Arrays) -> Arrays | Placed:
+        if self.outbox is not None:
+            try:
+                return self.outbox.place(content)
+            except OSError:  # no memory is left for it: through Ray, which spills to disk
+                self.outbox = None
+        return content
 
     def _state(self) -> Arrays:
         state = {f"env_{name}": value for name, value in self.venv.state().items()}
@@ -125,6 +151,8 @@ class Crew:
         self._lanes = markets.ppo.num_envs // self.workers
         self._seed = seed
         self._markets = ray.put(markets)
+        self._node = ray.get_runtime_context().get_node_id()
+        self._inboxes = [Inbox() for _ in range(self.workers)]
         self._states: list[Arrays | None] = [None] * self.workers
         self._weights: Arrays | None = None  # of the rollout that is being played
         self._played: list[Any] = []
@@ -133,7 +161,7 @@ class Crew:
     def _start(self, worker: int) -> Any:
         # The seeds of one trial's processes must not be those of another trial.
         seed = self._seed * 1000 + worker
-        actor = _ACTOR.remote(self._markets, self._lanes, seed)  # type: ignore[attr-defined]
+        actor = _ACTOR.remote(self._markets, self._lanes, seed, self._node)  # type: ignore[attr-defined]
         state = self._states[worker]
         if state is not None:
             actor.restore.remote(state)
@@ -161,14 +189,22 @@ class Crew:
     def _take(self, worker: int) -> Rollout:
         while True:
             try:
-                return ray.get(self._played[worker])
-            except (RayActorError, ObjectLostError) as error:  # its process, or its node
+                return self._opened(worker, ray.get(self._played[worker]))
+            except LOST as error:
                 if self.failures_left == 0:
                     raise RuntimeError(f"rollout process {worker} died again: {error}") from error
                 self.failures_left -= 1
                 ray.kill(self._actors[worker])
                 self._actors[worker] = self._start(worker)
                 self._played[worker] = self._actors[worker].play.remote(self._sent)
+
+    def _opened(self, worker: int, parcel: Parcel) -> Rollout:
+        content, sums = parcel
+        if isinstance(content, Placed):
+            content = self._inboxes[worker].read(content)
+        arrays = {k: v for k, v in content.items() if not k.startswith(_STATE)}
+        state = {k.removeprefix(_STATE): v for k, v in content.items() if k.startswith(_STATE)}
+        return Rollout(arrays, sums, state)
 
     def pids(self) -> list[int]:
         """Process identifiers, for tests that kill."""
