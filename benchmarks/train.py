@@ -1,11 +1,12 @@
 """Training steps per second of our learners over the native market, beside those of the libraries.
 
 Everybody plays the same market with networks of the same shape on one thread, a round each in
-turn; the best round of each counts. Rollout processes in step make the learner wait for them, out
-of step their rollouts are one update stale.
+turn. A speed is that of the best round, a ratio the median over the rounds. Rollout processes in
+step make the learner wait for them, out of step their rollouts are one update stale.
 """
 
 import dataclasses
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -68,13 +69,13 @@ def library(kind: Any, policy: str, venv: VecEnv, config: PPOConfig) -> Model:
 
 
 class Contender:
-    """A learner and its best speed so far."""
+    """A learner that is timed."""
 
     def __init__(self, model: Model, updates: int) -> None:
         self.model = model
         self.updates = updates
-        self.steps_per_s = 0.0
         self.update_share = 0.0
+        """Of the last round."""
         model.set_logger(Logger(None, []))
         self._rollout_steps = model.n_steps * model.n_envs
         self._train, self._update_s = model.train, 0.0
@@ -85,16 +86,21 @@ class Contender:
         self._train()
         self._update_s += time.perf_counter() - begin
 
-    def play(self) -> None:
-        """One update that is not counted, then a round."""
+    def play(self) -> float:
+        """Steps per second of a round, after one update that is not counted."""
         self.model.learn(self._rollout_steps, reset_num_timesteps=False)
         self._update_s = 0.0
         begin = time.perf_counter()
         self.model.learn(self._rollout_steps * self.updates, reset_num_timesteps=False)
         seconds = time.perf_counter() - begin
-        steps_per_s = self._rollout_steps * self.updates / seconds
-        if steps_per_s > self.steps_per_s:
-            self.steps_per_s, self.update_share = steps_per_s, self._update_s / seconds
+        self.update_share = self._update_s / seconds
+        return self._rollout_steps * self.updates / seconds
+
+
+def in_turns(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
+    """Steps per second of every round, by name."""
+    played = [{name: c.play() for name, c in contenders.items()} for _ in range(rounds)]
+    return {name: [speeds[name] for speeds in played] for name in contenders}
 
 
 def check_learning(model: Model) -> None:
@@ -184,39 +190,43 @@ def run(quick: bool) -> list[Measurement]:
     paths = stand_in_paths()
     with processes(paths, not quick) as remote:
         found = contenders(paths, quick, remote)
-        for _ in range(1 if quick else 3):
-            for contender in found.values():
-                contender.play()
-    return _table(found)
-
-
-def _table(found: dict[str, Contender]) -> list[Measurement]:
-    speed = {name: contender.steps_per_s for name, contender in found.items()}
-    config = PPOConfig()
-    note = f"{config.num_envs} markets, minibatch {config.minibatch}, {config.epochs} epochs"
+        remotes = {name: found.pop(name) for name in REMOTES if name in found}
+        speeds = in_turns(found, 1 if quick else 3)
+        if remotes:
+            remote_speeds = in_turns({"ours": found["ours"], **remotes}, 7)
     share = f"{found['ours'].update_share:.0%} of it gradient updates"
-    memory = f"{RECURRENT.num_envs} markets, {RECURRENT.lstm} units"
-    rows = [
-        Measurement(
-            "PPO with masks", speed["ours"], "steps/s", f"{note}; {share}", at_least=90_000
-        ),
-        Measurement("MaskablePPO, same settings", speed["MaskablePPO"], "steps/s", note),
-        Measurement("PPO, library defaults", speed["defaults"], "steps/s", "8 single markets"),
-        _ratio("PPO with masks / MaskablePPO", speed["ours"], speed["MaskablePPO"]),
-        _ratio("PPO with masks / defaults", speed["ours"], speed["defaults"], 25.0),
-    ]
-    for name in RECURRENTS:
-        ours, theirs = speed[name], speed[f"RecurrentPPO, {name}"]
-        rows += [
-            Measurement(f"MaskableRecurrentPPO, {name}", ours, "steps/s", memory),
-            Measurement(f"RecurrentPPO, {name}, same settings", theirs, "steps/s", memory),
-            _ratio(f"MaskableRecurrentPPO / RecurrentPPO, {name}", ours, theirs, 2.0),
-        ]
-    for name, (_, _, target) in REMOTES.items():
-        if name in speed:
-            rows.append(_ratio(f"{name} / none", speed[name], speed["ours"], target))
+    rows = _table(speeds, share)
+    for name in remotes:
+        target = REMOTES[name][2]
+        rows.append(_ratio(f"{name} / none", remote_speeds[name], remote_speeds["ours"], target))
     return rows
 
 
-def _ratio(name: str, ours: float, theirs: float, at_least: float | None = None) -> Measurement:
-    return Measurement(name, ours / theirs, "ratio", at_least=at_least)
+def _table(speeds: dict[str, list[float]], share: str) -> list[Measurement]:
+    best = {name: max(of_rounds) for name, of_rounds in speeds.items()}
+    config = PPOConfig()
+    note = f"{config.num_envs} markets, minibatch {config.minibatch}, {config.epochs} epochs"
+    memory = f"{RECURRENT.num_envs} markets, {RECURRENT.lstm} units"
+    rows = [
+        Measurement("PPO with masks", best["ours"], "steps/s", f"{note}; {share}", at_least=90_000),
+        Measurement("MaskablePPO, same settings", best["MaskablePPO"], "steps/s", note),
+        Measurement("PPO, library defaults", best["defaults"], "steps/s", "8 single markets"),
+        _ratio("PPO with masks / MaskablePPO", speeds["ours"], speeds["MaskablePPO"]),
+        _ratio("PPO with masks / defaults", speeds["ours"], speeds["defaults"], 25.0),
+    ]
+    for name in RECURRENTS:
+        other = f"RecurrentPPO, {name}"
+        both = f"MaskableRecurrentPPO / {other}"
+        rows += [
+            Measurement(f"MaskableRecurrentPPO, {name}", best[name], "steps/s", memory),
+            Measurement(f"{other}, same settings", best[other], "steps/s", memory),
+            _ratio(both, speeds[name], speeds[other], 2.0),
+        ]
+    return rows
+
+
+def _ratio(
+    name: str, ours: list[float], theirs: list[float], at_least: float | None = None
+) -> Measurement:
+    ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+    return Measurement(name, ratio, "ratio", at_least=at_least)
