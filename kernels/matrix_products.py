@@ -156,10 +156,10 @@ def _product(
 ) -> None:
     """out[r, c] = start[r * apart + c] + the sum over i of a[i * step + r * stride] * b[i, c].
 
-    All flat; i below `factors`, of which there is at least one.
+    All flat; i below `factors`, of which there may be none.
     """
     never_inline()
-    for first in range(0, factors, PANEL):
+    for first in range(0, max(factors, 1), PANEL):
         some, at, below = min(PANEL, factors - first), first * step, first * n
         if first > 0:
             start, apart = out, n

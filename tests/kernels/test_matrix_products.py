@@ -11,7 +11,7 @@ from kernels.network_vectors import COLUMNS
 
 Matrix = NDArray[np.float32]
 
-SIZES = st.one_of(st.integers(1, 40), st.sampled_from([PANEL - 1, PANEL, PANEL + 1, 2 * PANEL + 5]))
+SIZES = st.one_of(st.integers(0, 40), st.sampled_from([PANEL - 1, PANEL, PANEL + 1, 2 * PANEL + 5]))
 WIDTHS = st.one_of(st.integers(1, 40), st.sampled_from([COLUMNS, 4 * COLUMNS, 5 * COLUMNS + 3]))
 
 

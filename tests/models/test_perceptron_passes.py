@@ -74,6 +74,15 @@ def test_forced_rows_need_no_value() -> None:
     assert torch.equal(found[2], log_p)
 
 
+def test_inputs_may_all_be_0() -> None:
+    policy, rows = policy_of([16, 16]), np.zeros((5, WIDTH), np.float32)
+    with torch.no_grad():
+        _, expected = law_of(policy, torch.from_numpy(rows), np.ones((5, ACTIONS), np.bool_))
+        _, values, log_p = step(policy, rows, patterns_of(np.ones((5, ACTIONS), np.bool_)), True)
+    torch.testing.assert_close(values, expected, rtol=1e-5, atol=1e-5)
+    assert torch.isfinite(log_p).all()
+
+
 def test_a_row_has_the_same_value_among_any_others() -> None:
     """Also where only the others have inputs that are not 0."""
     rng, policy, n = np.random.default_rng(3), policy_of([16, 16]), 50
@@ -97,7 +106,7 @@ def test_actions_are_drawn_as_often_as_they_should_be() -> None:
 
 @pytest.mark.parametrize("layers", [[16], {"pi": [24, 10], "vf": [8, 12, 40]}])
 @pytest.mark.parametrize("clip_value", [None, 0.3])
-@pytest.mark.parametrize("held", [0, 4])
+@pytest.mark.parametrize("held", [0, 4, WIDTH])
 def test_a_gradient_is_that_of_torch(layers: Any, clip_value: float | None, held: int) -> None:
     """Of part of a rollout, with forced states, whatever inputs are the same in all rows."""
     rng, policy, n = np.random.default_rng(5), policy_of(layers), 2 * ROWS + 300
