@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.baselines import FRACTIONS, Bidder, bid_on_best
-from kernels.action import BIDS
-from kernels.market import HISTORY
-from kernels.observation import FIELDS, HISTORY_STRIDE
+from kernels.market.action import BIDS
+from kernels.market.observation import FIELDS, HISTORY_STRIDE
+from kernels.market.tile import HISTORY
 
 _NAMES = [field.name for field in FIELDS]
 _NET = _NAMES.index("opportunity0_net")

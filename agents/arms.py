@@ -31,8 +31,8 @@ from agents.intervals import iqm
 from agents.tally import Tally, best_net_eth
 from envs.market import MarketConfig
 from envs.vector import MarketVectorEnv
-from kernels.action import BIDS
-from kernels.observation import VALUE_CENTRE, VALUE_SCALE
+from kernels.market.action import BIDS
+from kernels.market.observation import VALUE_CENTRE, VALUE_SCALE
 
 POLICY, STATIC, NO_OP = "policy", "best static", "no-op"
 STATIC_BY_VALUE, EMA, AIMD = "best static by value", "EMA of clearing", "up on loss, down on win"

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.market import MarketConfig
-from kernels.action import BID_PPM, BIDS, PASS, PPM
-from kernels.observation import AGE_SCALE, BASE_FEE_CENTRE, FIELDS, VALUE_CENTRE, VALUE_SCALE
+from kernels.market.action import BID_PPM, BIDS, PASS, PPM
+from kernels.market.observation import AGE_SCALE, BASE_FEE_CENTRE, FIELDS, VALUE_CENTRE, VALUE_SCALE
 from models.frozen import Network, Player, compile_network
 
 Observations = NDArray[np.float32]

@@ -20,10 +20,10 @@ from envs.paths import stand_in_paths
 from envs.physics import physics_of
 from envs.simulator import present
 from envs.vector import MarketVectorEnv
-from kernels.action import ACTIONS
-from kernels.market import LANES
-from kernels.observation import SIZE
-from kernels.policy_gradient import Samples
+from kernels.learning.policy_gradient import Samples
+from kernels.market.action import ACTIONS
+from kernels.market.observation import SIZE
+from kernels.market.tile import LANES
 from models.action_masks import patterns_of
 from models.frozen import Network
 from models.perceptron_passes import Gradient, step

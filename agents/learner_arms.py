@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from agents.baselines import Bidder, network_bidder
-from kernels.observation import FIELDS
+from kernels.market.observation import FIELDS
 from models.frozen import Network
 from models.policy import network_of
 

@@ -15,7 +15,7 @@ from agents.runs import write_text
 from envs.paths import HORIZONS_MINUTES, SPLIT_EDGES, PricePaths, paths_of_bars
 from history.prices import Bars, BarsError, find_bars, load_bars, minute_of
 from history.stochastic_volatility import stochastic_volatility_bars
-from kernels.features import BLOCK_MINUTES
+from kernels.networks.features import BLOCK_MINUTES
 from models.forecaster import Forecaster
 from models.forecaster_onnx import export_forecaster, load_forecaster
 from models.har_lstm import Members, VolatilityConfig

@@ -14,7 +14,7 @@ from agents.bid_curve import VALUE_EDGES_ETH, BidCurve
 from agents.evaluate import Comparison
 from agents.tally import Tally
 from agents.workers import TrialResult
-from kernels.observation import VALUE_CENTRE, VALUE_SCALE
+from kernels.market.observation import VALUE_CENTRE, VALUE_SCALE
 
 matplotlib.use("agg")
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
-from kernels.policy_gradient import Samples
+from kernels.learning.policy_gradient import Samples
 from models.action_masks import Choices, Patterns, choices_of, patterns_of
 from models.policy_passes import Varying
 from models.recurrent_policy import Sequences

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.tally import Tally, best_net_eth
-from kernels.action import BIDS, bid_indices
+from kernels.market.action import BIDS, bid_indices
 
 # Edges of the values that bids are shown by, ln ETH: a thousandth of an ETH to 20 ETH.
 VALUE_EDGES = np.linspace(-7.0, 3.0, 21)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.auctions import OUTCOMES, PASSED, WON
-from kernels.observation import FIELDS, VALUE_CENTRE, VALUE_SCALE
+from kernels.market.observation import FIELDS, VALUE_CENTRE, VALUE_SCALE
 
 Sums = NDArray[np.float64]
 

@@ -7,11 +7,11 @@ import numpy as np
 from eth_abi.abi import decode, encode
 
 from benchmarks.harness import Measurement, check, seconds_per_call
-from kernels import calldata_rows as rows
-from kernels.abi import hex_to_bytes
-from kernels.calldata import decode_batch, decode_call
+from kernels.calldata import rows
+from kernels.calldata.abi import hex_to_bytes
+from kernels.calldata.routers import decode_batch, decode_call
 from kernels.compile import kernel
-from kernels.u256 import from_limbs
+from kernels.numbers.u256 import from_limbs
 
 SEED = 20240311
 # About the largest block on record: what one sweep over the pending transactions holds.

@@ -9,7 +9,7 @@ from benchmarks.env_stages import by_stage
 from benchmarks.harness import Measurement, check, paired_seconds, seconds_per_call
 from envs.paths import stand_in_paths
 from envs.vector import MarketVectorEnv
-from kernels.action import PASS
+from kernels.market.action import PASS
 
 SEED = 11
 

@@ -17,13 +17,13 @@ from envs.paths import RecordedFlow
 from envs.physics import TICK_INDEX, Physics
 from envs.rivals import meet_rivals
 from envs.vector import MarketVectorEnv
-from kernels.action import ACTIONS, mask
 from kernels.compile import lean_kernel
-from kernels.lending import size_liquidations
-from kernels.market import LANES, overlay
-from kernels.observation import SIZE, encode
-from kernels.opportunities import find
-from kernels.sizing_filter import size_cycles
+from kernels.market.action import ACTIONS, mask
+from kernels.market.lending import size_liquidations
+from kernels.market.observation import SIZE, encode
+from kernels.market.opportunities import find
+from kernels.market.sizing import size_cycles
+from kernels.market.tile import LANES, overlay
 
 SEED = 11
 

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.harness import Measurement, check, seconds_per_call
 from history.stochastic_volatility import stochastic_volatility_bars
-from kernels.features import N_FEATURES, ORIGIN, encode_inputs, new_states, update_bar
+from kernels.networks.features import N_FEATURES, ORIGIN, encode_inputs, new_states, update_bar
 from models.forecaster import Forecaster
 from models.har_lstm import HarLstm, VolatilityConfig, standardise, train_har_lstm
 from models.origins import Origins, build_origins

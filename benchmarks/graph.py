@@ -14,9 +14,15 @@ from benchmarks.harness import Measurement, check, percentiles_us, seconds_per_c
 from envs.routing import LinearNonnegative, route
 from envs.routing_markets import pool_sets
 from history.pools import PoolMarket, read_pools
-from kernels.bellman_ford import any_paying_cycle, completions, paying_cycles
-from kernels.cycles import CycleIndex, build_cycle_index, directed_cycle, evaluate_pool, update_pool
-from kernels.token_graph import edge_quotes
+from kernels.graph.bellman_ford import any_paying_cycle, completions, paying_cycles
+from kernels.graph.cycles import (
+    CycleIndex,
+    build_cycle_index,
+    directed_cycle,
+    evaluate_pool,
+    update_pool,
+)
+from kernels.graph.token_graph import edge_quotes
 from tests.kernels.random_graphs import hub_heavy_market
 
 SEED = 20240117

@@ -8,18 +8,18 @@ from itertools import combinations
 import numpy as np
 
 from benchmarks.harness import Measurement, check, paired_seconds, seconds_per_call
-from kernels.float_filter import (
+from kernels.graph.market_graph import Graph, build_graph
+from kernels.market.sizing import size_cycles
+from kernels.market.tile import LANES, amount_in_row, new_tile, overlay_row
+from kernels.numbers.u256 import from_limbs, to_limbs
+from kernels.pools.product_filter import (
     PRODUCT_ERROR,
     rank_product_outputs,
     rank_stable_outputs,
     rank_weighted_outputs,
 )
-from kernels.graph import Graph, build_graph
-from kernels.market import LANES, amount_in_row, new_tile, overlay_row
-from kernels.sizing import UNPROFITABLE, moebius, profit_bound, refine_batch
-from kernels.sizing_filter import size_cycles
-from kernels.u256 import from_limbs, to_limbs
-from kernels.uniswap_v2 import OK, quote_out_batch
+from kernels.pools.uniswap_v2 import OK, quote_out_batch
+from kernels.sizing.product_cycles import UNPROFITABLE, moebius, profit_bound, refine_batch
 from tests.referee import RECIPIENT, UniswapV2, selector, words
 
 SEED = 20240117

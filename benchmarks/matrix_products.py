@@ -10,8 +10,8 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.harness import Measurement, check, paired_seconds
 from kernels.compile import kernel
-from kernels.matrix_products import add_transposed_product, affine
-from kernels.perceptrons import ROWS
+from kernels.learning.matrix_products import add_transposed_product, affine
+from kernels.learning.perceptrons import ROWS
 
 INPUTS, UNITS = 96, 64  # of a first layer
 TOLERANCE = 1e-4

@@ -10,16 +10,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.harness import Measurement, check, paired_seconds
-from kernels.u256 import from_limbs, to_limbs
-from kernels.uniswap_v3.liquidity import (
+from kernels.numbers.u256 import from_limbs, to_limbs
+from kernels.pools.uniswap_v3.liquidity import (
     LiquidityChanges,
     empty_liquidity_results,
     modify_liquidity_batch,
 )
-from kernels.uniswap_v3.pool import TradeResults, Trades, empty_results, swap_batch
-from kernels.uniswap_v3.state import PoolSnapshot, V3Pools, build_pools, read_pool
-from kernels.uniswap_v3.status import OK
-from kernels.uniswap_v3.tick_math import (
+from kernels.pools.uniswap_v3.pool import TradeResults, Trades, empty_results, swap_batch
+from kernels.pools.uniswap_v3.state import PoolSnapshot, V3Pools, build_pools, read_pool
+from kernels.pools.uniswap_v3.status import OK
+from kernels.pools.uniswap_v3.tick_math import (
     FACTORS,
     MAX_SQRT_RATIO,
     MAX_TICK,

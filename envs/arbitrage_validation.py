@@ -19,7 +19,7 @@ from envs.market import MarketConfig
 from envs.paths import SLOTS_PER_MINUTE, PricePaths
 from envs.physics import INFORMED_BOOK, MINUTE, PRICE, book_row
 from envs.vector import MarketVectorEnv
-from kernels.market import LANES, RESERVES
+from kernels.market.tile import LANES, RESERVES
 
 FEE = -float(np.log(0.997))  # g, the log half-width of the band without arbitrage
 POOLS = 2  # the fewest that make a cycle, without which there is no graph

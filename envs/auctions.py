@@ -36,9 +36,11 @@ from envs.physics import (
 )
 from envs.plans import DROPPED_FOR_GAS, run_plan, share_pools
 from envs.randomness import uniform
-from kernels.action import BID, BID_FRACTION, BIDS, COARSE_STEP, decode
 from kernels.compile import inline, lean_kernel, never_inline
-from kernels.market import (
+from kernels.market.action import BID, BID_FRACTION, BIDS, COARSE_STEP, decode
+from kernels.market.observation import record_auction
+from kernels.market.opportunities import gross_of, size_of
+from kernels.market.tile import (
     BASE_FEE,
     BUNDLES_TAKEN,
     FOUND_CYCLE,
@@ -56,8 +58,6 @@ from kernels.market import (
     STANDING_FRACTION,
     STANDING_PAYMENT,
 )
-from kernels.observation import record_auction
-from kernels.opportunities import gross_of, size_of
 
 GROSS = SCRATCH_ROWS  # [K], see _best_response
 # Columns of the outcome array, one row per lane. Units: ETH, or fractions of net.

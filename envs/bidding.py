@@ -3,9 +3,11 @@
 import numpy as np
 
 from envs.physics import CANCEL_BURNT, CANCEL_COST, MARK, MARKED, STANDING_NET, TOP, Physics
-from kernels.action import BID, CANCEL_BID, PPM, decode
 from kernels.compile import inline, lean_kernel, never_inline
-from kernels.market import (
+from kernels.market.action import BID, CANCEL_BID, PPM, decode
+from kernels.market.mempool import bumped
+from kernels.market.opportunities import candidate_gas, size_of
+from kernels.market.tile import (
     BASE_FEE,
     BUNDLE,
     BUNDLES_TAKEN,
@@ -23,8 +25,6 @@ from kernels.market import (
     STANDING_FRACTION,
     STANDING_PAYMENT,
 )
-from kernels.mempool import bumped
-from kernels.opportunities import candidate_gas, size_of
 
 GWEI = 1e-9
 

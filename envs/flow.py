@@ -29,8 +29,19 @@ from envs.physics import (
 )
 from envs.randomness import quantile, quantiles, uniform, uniforms
 from kernels.compile import inline, lean_kernel, never_inline
-from kernels.elementary import exp
-from kernels.lanes import (
+from kernels.market.tile import (
+    BASE_FEE,
+    CONCENTRATED_FROM,
+    FORECAST,
+    FORECASTS,
+    LANES,
+    RESERVES,
+    SCRATCH_ROWS,
+    capacity_row,
+    swap,
+)
+from kernels.numbers.elementary import exp
+from kernels.numbers.lanes import (
     WIDTH,
     Floats,
     any_lane,
@@ -42,17 +53,6 @@ from kernels.lanes import (
     store,
     whole,
     wide,
-)
-from kernels.market import (
-    BASE_FEE,
-    CONCENTRATED_FROM,
-    FORECAST,
-    FORECASTS,
-    LANES,
-    RESERVES,
-    SCRATCH_ROWS,
-    capacity_row,
-    swap,
 )
 
 # Channels of a slot's randomness. Those of the rivals start at 256, rarer ones at RARE.

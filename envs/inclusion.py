@@ -23,8 +23,7 @@ from envs.physics import (
 from envs.randomness import uniform
 from envs.rivals import sandwich, sandwiched
 from kernels.compile import inline, lean_kernel, never_inline
-from kernels.lanes import WIDTH, Floats, choose, load, store, wide
-from kernels.market import (
+from kernels.market.tile import (
     BASE_FEE,
     CONCENTRATED_FROM,
     LANES,
@@ -46,6 +45,7 @@ from kernels.market import (
     quote,
     swap,
 )
+from kernels.numbers.lanes import WIDTH, Floats, choose, load, store, wide
 
 # Scratch rows: see _take_overlay and _find_unseen.
 WHOLE, UNSEEN = SCRATCH_ROWS, SCRATCH_ROWS + 1

@@ -6,8 +6,8 @@ from envs.flow import LOAN_OPEN
 from envs.physics import LOAN_ORACLE, LOG_PRICE, NORMAL, Physics
 from envs.randomness import quantile, uniform
 from kernels.compile import inline, lean_kernel, never_inline
-from kernels.lending import LIQUIDATION_THRESHOLD
-from kernels.market import (
+from kernels.market.lending import LIQUIDATION_THRESHOLD
+from kernels.market.tile import (
     BORROWERS,
     LANES,
     LOAN_COLLATERAL,

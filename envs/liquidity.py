@@ -9,7 +9,7 @@ from envs.flow import PROVIDER, START_DEPTH, START_ERROR, book
 from envs.physics import INITIAL, INSIDE, MISSED, NORMAL, PRICE, PROVIDERS, Physics
 from envs.randomness import draw, quantile, uniform
 from kernels.compile import inline, lean_kernel, never_inline
-from kernels.market import (
+from kernels.market.tile import (
     CONCENTRATED_FROM,
     LANES,
     LIQUIDITY,

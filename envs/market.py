@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from envs.paths import PricePaths
-from kernels.fees import DEFAULT_BASE_GAS, DEFAULT_HOP_GAS
-from kernels.graph import Graph, build_graph
-from kernels.market import BORROWERS
+from kernels.chain.fees import DEFAULT_BASE_GAS, DEFAULT_HOP_GAS
+from kernels.graph.market_graph import Graph, build_graph
+from kernels.market.tile import BORROWERS
 
 __all__ = ["MarketConfig", "PricePaths"]
 

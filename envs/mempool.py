@@ -37,20 +37,8 @@ from envs.physics import (
 )
 from envs.randomness import draw, quantile, uniform, uniforms
 from kernels.compile import inline, lean_kernel, never_inline
-from kernels.elementary import exp, ln
-from kernels.lanes import (
-    WIDTH,
-    Floats,
-    any_lane,
-    choose,
-    load,
-    load_words,
-    most,
-    store,
-    whole,
-    wide,
-)
-from kernels.market import (
+from kernels.market.mempool import bumped, effective_tip, waiting_tip
+from kernels.market.tile import (
     BASE_FEE,
     LANES,
     PENDING,
@@ -67,7 +55,19 @@ from kernels.market import (
     TICK,
     quote,
 )
-from kernels.mempool import bumped, effective_tip, waiting_tip
+from kernels.numbers.elementary import exp, ln
+from kernels.numbers.lanes import (
+    WIDTH,
+    Floats,
+    any_lane,
+    choose,
+    load,
+    load_words,
+    most,
+    store,
+    whole,
+    wide,
+)
 
 MAX_ARRIVALS = 16  # per slot; more are not even drawn
 # Scratch rows: see _arrival_times, [MAX_ARRIVALS] for the times; the excitement at the start.

@@ -7,8 +7,8 @@ from scipy.integrate import cumulative_trapezoid
 from scipy.special import ndtri
 
 from envs.market import GAS_PROBABILITIES, REWARDS, SHOWN_PROBABILITIES, MarketConfig
-from kernels.graph import Graph
-from kernels.market import OPPORTUNITIES, PENDING, tile_rows
+from kernels.graph.market_graph import Graph
+from kernels.market.tile import OPPORTUNITIES, PENDING, tile_rows
 
 CELLS = 512  # of a tabulated quantile function
 SLOT_S = 12.0

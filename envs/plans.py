@@ -17,9 +17,9 @@ from envs.physics import (
     Physics,
 )
 from kernels.compile import inline, lean_kernel, never_inline
-from kernels.graph import HOPS, POOL, ROW_IN
-from kernels.lending import LIQUIDATION_BONUS, closable, health_factor
-from kernels.market import (
+from kernels.graph.market_graph import HOPS, POOL, ROW_IN
+from kernels.market.lending import LIQUIDATION_BONUS, closable, health_factor
+from kernels.market.tile import (
     BASE_FEE,
     LOAN_COLLATERAL,
     LOAN_DEBT,

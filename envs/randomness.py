@@ -8,7 +8,7 @@ splitmix64 (Steele, Lea, Flood 2014).
 import numpy as np
 
 from kernels.compile import inline
-from kernels.lanes import Floats, Ints, gather, real, whole
+from kernels.numbers.lanes import Floats, Ints, gather, real, whole
 
 SPLITS = ("train", "validation", "test")
 SEED_BITS = 32

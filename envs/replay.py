@@ -33,16 +33,16 @@ from history.pool_events import (
     read_events,
     read_pool,
 )
-from kernels.u256 import from_limbs, to_limbs
-from kernels.uniswap_v3.liquidity import (
+from kernels.numbers.u256 import from_limbs, to_limbs
+from kernels.pools.uniswap_v3.liquidity import (
     LiquidityChanges,
     empty_liquidity_results,
     modify_liquidity_batch,
 )
-from kernels.uniswap_v3.pool import TradeResults, Trades, empty_results, swap_batch
-from kernels.uniswap_v3.state import PoolSnapshot, V3Pools, build_pools
-from kernels.uniswap_v3.state import read_pool as read_state
-from kernels.uniswap_v3.status import OK, REASONS
+from kernels.pools.uniswap_v3.pool import TradeResults, Trades, empty_results, swap_batch
+from kernels.pools.uniswap_v3.state import PoolSnapshot, V3Pools, build_pools
+from kernels.pools.uniswap_v3.state import read_pool as read_state
+from kernels.pools.uniswap_v3.status import OK, REASONS
 
 UNLIMITED = 2**255 - 1
 SHOWN_MISMATCHES = 20

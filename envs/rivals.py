@@ -27,22 +27,10 @@ from envs.physics import (
 )
 from envs.randomness import draw, quantile, uniform, uniforms
 from kernels.compile import inline, lean_kernel, never_inline
-from kernels.elementary import exp, ln
-from kernels.lanes import (
-    WIDTH,
-    Floats,
-    any_lane,
-    choose,
-    gather_line,
-    least,
-    load,
-    load_words,
-    most,
-    store,
-    whole,
-    wide,
-)
-from kernels.market import (
+from kernels.market.mempool import bumped
+from kernels.market.observation import VALUE_CENTRE, VALUE_SCALE
+from kernels.market.opportunities import candidate_gas
+from kernels.market.tile import (
     BASE_FEE,
     BUNDLES_TAKEN,
     CONCENTRATED_FROM,
@@ -69,9 +57,21 @@ from kernels.market import (
     STANDING_PAYMENT,
     amount_out,
 )
-from kernels.mempool import bumped
-from kernels.observation import VALUE_CENTRE, VALUE_SCALE
-from kernels.opportunities import candidate_gas
+from kernels.numbers.elementary import exp, ln
+from kernels.numbers.lanes import (
+    WIDTH,
+    Floats,
+    any_lane,
+    choose,
+    gather_line,
+    least,
+    load,
+    load_words,
+    most,
+    store,
+    whole,
+    wide,
+)
 
 RIVALS_CHANNEL = 256  # of candidate 0; the next candidate is RIVALS_STRIDE further
 RIVALS_STRIDE = 64

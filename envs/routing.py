@@ -4,8 +4,8 @@ Maximise U(Psi) over the net flow Psi = sum_i A_i (Lambda_i - Delta_i), where ev
 trading function; the dual asks each pool alone for its best trade at token prices nu (Angeris,
 Chitra, Evans, Boyd, "Optimal Routing for Constant Function Market Makers"), so that any prices
 bound what any trades can earn. Floats only: the answer ranks and splits baskets of opportunities,
-and integers decide afterwards. The closed forms are in kernels.routing_pools; the solver needs
-scipy, which the ground floor does not import.
+and integers decide afterwards. The closed forms are in kernels.sizing.routing_pools; the solver
+needs scipy, which the ground floor does not import.
 
 Prices and trades are found together by a primal-dual interior point method (Boyd, Vandenberghe,
 Convex Optimization, section 11.7). L-BFGS-B on the dual alone, which the paper uses, finds the same
@@ -21,7 +21,7 @@ import numpy as np
 from scipy.sparse import coo_array, csc_array, diags_array
 from scipy.sparse.linalg import spsolve
 
-from kernels.routing_pools import Floats, Indices, PairPools, PoolSet, Trade, WeightedPools
+from kernels.sizing.routing_pools import Floats, Indices, PairPools, PoolSet, Trade, WeightedPools
 
 MAX_ITERATIONS = 300
 # Relative to the value, or to the depth of the pools where nothing is to be earned.

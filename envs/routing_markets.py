@@ -3,7 +3,7 @@
 import numpy as np
 
 from history.pools import V3_KIND, PoolMarket
-from kernels.routing_pools import PairPools, concentrated_pools, product_pools
+from kernels.sizing.routing_pools import PairPools, concentrated_pools, product_pools
 
 Q96 = float(1 << 96)
 

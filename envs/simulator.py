@@ -42,10 +42,11 @@ from envs.physics import (
 )
 from envs.randomness import quantile, slot_key, uniform
 from envs.rivals import meet_rivals
-from kernels.action import mask
+from kernels.chain.fees import next_base_fee_f64
 from kernels.compile import inline, lean_kernel, never_inline
-from kernels.fees import next_base_fee_f64
-from kernels.market import (
+from kernels.market.action import mask
+from kernels.market.observation import encode, ln, search
+from kernels.market.tile import (
     BASE_FEE,
     BORROWERS,
     BUNDLES_TAKEN,
@@ -61,7 +62,6 @@ from kernels.market import (
     STANDING_CYCLE,
     since_row,
 )
-from kernels.observation import encode, ln, search
 
 MIN_BASE_FEE = 0.01  # gwei; the least fee seen is 0.045
 

@@ -47,9 +47,9 @@ from envs.physics import (
 )
 from envs.randomness import lane_keys
 from envs.simulator import play
-from kernels.action import ACTIONS, PASS
-from kernels.market import BUNDLE, CHANNELS, LANES, PUBLIC, RESERVES, new_tile
-from kernels.observation import LIMIT, SIZE
+from kernels.market.action import ACTIONS, PASS
+from kernels.market.observation import LIMIT, SIZE
+from kernels.market.tile import BUNDLE, CHANNELS, LANES, PUBLIC, RESERVES, new_tile
 
 _FLOAT_INFOS = {
     "net": NET,
@@ -80,7 +80,7 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
     the agent sees the mempool and what it opens, and places, replaces, cancels or keeps its bid.
     After the last one the block is built. `docs/environment.md` explains every part.
 
-    | action (Discrete, kernels.action.ACTION_TABLE) | |
+    | action (Discrete, kernels.market.action.ACTION_TABLE) | |
     |---|---|
     | 0 | pass: keep what stands |
     | 1 + 32 k + b | bundle on opportunity k, bid BID_PPM[b] of its net profit |
@@ -92,7 +92,7 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
 
     | observation (Box float32, within +-5) | |
     |---|---|
-    | kernels.observation.FIELDS | name, meaning, unit and scale of each entry |
+    | kernels.market.observation.FIELDS | name, meaning, unit and scale of each entry |
     | 14 global fields | gas, forecasts, counts, tick, proposer, the standing bid |
     | 4 x 14 fields | the best pool-disjoint opportunities on the overlaid reserves, best first |
     | 8 x 5 fields | our last 8 auctions: net, own share, clearing share, won, slots since |

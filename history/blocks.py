@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from history.tables import INTEGER, MILLISECONDS, Column, TableError, read_table
-from kernels.fees import MAX_GAS_LIMIT, MIN_GAS_LIMIT, next_base_fee
+from kernels.chain.fees import MAX_GAS_LIMIT, MIN_GAS_LIMIT, next_base_fee
 
 WHAT = "blocks: block_number, timestamp, base_fee_per_gas"
 # What geth's miners vote for unless told otherwise, from London to January 2025.

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kernels.uniswap_v3.forks import UNISWAP_V3
-from kernels.uniswap_v3.state import PoolSnapshot
+from kernels.pools.uniswap_v3.forks import UNISWAP_V3
+from kernels.pools.uniswap_v3.state import PoolSnapshot
 
 SWAP, MINT, BURN = "SWAP", "MINT", "BURN"
 GZIP_MAGIC = b"\x1f\x8b"

@@ -18,9 +18,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kernels.token_graph import TokenGraph, build_token_graph, edge_quotes, hub_depth
-from kernels.uniswap_v3.forks import FORKS
-from kernels.uniswap_v3.tick_math import (
+from kernels.graph.token_graph import TokenGraph, build_token_graph, edge_quotes, hub_depth
+from kernels.pools.uniswap_v3.forks import FORKS
+from kernels.pools.uniswap_v3.tick_math import (
     MAX_SQRT_RATIO,
     MAX_TICK,
     MIN_SQRT_RATIO,

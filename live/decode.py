@@ -1,5 +1,5 @@
 """From a pending router call to one swap on tracked pools: amounts, path as pools, limit, deadline.
-The calldata itself is read by kernels.calldata, which checks every offset.
+The calldata itself is read by kernels.calldata.routers, which checks every offset.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels.calldata import decode_call
-from kernels.calldata_rows import (
+from kernels.calldata.routers import decode_call
+from kernels.calldata.rows import (
     AMOUNT,
     CALL_LENGTH,
     CALL_TO,

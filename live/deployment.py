@@ -11,8 +11,8 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from kernels.calldata_rows import V2_ROUTER, router_table
-from kernels.graph import Graph, build_graph
+from kernels.calldata.rows import V2_ROUTER, router_table
+from kernels.graph.market_graph import Graph, build_graph
 from live.config import StartError
 
 ADDRESS_LIMBS = 3
@@ -73,7 +73,7 @@ class Deployment(NamedTuple):
     pool_on: dict[tuple[bytes, bytes, bytes], int]
     """Pool index by (router, token paid in, token paid out)."""
     routers: np.ndarray
-    """uint64[r, ROUTER_WORDS], for kernels.calldata."""
+    """uint64[r, ROUTER_WORDS], for kernels.calldata.routers."""
     router_address: tuple[bytes, ...]
     executor: bytes
     owner: bytes

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels.calldata_rows import MAX_HOPS
+from kernels.calldata.rows import MAX_HOPS
 from live.decode import Decoded, RouterSwap
 from live.events import PendingTransaction
 

@@ -1,7 +1,7 @@
 """The state in which our plan would run: pending swaps applied to the head's reserves on exact
 integers, as the router and the pairs compute them, and the same swaps as rows of the float tile.
 
-Formulas: UniswapV2Router02 (getAmountsOut, getAmountsIn, its limits) over kernels.uniswap_v2.
+Formulas: UniswapV2Router02 (getAmountsOut, getAmountsIn, its limits) over kernels.pools.uniswap_v2.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernels.compile import kernel
-from kernels.graph import HOPS, POOL, ROW_IN, ROW_OUT, Graph
-from kernels.market import (
+from kernels.graph.market_graph import HOPS, POOL, ROW_IN, ROW_OUT, Graph
+from kernels.market.tile import (
     PENDING,
     PENDING_AMOUNT_IN,
     PENDING_POOL,
@@ -21,16 +21,16 @@ from kernels.market import (
     PENDING_ZERO_FOR_ONE,
     RESERVES,
 )
-from kernels.sizing import cycle_amounts, refine_cycle
-from kernels.u256 import load128, store128, to_float, u128, u256
-from kernels.uniswap_v2 import OK, get_amount_in, get_amount_out
+from kernels.numbers.u256 import load128, store128, to_float, u128, u256
+from kernels.pools.uniswap_v2 import OK, get_amount_in, get_amount_out
+from kernels.sizing.product_cycles import cycle_amounts, refine_cycle
 from live.mempool import SwapTable
 
 LIMIT_NOT_MET = 100  # the router's own require: too little out, or too much in
 POOL_OVERFLOW = 101  # a reserve would pass uint112
 NO_OUTPUT = 102  # a pair refuses to pay out nothing
 # Pivot amounts tried on each side: the optimum is among them in 96 % of cycles, and the rest lack
-# a few hundred wei (kernels.sizing).
+# a few hundred wei (kernels.sizing.product_cycles).
 SEARCH_WIDTH = 8
 MAX_CYCLE_HOPS = 3
 
@@ -205,7 +205,8 @@ def size_exactly(
     most: np.ndarray,
     amounts: np.ndarray,
 ) -> int:
-    """Amounts of one cycle to the wei: uint64[4, 2], input first; a status of kernels.sizing.
+    """Amounts of one cycle to the wei: uint64[4, 2], input first; a status of
+    kernels.sizing.product_cycles.
 
     `reserves` uint64[2P, 2] as `apply_swaps` left them. An optimum above `most` (uint64[1, 2]) is
     cut to it: profit rises with the input up to the optimum, so the cut cycle still pays.

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels.action import ACTION_TABLE, ACTIONS, BID, PPM, decode
-from kernels.calldata_rows import MAX_HOPS
-from kernels.fees import next_base_fee
-from kernels.graph import HOPS, POOL, ROW_IN
-from kernels.market import (
+from kernels.calldata.rows import MAX_HOPS
+from kernels.chain.fees import next_base_fee
+from kernels.graph.market_graph import HOPS, POOL, ROW_IN
+from kernels.market.action import ACTION_TABLE, ACTIONS, BID, PPM, decode
+from kernels.market.observation import SIZE, observe, record_auction
+from kernels.market.tile import (
     BASE_FEE,
     FORECAST,
     FORECASTS,
@@ -26,8 +27,7 @@ from kernels.market import (
     new_tile,
     since_row,
 )
-from kernels.observation import SIZE, observe, record_auction
-from kernels.uniswap_v2 import OK
+from kernels.pools.uniswap_v2 import OK
 from live.bundle import Plan, PlanHop
 from live.chain import Chain
 from live.config import ETHER, GWEI, EngineConfig

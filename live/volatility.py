@@ -8,7 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels.features import N_FEATURES, ORIGIN, STALE, encode_inputs, new_states, update_bar
+from kernels.networks.features import (
+    N_FEATURES,
+    ORIGIN,
+    STALE,
+    encode_inputs,
+    new_states,
+    update_bar,
+)
 from live.deployment import Deployment
 from models.frozen import FrozenForecaster
 

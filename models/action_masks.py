@@ -12,15 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kernels.action_masks import distinct, group_masks, mask_hashes
-from kernels.perceptrons import Masks
+from kernels.learning.action_masks import distinct, group_masks, mask_hashes
+from kernels.learning.perceptrons import Masks
 
 # With more different masks than this in one rollout, a group would hold too few rows.
 MOST_PATTERNS = 64
 
 
 class Patterns(NamedTuple):
-    """The P different masks of n rows, in the groups of `kernels.action_masks.group_masks`."""
+    """The P different masks of n rows, in the groups of
+    `kernels.learning.action_masks.group_masks`."""
 
     of_row: NDArray[np.int64]
     """int64[n]: which pattern each row has; patterns of a group follow each other."""

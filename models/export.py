@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from kernels.network import masked_argmax
+from kernels.networks.forward import masked_argmax
 from models.frozen import (
     DECODE,
     FORMAT,

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from history.prices import Bars, BarsError
-from kernels.features import BLOCK_MINUTES, FEATURES, N_FEATURES, VARIANCE_FLOOR
-from kernels.forecast import CLIP, forecast_history, new_scratch
+from kernels.networks.features import BLOCK_MINUTES, FEATURES, N_FEATURES, VARIANCE_FLOOR
+from kernels.networks.forecast import CLIP, forecast_history, new_scratch
 from models.origins import Origins, build_origins
 
 TEST_VECTOR_STEPS = 8
@@ -29,7 +29,8 @@ class Forecasts:
 
 @dataclass(frozen=True)
 class Forecaster:
-    """An ensemble of HAR-LSTM networks; array shapes as in `kernels.forecast.forecast_step`."""
+    """An ensemble of HAR-LSTM networks; array shapes as in
+    `kernels.networks.forecast.forecast_step`."""
 
     horizons_minutes: tuple[int, ...]
     symbols: tuple[str, ...]  # seen in training

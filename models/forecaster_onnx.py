@@ -1,6 +1,6 @@
 """`volatility.onnx`: the whole ensemble in one graph, and the way back to a `Forecaster`.
 
-Inputs: `inputs` float32[batch, features] (raw rows of `kernels.features`) and `state`
+Inputs: `inputs` float32[batch, features] (raw rows of `kernels.networks.features`) and `state`
 float32[batch, members, 2, hidden]; outputs: `log_variance` float32[batch, horizons] and
 `next_state`. One row of the batch is one asset.
 """
@@ -15,9 +15,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from history.prices import minute_of
-from kernels.features import FEATURES, N_FEATURES
-from kernels.forecast import CLIP
-from kernels.network import lstm_parameters, mlp_parameters
+from kernels.networks.features import FEATURES, N_FEATURES
+from kernels.networks.forecast import CLIP
+from kernels.networks.forward import lstm_parameters, mlp_parameters
 from models.forecaster import Forecaster
 
 FILE_NAME = "volatility.onnx"

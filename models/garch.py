@@ -12,7 +12,7 @@ from arch.univariate import EGARCH, GARCH, StudentsT, ZeroMean
 from arch.utility.exceptions import ConvergenceWarning, DataScaleWarning
 
 from history.prices import Bars, SymbolBars
-from kernels.features import SEASON_FEATURES
+from kernels.networks.features import SEASON_FEATURES
 from models.har import fit_gamma, fit_ols
 from models.losses import floored
 from models.origins import Origins, column

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernels.features import FEATURES, OWN_FEATURES, SEASON_FEATURES
+from kernels.networks.features import FEATURES, OWN_FEATURES, SEASON_FEATURES
 from models.losses import floored
 from models.origins import Origins
 

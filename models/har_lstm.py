@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kernels.features import BLOCK_MINUTES, N_FEATURES
-from kernels.forecast import CLIP
-from kernels.network import lstm_parameters, mlp_parameters
+from kernels.networks.features import BLOCK_MINUTES, N_FEATURES
+from kernels.networks.forecast import CLIP
+from kernels.networks.forward import lstm_parameters, mlp_parameters
 from models.forecaster import Forecaster
 from models.har import LogLinear, fit_log_linear
 from models.losses import floored
@@ -136,7 +136,8 @@ class HarLstm(nn.Module):
         return self.mlp[2](layer) + self.skip(x)
 
     def flat(self, share: float = 1.0) -> np.ndarray:
-        """Weights in the layout of `kernels.forecast.forecast_step`, the output times `share`."""
+        """Weights in the layout of `kernels.networks.forecast.forecast_step`, the output times
+        `share`."""
         a = {k: v.detach().numpy() for k, v in self.named_parameters()}
         bias = a["lstm.bias_ih_l0"] + a["lstm.bias_hh_l0"]
         lstm = lstm_parameters(a["lstm.weight_ih_l0"], a["lstm.weight_hh_l0"], bias)

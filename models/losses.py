@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kernels.features import VARIANCE_FLOOR
+from kernels.networks.features import VARIANCE_FLOOR
 
 
 def floored(variance: np.ndarray, horizon_minutes: int) -> np.ndarray:

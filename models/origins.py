@@ -1,7 +1,8 @@
 """Forecast origins: the inputs known at each closed 5-minute block and what was realised after it.
 
 Targets are realised variances, sums of squared log returns over the next minutes (Andersen and
-Bollerslev 1998), built inside one contiguous window; the inputs come from `kernels.features`.
+Bollerslev 1998), built inside one contiguous window; the inputs come from
+`kernels.networks.features`.
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from history.prices import Bars, BarsError
-from kernels.features import BLOCK_MINUTES, FEATURES, N_FEATURES, encode_history, new_states
+from kernels.networks.features import (
+    BLOCK_MINUTES,
+    FEATURES,
+    N_FEATURES,
+    encode_history,
+    new_states,
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Origins:
 
 
 def column(name: str) -> int:
-    """Index of an input by its name in `kernels.features.FEATURES`."""
+    """Index of an input by its name in `kernels.networks.features.FEATURES`."""
     return FEATURES.index(name)
 
 

@@ -1,7 +1,8 @@
 """Actors and critics that are tanh perceptrons, in compiled passes without torch's graph.
 
-`kernels/policy_step.py` and `kernels/policy_gradient.py` work on the memory of torch's parameters;
-tests/models/test_perceptron_passes.py compares them with torch's own operations and gradients.
+`kernels/learning/policy_step.py` and `kernels/learning/policy_gradient.py` work on the memory of
+torch's parameters; tests/models/test_perceptron_passes.py compares them with torch's own
+operations and gradients.
 """
 
 from collections.abc import Callable
@@ -12,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from kernels.perceptrons import Columns, Head, Masks, Networks, Perceptron
-from kernels.policy_gradient import Samples, policy_gradient
-from kernels.policy_step import policy_step
+from kernels.learning.perceptrons import Columns, Head, Masks, Networks, Perceptron
+from kernels.learning.policy_gradient import Samples, policy_gradient
+from kernels.learning.policy_step import policy_step
 from models.action_masks import Patterns
 from models.policy_passes import LossWeights, Varying
 

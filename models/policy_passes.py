@@ -1,8 +1,8 @@
 """Whole stretches of a policy network as single nodes of torch's graph, for a processor.
 
 Matrix products are torch's; what lies between them is one compiled pass each way
-(`kernels/network_training.py`). Gradients are exact; tests/models/test_policy_passes.py compares
-them with torch's own.
+(`kernels/learning/network_training.py`). Gradients are exact; tests/models/test_policy_passes.py
+compares them with torch's own.
 """
 
 from typing import Any, NamedTuple
@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from kernels.network import tanh_in_place
-from kernels.network_training import (
+from kernels.learning.network_training import (
     categorical_backward,
     categorical_forward,
     categorical_sample,
@@ -22,6 +21,7 @@ from kernels.network_training import (
     ppo_loss,
     tanh_backward,
 )
+from kernels.networks.forward import tanh_in_place
 from models.action_masks import Choices
 
 
@@ -209,7 +209,7 @@ class LossWeights(NamedTuple):
     value: float
 
     def array(self) -> NDArray[np.float64]:
-        """As `kernels.network_training.ppo_loss` takes them."""
+        """As `kernels.learning.network_training.ppo_loss` takes them."""
         clip_value = -1.0 if self.clip_value is None else self.clip_value
         return np.array([self.clip, clip_value, self.entropy, self.value])
 

@@ -1,8 +1,8 @@
 """Hidden regimes of volatility and of competition: Gaussian hidden Markov models and mixtures.
 
 EM of Baum et al. (1970) from mixtures of scikit-learn as starts; the number of regimes by BIC
-(Schwarz 1978). The filtered probabilities are causal inputs: `kernels.regimes.regime_step` gives
-them one observation at a time.
+(Schwarz 1978). The filtered probabilities are causal inputs:
+`kernels.networks.regimes.regime_step` gives them one observation at a time.
 """
 
 from dataclasses import dataclass, field, replace
@@ -11,7 +11,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from sklearn.mixture import GaussianMixture
 
-from kernels.regimes import filter_history, smooth_history
+from kernels.networks.regimes import filter_history, smooth_history
 
 MIN_OBSERVATIONS_PER_REGIME = 20
 COVARIANCE_FLOOR = 1e-3  # of the whole sample's variance, so that no regime is one point
@@ -34,7 +34,7 @@ class RegimeModel:
     log_likelihood: float  # of the observations fitted to
     observations: int  # rows fitted to, those with an unknown value left out
     memory: bool  # a hidden Markov model, not a mixture
-    factors: np.ndarray = field(init=False)  # as `kernels.regimes.regime_step` wants them
+    factors: np.ndarray = field(init=False)  # as `kernels.networks.regimes.regime_step` wants them
     log_scale: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
 """The same quantities out of the simulated market, seen while the searcher passes.
 
 Everything comes through the environment's public interface: step() and state(), whose tile rows
-are documented in kernels.market and envs.physics.
+are documented in kernels.market.tile and envs.physics.
 
 Two things are defined here. A block's order: users' swaps by priority fee, and each back-run
 directly behind the last of its targets, as the recorded ones are (72 % adjacent, whatever their
@@ -32,10 +32,10 @@ from envs.physics import (
 )
 from envs.randomness import lane_keys, slot_key, uniform
 from envs.vector import MarketVectorEnv
-from kernels.action import PASS
 from kernels.compile import kernel
-from kernels.graph import Graph
-from kernels.market import (
+from kernels.graph.market_graph import Graph
+from kernels.market.action import PASS
+from kernels.market.tile import (
     BASE_FEE,
     BUNDLES_TAKEN,
     FOUND_AGE,

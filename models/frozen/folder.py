@@ -7,9 +7,9 @@ from typing import Any, NoReturn
 
 import onnxruntime
 
-from kernels.action import ACTION_TABLE, ACTIONS, BID_PPM
-from kernels.market import HISTORY
-from kernels.observation import FIELDS
+from kernels.market.action import ACTION_TABLE, ACTIONS, BID_PPM
+from kernels.market.observation import FIELDS
+from kernels.market.tile import HISTORY
 
 FORMAT = 2
 DECODE = "argmax of the logits over allowed actions, lowest index on a tie"

@@ -9,9 +9,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from kernels.features import FEATURES
-from kernels.forecast import forecast_step, new_scratch
-from kernels.network import lstm_parameters, mlp_parameters
+from kernels.networks.features import FEATURES
+from kernels.networks.forecast import forecast_step, new_scratch
+from kernels.networks.forward import lstm_parameters, mlp_parameters
 from models.frozen.folder import (
     HORIZONS_MINUTES,
     RETRAIN,
@@ -23,7 +23,8 @@ from models.frozen.folder import (
 
 
 class ForecasterWeights(NamedTuple):
-    """Arrays of the volatility ensemble, shaped as `kernels.forecast.forecast_step` wants them."""
+    """Arrays of the volatility ensemble, shaped as `kernels.networks.forecast.forecast_step` wants
+    them."""
 
     scale: NDArray[np.float32]
     base: NDArray[np.float32]
@@ -51,8 +52,8 @@ class FrozenForecaster:
     def step(self, inputs: NDArray[np.float64]) -> NDArray[np.float32]:
         """ln of the variance of the next 5, 15, 60 minutes, float32[3], overwritten by each step.
 
-        inputs float64[features] from `kernels.features.encode_inputs`. Before the first step use
-        `fallback`, the median forecast of the training bars.
+        inputs float64[features] from `kernels.networks.features.encode_inputs`. Before the first
+        step use `fallback`, the median forecast of the training bars.
         """
         forecast_step(inputs, *self.arrays, self._state, self._scratch, self._out)
         return self._out[-1]

@@ -6,15 +6,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.action import ACTIONS
-from kernels.network import (
+from kernels.market.action import ACTIONS
+from kernels.market.observation import FIELDS
+from kernels.networks.forward import (
     lstm_parameters,
     masked_argmax,
     mlp_parameters,
     policy_forward,
     policy_forward_batch,
 )
-from kernels.observation import FIELDS
 from models.frozen.folder import RETRAIN, TOLERANCE, open_folder, refuse, session_of
 from models.frozen.network import Network, read_network
 

@@ -19,8 +19,8 @@ from agents.baselines import FRACTIONS, nearest_bid, no_op, static
 from agents.intervals import iqm
 from envs.market import MarketConfig, PricePaths
 from envs.vector import MarketVectorEnv
-from kernels.action import ACTIONS, BIDS, PASS, PPM, decode
-from kernels.observation import FIELDS, SIZE
+from kernels.market.action import ACTIONS, BIDS, PASS, PPM, decode
+from kernels.market.observation import FIELDS, SIZE
 
 NAMES = [field.name for field in FIELDS]
 FALLBACK = 7

@@ -17,8 +17,9 @@ from agents.baselines import (
 from envs.market import MarketConfig, PricePaths
 from envs.rivals import CLAMPED, rule_bid
 from envs.vector import MarketVectorEnv
-from kernels.action import ACTIONS, BIDS, PPM, decode
-from kernels.market import (
+from kernels.market.action import ACTIONS, BIDS, PPM, decode
+from kernels.market.observation import SIZE
+from kernels.market.tile import (
     BASE_FEE,
     BUNDLE,
     FOUND_AGE,
@@ -27,7 +28,6 @@ from kernels.market import (
     FOUND_NET,
     OWN_TIP,
 )
-from kernels.observation import SIZE
 from models.frozen import Network
 
 

@@ -37,8 +37,8 @@ from envs.paths import stand_in_paths
 from envs.physics import efficiency_quantiles
 from envs.randomness import SPLITS
 from envs.vector import MarketVectorEnv
-from kernels.action import BIDS, FIRST_PUBLIC
-from kernels.market import FOUND_CYCLE, FOUND_NET
+from kernels.market.action import BIDS, FIRST_PUBLIC
+from kernels.market.tile import FOUND_CYCLE, FOUND_NET
 from tests.history.recorded import data_file
 
 QUICK = EvaluationConfig(seeds=2, episodes=24, resamples=200, scenarios=("default",))

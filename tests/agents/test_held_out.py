@@ -14,8 +14,8 @@ from agents.config import EvaluationConfig
 from agents.evaluate import Comparison, Learned, compare_all
 from agents.learner_arms import bidder_of
 from envs.market import MarketConfig, PricePaths
-from kernels.action import ACTIONS
-from kernels.observation import SIZE
+from kernels.market.action import ACTIONS
+from kernels.market.observation import SIZE
 from models.frozen import Lstm, Network
 
 CONFIG = EvaluationConfig(seeds=2, episodes=8, resamples=50, scenarios=("default", "calm"))

@@ -23,8 +23,8 @@ from agents.vecenv import MarketVecEnv
 from agents.workers import TrialResult
 from envs.market import MarketConfig, PricePaths
 from envs.vector import MarketVectorEnv
-from kernels.action import ACTIONS
-from kernels.observation import FIELDS, HISTORY_START, SIZE
+from kernels.market.action import ACTIONS
+from kernels.market.observation import FIELDS, HISTORY_START, SIZE
 from models.frozen import compile_network
 from models.policy import network_of
 

@@ -13,9 +13,9 @@ from fractions import Fraction
 import numpy as np
 
 from envs.vector import MarketVectorEnv
-from kernels.graph import HOPS, POOL, ROW_IN
-from kernels.lending import CLOSE_FACTOR, FULL_CLOSE_HEALTH, LIQUIDATION_THRESHOLD
-from kernels.market import (
+from kernels.graph.market_graph import HOPS, POOL, ROW_IN
+from kernels.market.lending import CLOSE_FACTOR, FULL_CLOSE_HEALTH, LIQUIDATION_THRESHOLD
+from kernels.market.tile import (
     CONCENTRATED_FROM,
     LANES,
     LIQUIDITY,
@@ -31,11 +31,11 @@ from kernels.market import (
     SEGMENTS,
     concentrated_row,
 )
-from kernels.u256 import from_limbs, to_limbs
-from kernels.uniswap_v2 import OK, quote_in_batch, quote_out_batch
-from kernels.uniswap_v3.pool import Trades, empty_results, swap_batch
-from kernels.uniswap_v3.state import PoolSnapshot, V3Pools, build_pools
-from kernels.uniswap_v3.tick_math import MAX_TICK, MIN_TICK
+from kernels.numbers.u256 import from_limbs, to_limbs
+from kernels.pools.uniswap_v2 import OK, quote_in_batch, quote_out_batch
+from kernels.pools.uniswap_v3.pool import Trades, empty_results, swap_batch
+from kernels.pools.uniswap_v3.state import PoolSnapshot, V3Pools, build_pools
+from kernels.pools.uniswap_v3.tick_math import MAX_TICK, MIN_TICK
 from tests.kernels.uniswap_v3.v3_reference import get_tick_at_sqrt_ratio
 
 Q96 = 2**96

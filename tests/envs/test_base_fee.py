@@ -5,8 +5,8 @@ import pytest
 
 from envs.calibration.distance import autocorrelation, ranges, response
 from envs.physics import LOG_FEE_MEAN, MISSED
-from kernels.fees import next_base_fee
-from kernels.market import BASE_FEE, GAS_USED_RATIO, LANES
+from kernels.chain.fees import next_base_fee
+from kernels.market.tile import BASE_FEE, GAS_USED_RATIO, LANES
 from tests.envs.worlds import markets
 
 FULLNESS = 1.3  # of every block whose base fee equals its means

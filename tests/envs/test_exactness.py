@@ -12,9 +12,9 @@ import pytest
 
 from envs.auctions import WON
 from envs.vector import MarketVectorEnv
-from kernels.action import BID_PPM, BIDS, FIRST_HALF, PPM
-from kernels.lending import LIQUIDATION_GAS
-from kernels.market import (
+from kernels.market.action import BID_PPM, BIDS, FIRST_HALF, PPM
+from kernels.market.lending import LIQUIDATION_GAS
+from kernels.market.tile import (
     BASE_FEE,
     FOUND_AMOUNT_IN,
     FOUND_CYCLE,

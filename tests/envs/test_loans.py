@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from kernels.lending import FULL_CLOSE_HEALTH, LIQUIDATION_THRESHOLD
-from kernels.market import BORROWERS, LOAN_COLLATERAL, LOAN_DEBT, LOAN_PRICE
+from kernels.market.lending import FULL_CLOSE_HEALTH, LIQUIDATION_THRESHOLD
+from kernels.market.tile import BORROWERS, LOAN_COLLATERAL, LOAN_DEBT, LOAN_PRICE
 from tests.envs.worlds import BARE, markets
 
 

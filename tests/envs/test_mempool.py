@@ -21,7 +21,7 @@ from envs.physics import (
     WAITING_TIP,
 )
 from envs.vector import MarketVectorEnv
-from kernels.market import (
+from kernels.market.tile import (
     BASE_FEE,
     GAS_USED_RATIO,
     PENDING,

@@ -18,7 +18,7 @@ from envs.randomness import (
     uniforms,
 )
 from kernels.compile import kernel, lean_kernel
-from kernels.lanes import WIDTH, load_words, store, whole, wide
+from kernels.numbers.lanes import WIDTH, load_words, store, whole, wide
 
 
 @kernel

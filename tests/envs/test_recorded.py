@@ -17,7 +17,7 @@ from envs.recorded import (
 from history.blocks import Blocks, load_blocks
 from history.prices import Bars, SymbolBars, load_bars, minute_of
 from history.swaps import V2_SWAP_TOPIC, V3_SWAP_TOPIC, load_v2_reserves
-from kernels.fees import next_base_fee
+from kernels.chain.fees import next_base_fee
 from tests.history.recorded import data_file
 
 START = minute_of("2024-01-01")

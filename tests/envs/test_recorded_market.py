@@ -11,8 +11,8 @@ from envs.recorded import PoolKey, RecordedSlots, Swaps
 from envs.recorded_market import TOKENS, replay_market, replay_paths, snapshot_market
 from envs.vector import MarketVectorEnv
 from history.pools import V3_KIND, MarketPool, PoolMarket
-from kernels.action import PASS
-from kernels.market import BASE_FEE, GAS_USED_RATIO, SLOT
+from kernels.market.action import PASS
+from kernels.market.tile import BASE_FEE, GAS_USED_RATIO, SLOT
 from tests.history.recorded import data_file
 
 WETH, USDC, USDT, DAI, WBTC = TOKENS

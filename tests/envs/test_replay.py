@@ -13,7 +13,7 @@ import pytest
 
 from envs.replay import main, replay
 from history.pool_events import BURN, MINT, SWAP, PoolEvent, read_events, read_pool
-from kernels.uniswap_v3.state import PoolSnapshot
+from kernels.pools.uniswap_v3.state import PoolSnapshot
 from tests.kernels.uniswap_v3 import v3_reference as reference
 
 DATA = os.environ.get("MEVRL_DATA")

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from envs.auctions import GAS, OUTBID, OUTCOMES, REVERTED, STALE_STATE, WON
-from kernels.action import BIDS, FIRST_PUBLIC
-from kernels.market import (
+from kernels.market.action import BIDS, FIRST_PUBLIC
+from kernels.market.opportunities import candidate_gas
+from kernels.market.tile import (
     BASE_FEE,
     BUNDLES_TAKEN,
     FOUND_CYCLE,
@@ -14,7 +15,6 @@ from kernels.market import (
     LANES,
     OWN_TIP,
 )
-from kernels.opportunities import candidate_gas
 from live.outcomes import REASONS
 from tests.envs.worlds import BARE, markets, some_actions
 

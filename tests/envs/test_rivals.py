@@ -22,9 +22,9 @@ from envs.rivals import (
     rule_bid,
     shown_bid,
 )
-from kernels.action import ACTION_TABLE, BID, FIRST_PUBLIC
 from kernels.compile import kernel
-from kernels.market import (
+from kernels.market.action import ACTION_TABLE, BID, FIRST_PUBLIC
+from kernels.market.tile import (
     BUNDLES_TAKEN,
     FOUND_CYCLE,
     FOUND_NET,

@@ -15,7 +15,7 @@ from scipy.optimize import minimize
 from envs.routing import BasketLiquidation, LinearNonnegative, route, route_above_cost
 from envs.routing_markets import pool_sets
 from history.pools import V3_KIND, read_pools
-from kernels.routing_pools import (
+from kernels.sizing.routing_pools import (
     Floats,
     PairPools,
     PoolSet,

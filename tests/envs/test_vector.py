@@ -36,8 +36,9 @@ from envs.physics import (
 from envs.searcher import Searcher
 from envs.simulator import play
 from envs.vector import MarketVectorEnv
-from kernels.action import ACTIONS, BID_FRACTION, BIDS, FIRST_HALF
-from kernels.market import (
+from kernels.market.action import ACTIONS, BID_FRACTION, BIDS, FIRST_HALF
+from kernels.market.observation import SIZE
+from kernels.market.tile import (
     BASE_FEE,
     BORROWERS,
     BUNDLES_TAKEN,
@@ -55,7 +56,6 @@ from kernels.market import (
     concentrated_row,
     overlay_row,
 )
-from kernels.observation import SIZE
 from tests.envs.worlds import BARE, markets, paths, some_actions
 
 

@@ -16,7 +16,7 @@ from history.blocks import (
     trace_gas_limit,
 )
 from history.tables import TableError
-from kernels.fees import next_base_fee
+from kernels.chain.fees import next_base_fee
 from tests.history.recorded import data_file
 
 FEES = st.integers(10**7, 2 * 10**12)

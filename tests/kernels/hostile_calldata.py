@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from kernels import calldata_rows as rows
-from kernels.abi import load64
-from kernels.calldata import decode_call
+from kernels.calldata import rows
+from kernels.calldata.abi import load64
+from kernels.calldata.routers import decode_call
 from kernels.compile import kernel
-from kernels.u256 import from_limbs
+from kernels.numbers.u256 import from_limbs
 from tests.kernels.router_calls import ADDRESSES, ROUTERS, Call, Swap, random_call
 from tests.kernels.strict_reading import UnreadableError, read
 

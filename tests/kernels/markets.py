@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from kernels.graph import Graph, build_graph
-from kernels.market import (
+from kernels.graph.market_graph import Graph, build_graph
+from kernels.market.tile import (
     BASE_FEE,
     FORECAST,
     FORECASTS,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.token_graph import TokenGraph, build_token_graph, edge_quotes
+from kernels.graph.token_graph import TokenGraph, build_token_graph, edge_quotes
 
 Cycle = tuple[int, ...]
 

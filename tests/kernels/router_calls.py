@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
-from kernels import calldata_rows as rows
-from kernels.abi import NO_DEADLINE
+from kernels.calldata import rows
+from kernels.calldata.abi import NO_DEADLINE
 
 WETH = 0xC02AAA39B223FE8D0A0E5C4F27EAD9083C756CC2
 ADDRESSES = {family: 0x1111 * family << 100 | family for family in rows.FAMILIES}

@@ -11,8 +11,8 @@ from typing import Any
 from eth_abi.abi import decode
 from eth_abi.exceptions import DecodingError
 
-from kernels import calldata_rows as rows
-from kernels.abi import NO_DEADLINE
+from kernels.calldata import rows
+from kernels.calldata.abi import NO_DEADLINE
 from tests.kernels.router_calls import (
     COMMAND_TYPES,
     NEUTRAL,

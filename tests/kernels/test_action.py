@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kernels.action import (
+from kernels.market.action import (
     ACTION_TABLE,
     ACTIONS,
     BID,
@@ -23,7 +23,7 @@ from kernels.action import (
     decode,
     mask,
 )
-from kernels.market import (
+from kernels.market.tile import (
     BUNDLE,
     CHANNELS,
     FIXED_ROWS,

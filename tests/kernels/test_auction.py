@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels.auction import NOBODY, OWN, first_price
+from kernels.chain.auction import NOBODY, OWN, first_price
 from kernels.compile import kernel
 
 amounts = st.one_of(st.just(-1.0), st.floats(0.0, 10.0), st.sampled_from([0.0, 1.0, 2.0]))

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.bellman_ford import any_paying_cycle, completions, paying_cycles
-from kernels.cycles import build_cycle_index, directed_cycle
+from kernels.graph.bellman_ford import any_paying_cycle, completions, paying_cycles
+from kernels.graph.cycles import build_cycle_index, directed_cycle
 from tests.kernels.random_graphs import brute_force, graph_of, hub_heavy_market, random_market
 
 

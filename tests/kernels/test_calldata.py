@@ -14,8 +14,9 @@ from eth_abi.abi import encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import calldata, calldata_forms
-from kernels import calldata_rows as rows
+from kernels.calldata import forms as calldata_forms
+from kernels.calldata import routers as calldata
+from kernels.calldata import rows
 from tests.kernels.hostile_calldata import (
     as_swap,
     check,

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from eth_abi.abi import encode
 
-from kernels import calldata_rows as rows
-from kernels.calldata_v4 import MAX_ACTIONS
+from kernels.calldata import rows
+from kernels.calldata.v4 import MAX_ACTIONS
 from tests.kernels.hostile_calldata import as_swap, decode, empty_swaps
 from tests.kernels.router_calls import (
     V4_KEY,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kernels.cycles import (
+from kernels.graph.cycles import (
     PAYS_ABOVE,
     CycleIndex,
     build_cycle_index,
@@ -18,8 +18,8 @@ from kernels.cycles import (
     evaluate_pool,
     update_pool,
 )
-from kernels.sizing import best_real_input, moebius, profit_bound
-from kernels.token_graph import TokenGraph, build_token_graph, edge_quotes, hub_depth
+from kernels.graph.token_graph import TokenGraph, build_token_graph, edge_quotes, hub_depth
+from kernels.sizing.product_cycles import best_real_input, moebius, profit_bound
 from tests.kernels.random_graphs import (
     brute_force,
     graph_of,

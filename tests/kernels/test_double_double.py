@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.compile import inline, kernel
-from kernels.double_double import (
+from kernels.numbers.double_double import (
     DoubleDouble,
     dd_add,
     dd_divide,
@@ -16,7 +16,7 @@ from kernels.double_double import (
     dd_multiply,
     dd_sqrt,
 )
-from kernels.u256 import Limbs, load128, to_limbs
+from kernels.numbers.u256 import Limbs, load128, to_limbs
 
 RELATIVE_ERROR = Fraction(1, 2**102)
 

@@ -8,7 +8,7 @@ import pytest
 
 from history.prices import Bars, SymbolBars
 from history.stochastic_volatility import stochastic_volatility_bars
-from kernels.features import (
+from kernels.networks.features import (
     BAD_BAR,
     BLOCK_MINUTES,
     FEATURES,

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.compile import kernel
-from kernels.float_filter import (
+from kernels.numbers.u256 import Limbs, load256, store256, to_limbs, u256
+from kernels.pools.product_filter import (
     PRODUCT_ERROR,
     STABLE_ERROR,
     WEIGHTED_ERROR,
@@ -22,11 +23,10 @@ from kernels.float_filter import (
     rank_weighted_outputs,
     stable_columns,
 )
-from kernels.stableswap import OK, get_d, get_dy
-from kernels.u256 import Limbs, load256, store256, to_limbs, u256
-from kernels.uniswap_v3.float_filter import rank_outputs
-from kernels.weighted import OK as WEIGHTED_OK
-from kernels.weighted import swap_given_in
+from kernels.pools.stableswap import OK, get_d, get_dy
+from kernels.pools.uniswap_v3.float_filter import rank_outputs
+from kernels.pools.weighted import OK as WEIGHTED_OK
+from kernels.pools.weighted import swap_given_in
 
 ONE = 10**18
 FEES = [(997, 1000), (9975, 10_000), (99_700, 100_000), (1, 1), (1, 2**20), (2**20 - 1, 2**20)]

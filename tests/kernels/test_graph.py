@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.fees import plan_gas
-from kernels.graph import HOPS, POOL, ROW_IN, ROW_OUT, build_graph
+from kernels.chain.fees import plan_gas
+from kernels.graph.market_graph import HOPS, POOL, ROW_IN, ROW_OUT, build_graph
 from tests.kernels.markets import two_venues
 
 

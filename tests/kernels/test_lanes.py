@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from kernels.compile import inline, lean_kernel
-from kernels.lanes import (
+from kernels.market.observation import ln
+from kernels.numbers.lanes import (
     WIDTH,
     any_lane,
     bits_of,
@@ -26,7 +27,6 @@ from kernels.lanes import (
     whole,
     wide,
 )
-from kernels.observation import ln
 
 RESULTS = 12
 numbers = st.floats(allow_nan=True, allow_infinity=True, width=64)

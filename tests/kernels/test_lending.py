@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels.compile import kernel
-from kernels.lending import (
+from kernels.market.lending import (
     LIQUIDATION_BONUS,
     LIQUIDATION_THRESHOLD,
     best_repayment,
@@ -15,7 +15,7 @@ from kernels.lending import (
     health_factor,
     size_liquidations,
 )
-from kernels.market import (
+from kernels.market.tile import (
     BORROWERS,
     LANES,
     LOAN_COLLATERAL,

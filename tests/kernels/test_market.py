@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from kernels.action import ACTIONS
 from kernels.compile import kernel
-from kernels.market import (
+from kernels.market.action import ACTIONS
+from kernels.market.observation import SIZE, observe, record_auction
+from kernels.market.tile import (
     LANES,
     LIQUIDITY,
     LOAN_COLLATERAL,
@@ -37,10 +38,9 @@ from kernels.market import (
     quote,
     tile_rows,
 )
-from kernels.market import (
+from kernels.market.tile import (
     swap as sell,
 )
-from kernels.observation import SIZE, observe, record_auction
 from tests.kernels.markets import random_tile, two_venues
 
 GRAPH = two_venues()

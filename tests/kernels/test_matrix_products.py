@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kernels.matrix_products import PANEL, add_transposed_product, affine
-from kernels.network_vectors import COLUMNS
+from kernels.learning.matrix_products import PANEL, add_transposed_product, affine
+from kernels.networks.vectors import COLUMNS
 
 Matrix = NDArray[np.float32]
 

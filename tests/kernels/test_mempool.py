@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels.compile import kernel
-from kernels.mempool import bumped, effective_tip, replaces, waiting_tip
+from kernels.market.mempool import bumped, effective_tip, replaces, waiting_tip
 
 FEES = st.integers(0, 2**55)
 

@@ -13,7 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kernels.mixed_sizing import (
+from kernels.numbers.u256 import from_limbs, to_limbs
+from kernels.pools.any_pool import KINDS, Pools, PoolTrades, trade_batch
+from kernels.pools.records import ConcentratedPool, ConstantProductPool, PoolRecord, build
+from kernels.pools.uniswap_v3.state import PoolSnapshot
+from kernels.sizing.mixed_cycles import (
     BAD_SHAPE,
     BROKEN_CYCLE,
     OK,
@@ -23,11 +27,7 @@ from kernels.mixed_sizing import (
     refine_mixed,
     refine_mixed_batch,
 )
-from kernels.pool_records import ConcentratedPool, ConstantProductPool, PoolRecord, build
-from kernels.pools import KINDS, Pools, PoolTrades, trade_batch
-from kernels.sizing import refine_cycle
-from kernels.u256 import from_limbs, to_limbs
-from kernels.uniswap_v3.state import PoolSnapshot
+from kernels.sizing.product_cycles import refine_cycle
 from tests.kernels.test_pools import NOW, ConcentratedModel, Model, V2Model, random_record
 from tests.kernels.uniswap_v3 import v3_reference as reference
 

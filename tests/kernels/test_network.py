@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from kernels.compile import lean_kernel
-from kernels.network import (
+from kernels.networks.forward import (
     ACTIVATIONS,
     affine,
     lstm_parameters,
@@ -24,7 +24,7 @@ from kernels.network import (
     mlp_size,
     sigmoid_value,
 )
-from kernels.network_vectors import BLOCK
+from kernels.networks.vectors import BLOCK
 
 TORCH_ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "linear": nn.Identity}
 

@@ -7,22 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels.action import ACTIONS
 from kernels.compile import kernel
-from kernels.market import (
-    BASE_FEE,
-    FORECAST,
-    FOUND_AMOUNT_IN,
-    FOUND_CYCLE,
-    FOUND_GROSS,
-    FOUND_NET,
-    GAS_USED_RATIO,
-    HISTORY,
-    LANES,
-    OWN_TIP,
-    SLOT,
-)
-from kernels.observation import (
+from kernels.market.action import ACTIONS
+from kernels.market.observation import (
     FIELDS,
     HISTORY_START,
     HISTORY_STRIDE,
@@ -34,6 +21,19 @@ from kernels.observation import (
     ln,
     observe,
     record_auction,
+)
+from kernels.market.tile import (
+    BASE_FEE,
+    FORECAST,
+    FOUND_AMOUNT_IN,
+    FOUND_CYCLE,
+    FOUND_GROSS,
+    FOUND_NET,
+    GAS_USED_RATIO,
+    HISTORY,
+    LANES,
+    OWN_TIP,
+    SLOT,
 )
 from tests.kernels.markets import random_tile, two_venues
 

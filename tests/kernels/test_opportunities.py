@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from kernels.action import ACTIONS
-from kernels.graph import Graph
-from kernels.market import (
+from kernels.graph.market_graph import Graph
+from kernels.market.action import ACTIONS
+from kernels.market.observation import SIZE, observe
+from kernels.market.opportunities import gross_of
+from kernels.market.tile import (
     BASE_FEE,
     FOUND_AGE,
     FOUND_AMOUNT_IN,
@@ -25,8 +27,6 @@ from kernels.market import (
     gross_row,
     overlay_row,
 )
-from kernels.observation import SIZE, observe
-from kernels.opportunities import gross_of
 from tests.kernels.markets import random_tile, two_venues
 
 GRAPH = two_venues()

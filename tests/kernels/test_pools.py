@@ -15,23 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels import stableswap, uniswap_v2, weighted
-from kernels import uniswap_v3 as concentrated
-from kernels.pool_records import (
-    REFUSED,
-    ConcentratedPool,
-    ConstantProductPool,
-    PoolRecord,
-    PoolRefusedError,
-    StablePool,
-    V4Pool,
-    WeightedPool,
-    build,
-    screen,
-    set_balances,
-    set_time,
-)
-from kernels.pools import (
+from kernels.numbers.u256 import from_limbs, to_limbs
+from kernels.pools import stableswap, uniswap_v2, weighted
+from kernels.pools import uniswap_v3 as concentrated
+from kernels.pools.any_pool import (
     FROM_CONCENTRATED,
     FROM_STABLESWAP,
     FROM_UNISWAP_V2,
@@ -47,10 +34,23 @@ from kernels.pools import (
     reason,
     trade_batch,
 )
-from kernels.u256 import from_limbs, to_limbs
-from kernels.uniswap_v3 import forks
-from kernels.uniswap_v3.state import PoolSnapshot
-from kernels.uniswap_v4 import PoolKey
+from kernels.pools.records import (
+    REFUSED,
+    ConcentratedPool,
+    ConstantProductPool,
+    PoolRecord,
+    PoolRefusedError,
+    StablePool,
+    V4Pool,
+    WeightedPool,
+    build,
+    screen,
+    set_balances,
+    set_time,
+)
+from kernels.pools.uniswap_v3 import forks
+from kernels.pools.uniswap_v3.state import PoolSnapshot
+from kernels.pools.uniswap_v4 import PoolKey
 from tests.kernels import test_stableswap as stable_model
 from tests.kernels.balancer import test_weighted
 from tests.kernels.balancer.balancer_referee import GIVEN_IN, GIVEN_OUT, RevertError

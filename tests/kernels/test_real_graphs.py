@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from history.pools import PoolMarket, read_pools
-from kernels.bellman_ford import paying_cycles
-from kernels.cycles import PAYS_ABOVE, build_cycle_index, directed_cycle, evaluate_pool
+from kernels.graph.bellman_ford import paying_cycles
+from kernels.graph.cycles import PAYS_ABOVE, build_cycle_index, directed_cycle, evaluate_pool
 
 DATA = os.environ.get("MEVRL_DATA")
 FOLDER = Path(DATA or ".") / "pools"

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from kernels.regimes import FILTERED, PREDICTED, filter_history, regime_step, smooth_history
+from kernels.networks.regimes import (
+    FILTERED,
+    PREDICTED,
+    filter_history,
+    regime_step,
+    smooth_history,
+)
 from models.regimes import RegimeModel
 
 STEPS = 6

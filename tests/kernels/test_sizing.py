@@ -11,7 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.sizing import (
+from kernels.numbers.u256 import from_limbs, to_limbs
+from kernels.pools.uniswap_v2 import (
+    INSUFFICIENT_INPUT_AMOUNT,
+    INSUFFICIENT_LIQUIDITY,
+    INVALID_FEE,
+    OK,
+    OVERFLOW,
+    K,
+    swap_batch,
+)
+from kernels.sizing.product_cycles import (
     BAD_SHAPE,
     UNPROFITABLE,
     best_real_input,
@@ -20,16 +30,6 @@ from kernels.sizing import (
     profit_bound,
     refine_batch,
     refine_cycle,
-)
-from kernels.u256 import from_limbs, to_limbs
-from kernels.uniswap_v2 import (
-    INSUFFICIENT_INPUT_AMOUNT,
-    INSUFFICIENT_LIQUIDITY,
-    INVALID_FEE,
-    OK,
-    OVERFLOW,
-    K,
-    swap_batch,
 )
 from tests.referee import UniswapV2
 

@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.graph import Graph, build_graph
-from kernels.market import (
+from kernels.graph.market_graph import Graph, build_graph
+from kernels.market.opportunities import gross_of
+from kernels.market.sizing import size_cycles
+from kernels.market.tile import (
     RESERVES,
     amount_in_row,
     capacity_row,
@@ -15,8 +17,6 @@ from kernels.market import (
     overlay,
     overlay_row,
 )
-from kernels.opportunities import gross_of
-from kernels.sizing_filter import size_cycles
 from tests.kernels.markets import random_tile, two_venues
 
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from kernels import stableswap
 from kernels.compile import kernel
-from kernels.stableswap import BAD_COIN, INVALID_PARAMETER, NO_CONVERGENCE, OK, REVERTED
-from kernels.u256 import Limbs, from_limbs, load256, store256, to_limbs
+from kernels.numbers.u256 import Limbs, from_limbs, load256, store256, to_limbs
+from kernels.pools import stableswap
+from kernels.pools.stableswap import BAD_COIN, INVALID_PARAMETER, NO_CONVERGENCE, OK, REVERTED
 
 property_test = settings(deadline=None)
 E18 = 10**18

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numba.core.errors import TypingError
 
 from kernels.compile import inline, kernel
-from kernels.u256 import (
+from kernels.numbers.u256 import (
     DIVIDER,
     Limbs,
     divmod256,
@@ -379,7 +379,7 @@ def _run_with(divider: str, program: str) -> subprocess.CompletedProcess[str]:
 def test_the_other_divider_on_a_generic_cpu() -> None:
     other = "portable" if DIVIDER == "asm" else "asm"
     program = (
-        "import tests.kernels.test_u256 as t; from kernels.u256 import DIVIDER\n"
+        "import tests.kernels.test_u256 as t; from kernels.numbers.u256 import DIVIDER\n"
         f"assert DIVIDER == {other!r}\n"
         "t._check_divisions(t._seeded_divisions(3000))\n"
         "t.test_no_edge_kills_the_process()\n"
@@ -391,6 +391,6 @@ def test_the_other_divider_on_a_generic_cpu() -> None:
 
 
 def test_unknown_divider_is_named() -> None:
-    finished = _run_with("fast", "import kernels.u256")
+    finished = _run_with("fast", "import kernels.numbers.u256")
     assert finished.returncode != 0
     assert "MEVRL_DIVIDER='fast': expected asm or portable" in finished.stderr

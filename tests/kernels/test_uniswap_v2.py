@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.compile import kernel
-from kernels.u256 import Limbs, from_limbs, load128, mul_div_128, store256, to_limbs
-from kernels.uniswap_v2 import (
+from kernels.numbers.u256 import Limbs, from_limbs, load128, mul_div_128, store256, to_limbs
+from kernels.pools.uniswap_v2 import (
     ABOVE_128_BITS,
     DIVISION_BY_ZERO,
     INSUFFICIENT_INPUT_AMOUNT,

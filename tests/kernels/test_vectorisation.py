@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from numba import njit, types
 
-from kernels.sizing_filter import size_cycles
+from kernels.market.sizing import size_cycles
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,10 +32,10 @@ kernel.compile(tuple(types.Array(kinds[a[0]], int(a[1]), "C") for a in arrays))
 
 # (module, kernel, dtype and dimensions of its arrays, loops that must be vectorised)
 HOT_LOOPS = [
-    ("kernels.float_filter", "rank_product_outputs", ["f1"] * 5, 1),
-    ("kernels.float_filter", "rank_weighted_outputs", ["f1"] * 6, 1),
-    ("kernels.float_filter", "rank_stable_outputs", ["f1"] * 8, 1),
-    ("kernels.uniswap_v3.float_filter", "rank_outputs", ["f1"] * 5, 1),
+    ("kernels.pools.product_filter", "rank_product_outputs", ["f1"] * 5, 1),
+    ("kernels.pools.product_filter", "rank_weighted_outputs", ["f1"] * 6, 1),
+    ("kernels.pools.product_filter", "rank_stable_outputs", ["f1"] * 8, 1),
+    ("kernels.pools.uniswap_v3.float_filter", "rank_outputs", ["f1"] * 5, 1),
 ]
 
 
@@ -67,7 +67,8 @@ def test_hot_loops_are_vectorised(
 
 
 def test_lane_vectors_become_vector_instructions() -> None:
-    """Eight lanes divide together: packed instructions, or kernels.lanes would be pointless."""
+    """Eight lanes divide together: packed instructions, or kernels.numbers.lanes would be
+    pointless."""
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip("reads x86 instructions")
     compiled: Any = size_cycles

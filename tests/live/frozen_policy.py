@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from kernels.action import ACTIONS, BID_PPM, BIDS, action_of
-from kernels.features import N_FEATURES
-from kernels.market import OPPORTUNITIES
-from kernels.network import mlp_size
-from kernels.observation import SIZE
+from kernels.market.action import ACTIONS, BID_PPM, BIDS, action_of
+from kernels.market.observation import SIZE
+from kernels.market.tile import OPPORTUNITIES
+from kernels.networks.features import N_FEATURES
+from kernels.networks.forward import mlp_size
 from models.export import write_policy
 from models.forecaster import Forecaster
 from models.forecaster_onnx import export_forecaster

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.action import ACTIONS
-from kernels.fees import next_base_fee
-from kernels.market import (
+from kernels.chain.fees import next_base_fee
+from kernels.market.action import ACTIONS
+from kernels.market.observation import SIZE, observe, record_auction
+from kernels.market.tile import (
     BASE_FEE,
     FORECAST,
     GAS_USED_RATIO,
@@ -27,7 +28,6 @@ from kernels.market import (
     TICK,
     new_tile,
 )
-from kernels.observation import SIZE, observe, record_auction
 from live.chain import Chain
 from live.config import GWEI, EngineConfig
 from live.decode import Decoded, RouterSwap

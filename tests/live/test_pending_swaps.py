@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels.market import (
+from kernels.market.tile import (
     PENDING,
     PENDING_AMOUNT_IN,
     PENDING_VISIBLE,
@@ -18,8 +18,8 @@ from kernels.market import (
     overlay,
     overlay_row,
 )
-from kernels.market import RESERVES as RESERVE_ROWS
-from kernels.uniswap_v2 import OK
+from kernels.market.tile import RESERVES as RESERVE_ROWS
+from kernels.pools.uniswap_v2 import OK
 from live.chain import Chain
 from live.decode import NOTHING, Decoder
 from live.events import Head

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kernels.action_masks import CLOSED, WIDTH, distinct
+from kernels.learning.action_masks import CLOSED, WIDTH, distinct
 from models.action_masks import MOST_PATTERNS, choices_of, patterns_of
 
 

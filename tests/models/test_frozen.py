@@ -13,10 +13,10 @@ import numpy as np
 import onnx
 import pytest
 
-from kernels.action import ACTIONS, BIDS
-from kernels.features import N_FEATURES
-from kernels.market import HISTORY
-from kernels.observation import SIZE
+from kernels.market.action import ACTIONS, BIDS
+from kernels.market.observation import SIZE
+from kernels.market.tile import HISTORY
+from kernels.networks.features import N_FEATURES
 from models import frozen
 from models.export import replace_folder, sha256, write_policy
 from models.forecaster_onnx import export_forecaster

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from history.stochastic_volatility import stochastic_volatility_bars
-from kernels.features import FEATURES, N_FEATURES
+from kernels.networks.features import FEATURES, N_FEATURES
 from models.baselines import fit_ewma, log_ewma_at, random_walk
 from models.har import DESIGNS, fit_gamma, fit_log_linear, fit_ols
 from models.losses import floored, qlike, squared_log_error

@@ -12,8 +12,8 @@ import torch
 
 from history.prices import Bars, BarsError, SymbolBars, minute_of
 from history.stochastic_volatility import stochastic_volatility_bars
-from kernels.features import FEATURES, N_FEATURES
-from kernels.forecast import forecast_step
+from kernels.networks.features import FEATURES, N_FEATURES
+from kernels.networks.forecast import forecast_step
 from models.forecaster import Forecaster
 from models.forecaster_onnx import (
     FILE_NAME,

@@ -9,8 +9,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kernels.perceptrons import ROWS
-from kernels.policy_gradient import Samples
+from kernels.learning.perceptrons import ROWS
+from kernels.learning.policy_gradient import Samples
 from models.action_masks import patterns_of
 from models.perceptron_passes import Gradient, step
 from models.policy import MaskedPolicy

@@ -7,8 +7,8 @@ from gymnasium import spaces
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 
-from kernels.action import ACTIONS
-from kernels.observation import LIMIT, SIZE
+from kernels.market.action import ACTIONS
+from kernels.market.observation import LIMIT, SIZE
 from models.frozen import Network, compile_network, policy_graph, read_network, run_onnx
 from models.policy import MaskedPolicy, network_of
 from models.recurrent_policy import MaskedRecurrentPolicy

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from kernels.network_training import categorical_sample
+from kernels.learning.network_training import categorical_sample
 from models.action_masks import Choices, choices_of, patterns_of
 from models.policy_passes import (
     LossWeights,

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import log_exp, weighted
 from kernels.compile import kernel
-from kernels.u256 import Limbs, from_limbs, load256, store256, to_limbs
+from kernels.numbers import log_exp
+from kernels.numbers.u256 import Limbs, from_limbs, load256, store256, to_limbs
+from kernels.pools import weighted
 from tests.kernels.balancer.balancer_referee import (
     GIVEN_IN,
     GIVEN_OUT,

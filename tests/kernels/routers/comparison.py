@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from kernels import calldata_rows as rows
-from kernels.calldata import decode_call
+from kernels.calldata import rows
+from kernels.calldata.routers import decode_call
 from tests.kernels.hostile_calldata import as_swap, empty_swaps
 from tests.kernels.router_calls import Swap, text
 from tests.kernels.routers.router_referee import PoolSwap, RouterWorld, pool_id

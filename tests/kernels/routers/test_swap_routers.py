@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from eth_abi.abi import encode
 
-from kernels import calldata_rows as rows
+from kernels.calldata import rows
 from tests.kernels.router_calls import PATH, UINT, V2_CALLS, packed, selector
 from tests.kernels.routers.comparison import check_like_the_router, decoded
 from tests.kernels.routers.router_referee import FOREVER, V3_POOLS, RouterWorld

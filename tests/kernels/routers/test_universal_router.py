@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from eth_abi.abi import encode
 
-from kernels import calldata_rows as rows
+from kernels.calldata import rows
 from tests.kernels.router_calls import (
     COMMAND_TYPES,
     PATH,

@@ -6,7 +6,7 @@ import pytest
 from eth_utils.crypto import keccak
 
 from devnet.artifacts import artifact
-from kernels.uniswap_v3.forks import (
+from kernels.pools.uniswap_v3.forks import (
     BURN_TOPIC,
     FORKS,
     INITIALIZE_TOPIC,

@@ -8,9 +8,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from kernels.uniswap_v3.forks import FORKS
-from kernels.uniswap_v3.state import PoolSnapshot, V3Pools, build_pools, read_pool
-from kernels.uniswap_v3.status import (
+from kernels.pools.uniswap_v3.forks import FORKS
+from kernels.pools.uniswap_v3.state import PoolSnapshot, V3Pools, build_pools, read_pool
+from kernels.pools.uniswap_v3.status import (
     OK,
     PRICE_LIMIT,
     TICK_SPACING,
@@ -136,7 +136,7 @@ def test_refusals_have_names_and_change_nothing() -> None:
 
 
 def _status(pools: V3Pools, pool: np.ndarray, side: np.ndarray, exact_in: np.ndarray) -> int:
-    from kernels.uniswap_v3.pool import Trades, empty_results, swap_batch
+    from kernels.pools.uniswap_v3.pool import Trades, empty_results, swap_batch
 
     results = empty_results(1)
     amount = np.ones((1, 4), np.uint64)

@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kernels.u256 import from_limbs, to_limbs
-from kernels.uniswap_v3.float_filter import float_output, rank_outputs
-from kernels.uniswap_v3.pool import TradeResults, Trades, empty_results, swap_batch
-from kernels.uniswap_v3.state import PoolSnapshot, V3Pools, build_pools, read_pool
-from kernels.uniswap_v3.status import OK
+from kernels.numbers.u256 import from_limbs, to_limbs
+from kernels.pools.uniswap_v3.float_filter import float_output, rank_outputs
+from kernels.pools.uniswap_v3.pool import TradeResults, Trades, empty_results, swap_batch
+from kernels.pools.uniswap_v3.state import PoolSnapshot, V3Pools, build_pools, read_pool
+from kernels.pools.uniswap_v3.status import OK
 from tests.kernels.uniswap_v3 import v3_reference as reference
 from tests.kernels.uniswap_v3.v3_kernels import modify_one, swap_one
 

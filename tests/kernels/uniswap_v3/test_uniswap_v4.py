@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from kernels.uniswap_v3.forks import UNISWAP_V4
-from kernels.uniswap_v3.state import PoolSnapshot, build_pools
-from kernels.uniswap_v3.status import FULL_FEE, OK
-from kernels.uniswap_v4 import (
+from kernels.pools.uniswap_v3.forks import UNISWAP_V4
+from kernels.pools.uniswap_v3.state import PoolSnapshot, build_pools
+from kernels.pools.uniswap_v3.status import FULL_FEE, OK
+from kernels.pools.uniswap_v4 import (
     DYNAMIC_FEE_FLAG,
     PoolKey,
     UnsupportedPoolError,

@@ -7,9 +7,9 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 
-from kernels.uniswap_v3.forks import FORKS, UNISWAP_V4
-from kernels.uniswap_v3.state import PoolSnapshot, V3Pools, build_pools, read_pool
-from kernels.uniswap_v3.status import OK
+from kernels.pools.uniswap_v3.forks import FORKS, UNISWAP_V4
+from kernels.pools.uniswap_v3.state import PoolSnapshot, V3Pools, build_pools, read_pool
+from kernels.pools.uniswap_v3.status import OK
 from tests.kernels.uniswap_v3 import v3_reference as reference
 from tests.kernels.uniswap_v3.v3_kernels import modify_one, swap_one
 from tests.kernels.uniswap_v3.v3_referee import After, DeployedPool, DeployedV4Pool

@@ -9,25 +9,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.compile import lean_kernel
-from kernels.u256 import from_limbs, load256, low64, store256, to_limbs, u256
-from kernels.uniswap_v3.full_math import mul_div, mul_div_rounding_up
-from kernels.uniswap_v3.liquidity import (
+from kernels.numbers.u256 import from_limbs, load256, low64, store256, to_limbs, u256
+from kernels.pools.uniswap_v3.full_math import mul_div, mul_div_rounding_up
+from kernels.pools.uniswap_v3.liquidity import (
     LiquidityChanges,
     empty_liquidity_results,
     max_liquidity_per_tick,
     modify_liquidity_batch,
 )
-from kernels.uniswap_v3.pool import Trades, empty_results, swap_batch
-from kernels.uniswap_v3.sqrt_price_math import (
+from kernels.pools.uniswap_v3.pool import Trades, empty_results, swap_batch
+from kernels.pools.uniswap_v3.sqrt_price_math import (
     amount0_delta,
     amount1_delta,
     next_price_from_input,
     next_price_from_output,
 )
-from kernels.uniswap_v3.state import V3Pools, as_int
-from kernels.uniswap_v3.status import OK
-from kernels.uniswap_v3.swap_math import compute_swap_step
-from kernels.uniswap_v3.tick_math import get_sqrt_ratio_at_tick, get_tick_at_sqrt_ratio
+from kernels.pools.uniswap_v3.state import V3Pools, as_int
+from kernels.pools.uniswap_v3.status import OK
+from kernels.pools.uniswap_v3.swap_math import compute_swap_step
+from kernels.pools.uniswap_v3.tick_math import get_sqrt_ratio_at_tick, get_tick_at_sqrt_ratio
 
 FUNCTIONS = (
     "mulDiv",

@@ -1,0 +1,1 @@
+"""Router calldata to swaps: `routers.decode_call` is the entrance, one file per family of forms."""

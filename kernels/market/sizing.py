@@ -1,0 +1,134 @@
+"""Best input of every cycle in float64: the closed form for chains of constant-product pools.
+
+A chain of V2 pools is a Moebius map x -> A x / (1 + C x); its best input is (sqrt(A) - 1) / C and
+its profit (sqrt(A) - 1)^2 / C. A segment of a concentrated pool is such a map too, up to its end,
+where the ranked plan stops (kernels.market.opportunities goes on for the chosen
+ones). It only ranks: amounts that are signed come from kernels.sizing.product_cycles.
+"""
+
+import numpy as np
+
+from kernels.compile import inline, lean_kernel, never_inline
+from kernels.graph.market_graph import HOPS, POOL, ROW_IN, ROW_OUT
+from kernels.market.tile import (
+    CONCENTRATED_FROM,
+    LANES,
+    amount_in_row,
+    gross_row,
+    overlay_row,
+    rate_row,
+)
+from kernels.numbers.lanes import (
+    WIDTH,
+    Floats,
+    Masks,
+    any_lane,
+    choose,
+    least,
+    load,
+    square_root,
+    store,
+    wide,
+)
+
+
+@inline
+def _rates(weights: np.ndarray, pools: int, tile: np.ndarray, lane: int, like: Floats) -> None:
+    """gamma / reserve per pool and side, shared by all cycles: divisions are what costs."""
+    source, target = overlay_row(pools), rate_row(pools)
+    for side in range(2):
+        for pool in range(pools):
+            row = side * pools + pool
+            reserve = load(tile, source + row, lane, like)
+            store(tile, target + row, lane, weights[pool] / reserve)
+
+
+@inline
+def _is_capped(cycles: np.ndarray, cycle: int, plain: int) -> bool:
+    """Whether the cycle passes a concentrated pool; a missing third pool is -1."""
+    first, second, third = cycles[cycle, POOL], cycles[cycle, POOL + 1], cycles[cycle, POOL + 2]
+    return max(first, second, third) >= plain
+
+
+@inline
+def _until_full(A: Floats, C: Floats, capacity: Floats) -> Floats:
+    """x at which A x / (1 + C x) reaches `capacity`; infinite when it never does."""
+    slope = A - C * capacity
+    return choose(slope > 0.0, capacity / slope, np.inf)
+
+
+@inline
+def _overfills(amount: Floats, A: Floats, C: Floats, capacity: Floats) -> Masks:
+    """Whether A x / (1 + C x) exceeds `capacity` at x = amount, without a division."""
+    return amount * (A - C * capacity) > capacity
+
+
+@inline
+def _best_input(A: Floats, C: Floats) -> tuple[Floats, Floats]:
+    """Input and profit of x -> A x / (1 + C x) - x; zeros unless finite and profitable."""
+    edge = square_root(A) - 1.0
+    amount = edge / C
+    # Written so that NaN and infinity (an empty pool) mean "no opportunity".
+    sound = (edge > 0.0) & (amount < np.inf)
+    return choose(sound, amount, 0.0), choose(sound, edge * amount, 0.0)
+
+
+@inline
+def _size(cycles: np.ndarray, pools: int, tile: np.ndarray, lane: int, like: Floats) -> None:
+    count = cycles.shape[0]
+    reserve, rate = overlay_row(pools), rate_row(pools)
+    capacity = reserve + 2 * pools
+    to_amount, to_gross = amount_in_row(pools, count), gross_row(pools, count)
+    plain = int(tile[CONCENTRATED_FROM, 0])
+    for cycle in range(count):
+        in0, in1, in2 = cycles[cycle, ROW_IN], cycles[cycle, ROW_IN + 1], cycles[cycle, ROW_IN + 2]
+        C1 = load(tile, rate + in0, lane, like)
+        A1 = C1 * load(tile, reserve + cycles[cycle, ROW_OUT], lane, like)
+        r = load(tile, rate + in1, lane, like)
+        C2 = C1 + A1 * r
+        A2 = A1 * r * load(tile, reserve + cycles[cycle, ROW_OUT + 1], lane, like)
+        A, C = A2, C2
+        three = cycles[cycle, HOPS] == 3
+        if three:
+            r = load(tile, rate + in2, lane, like)
+            C = C2 + A2 * r
+            A = A2 * r * load(tile, reserve + cycles[cycle, ROW_OUT + 2], lane, like)
+        amount, profit = like, like
+        if any_lane(A > 1.0):
+            amount, profit = _best_input(A, C)
+            if _is_capped(cycles, cycle, plain):
+                most0 = load(tile, capacity + in0, lane, like)
+                most1 = load(tile, capacity + in1, lane, like)
+                over = (amount > most0) | _overfills(amount, A1, C1, most1)
+                if three:
+                    most2 = load(tile, capacity + in2, lane, like)
+                    over = over | _overfills(amount, A2, C2, most2)
+                if any_lane(over):
+                    until = least(most0, _until_full(A1, C1, most1))
+                    if three:
+                        most2 = load(tile, capacity + in2, lane, like)
+                        until = least(until, _until_full(A2, C2, most2))
+                    capped = A * until / (1.0 + C * until) - until
+                    profit = choose(over, choose(capped > 0.0, capped, 0.0), profit)
+                    amount = choose(over, least(until, amount), amount)
+        store(tile, to_amount + cycle, lane, amount)
+        store(tile, to_gross + cycle, lane, profit)
+
+
+@lean_kernel
+def size_cycles(cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray) -> None:
+    """Size every cycle on the overlaid reserves: writes the rate, amount_in and gross rows.
+
+    Hub tokens and ETH; both 0 where the cycle does not pay, or where a reserve is 0. Compiled
+    without fastmath, so that one lane and sixteen give the same bits.
+    """
+    never_inline()
+    pools = weights.shape[0] - cycles.shape[0]
+    if tile.shape[1] == LANES:
+        for lane in range(0, LANES, WIDTH):
+            _rates(weights, pools, tile, lane, wide())
+            _size(cycles, pools, tile, lane, wide())
+    else:
+        for lane in range(tile.shape[1]):
+            _rates(weights, pools, tile, lane, 0.0)
+            _size(cycles, pools, tile, lane, 0.0)
