@@ -29,7 +29,7 @@ from agents.baselines import (
 )
 from agents.intervals import iqm
 from agents.tally import Tally, best_net_eth
-from envs.market import MarketConfig
+from envs.market.config import MarketConfig
 from envs.vector import MarketVectorEnv
 from kernels.market.action import BIDS
 from kernels.market.observation import VALUE_CENTRE, VALUE_SCALE

@@ -16,8 +16,8 @@ from agents.config import PPOConfig
 from agents.learners import build
 from agents.ppo import ScheduledPPO
 from agents.vecenv import MarketVecEnv
-from envs.auction_game import AuctionGame, AuctionVectorEnv
-from envs.bid_equilibrium import Rivals, ValueLaw, first_price_bid
+from envs.auctions.equilibrium import Rivals, ValueLaw, first_price_bid
+from envs.auctions.game import AuctionGame, AuctionVectorEnv
 
 Array = NDArray[np.float64]
 

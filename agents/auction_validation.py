@@ -13,8 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from envs.auction_game import AuctionGame, AuctionVectorEnv
-from envs.bid_equilibrium import (
+from envs.auctions.block_auction import BlockAuction, Builder, Played, play_block_auctions
+from envs.auctions.equilibrium import (
     CommonValue,
     LogNormalLaw,
     PowerLaw,
@@ -24,7 +24,7 @@ from envs.bid_equilibrium import (
     first_price_bid,
     win_probability,
 )
-from envs.block_auction import BlockAuction, Builder, Played, play_block_auctions
+from envs.auctions.game import AuctionGame, AuctionVectorEnv
 
 Array = NDArray[np.float64]
 LANES = 20_000

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.market import MarketConfig
+from envs.market.config import MarketConfig
 from kernels.market.action import BID_PPM, BIDS, PASS, PPM
 from kernels.market.observation import AGE_SCALE, BASE_FEE_CENTRE, FIELDS, VALUE_CENTRE, VALUE_SCALE
 from models.frozen import Network, Player, compile_network
@@ -78,8 +78,9 @@ def greedy(fraction: float) -> Bidder:
 def gross_rule(market: MarketConfig) -> Bidder:
     """Bids gross / 1.25 / (1 + age / 4) as a priority fee clamped to [p10 + 1, p50 + 1] gwei.
 
-    The third rule of envs.rivals with nothing hidden from it, to the nearest bid of the grid. The
-    clamp comes from the market's fee history; it makes the rule bid little on large profits.
+    The third rule of envs.market.rivals with nothing hidden from it, to the nearest bid of the
+    grid. The clamp comes from the market's fee history; it makes the rule bid little on large
+    profits.
     """
     low, high = market.clamp_gwei
 

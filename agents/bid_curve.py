@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.auctions import PASSED
+from envs.market.block import PASSED
 
 VALUE_EDGES_ETH = np.geomspace(1e-4, 100.0, 25)
 

@@ -15,10 +15,10 @@ from gymnasium import spaces
 
 from agents.baselines import network_bidder
 from agents.ppo import joint_gradient
-from envs.market import MarketConfig
-from envs.paths import stand_in_paths
-from envs.physics import physics_of
-from envs.simulator import present
+from envs.market.config import MarketConfig
+from envs.market.paths import stand_in_paths
+from envs.market.physics import physics_of
+from envs.market.simulator import present
 from envs.vector import MarketVectorEnv
 from kernels.learning.policy_gradient import Samples
 from kernels.market.action import ACTIONS

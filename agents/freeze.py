@@ -19,7 +19,7 @@ from agents.prices import Forecasting
 from agents.training import TrialInputs
 from agents.vecenv import MarketVecEnv
 from agents.workers import TrialResult
-from envs.market import PricePaths
+from envs.market.config import PricePaths
 from envs.vector import MarketVectorEnv
 from models.export import write_policy
 from models.forecaster_onnx import export_forecaster

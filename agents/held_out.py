@@ -35,7 +35,7 @@ from agents.config import EvaluationConfig
 from agents.processes import as_finished
 from agents.scenarios import first_seed, world_of
 from agents.tally import Tally, joined
-from envs.market import MarketConfig, PricePaths
+from envs.market.config import MarketConfig, PricePaths
 from envs.vector import MarketVectorEnv
 
 Sums = TypeVar("Sums", Tally, BidCurve)

@@ -26,7 +26,9 @@ from agents.ppo import ScheduledPPO
 from agents.processes import as_finished
 from agents.runs import write_text
 from agents.vecenv import MarketVecEnv
-from envs.competition_references import (
+from envs.hidden_competition.env import HiddenCompetitionEnv
+from envs.hidden_competition.model import FRACTIONS, SCENARIOS, Chains, HiddenCompetition, record
+from envs.hidden_competition.references import (
     FILTERS,
     Bids,
     bayes_bids,
@@ -34,8 +36,6 @@ from envs.competition_references import (
     clairvoyant,
     tune,
 )
-from envs.hidden_competition import FRACTIONS, SCENARIOS, Chains, HiddenCompetition, record
-from envs.hidden_competition_env import HiddenCompetitionEnv
 
 STATIC, ADAPTIVE = "best static", ("EMA of clearing", "AIMD")
 CEILING, STATELESS_CEILING = "Bayes, clearing public", "Bayes, no history"

@@ -23,13 +23,13 @@ from agents.auction_validation import (
 )
 from agents.config import PPOConfig
 from agents.findings import Finding, near
-from envs.auction_game import AuctionGame, AuctionVectorEnv, log_gap_fractions
-from envs.bid_equilibrium import CommonValue, LogNormalLaw, PowerLaw, Rivals, StationaryRivals
-from envs.exploitability import (
+from envs.auctions.equilibrium import CommonValue, LogNormalLaw, PowerLaw, Rivals, StationaryRivals
+from envs.auctions.exploitability import (
     common_value_exploitability,
     first_price_exploitability,
     payoffs_against_mixing_rivals,
 )
+from envs.auctions.game import AuctionGame, AuctionVectorEnv, log_gap_fractions
 
 QUANTILES = (np.arange(4000) + 0.5) / 4000
 QUICK = PPOConfig(rollout_slots=8, minibatch=2048)

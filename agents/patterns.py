@@ -23,8 +23,8 @@ from agents.pattern_figures import competition_figure, kinds_figure
 from agents.prices import ETH, bars_to_learn_from, data_folder
 from agents.runs import write_text
 from agents.window_or_filter import shares_of_histories
-from envs.hidden_competition import SCENARIOS, record
-from envs.rivals import CLAMPED, SHARE_80, SHARE_90, TRUE_VALUE, rule_bid
+from envs.hidden_competition.model import SCENARIOS, record
+from envs.market.rivals import CLAMPED, SHARE_80, SHARE_90, TRUE_VALUE, rule_bid
 from history.mev import load_cexdex
 from history.prices import Bars
 from models.bidder_clusters import (

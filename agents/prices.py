@@ -12,7 +12,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from agents.config import PricesConfig
 from agents.progress import Report
 from agents.runs import write_text
-from envs.paths import HORIZONS_MINUTES, SPLIT_EDGES, PricePaths, paths_of_bars
+from envs.market.paths import HORIZONS_MINUTES, SPLIT_EDGES, PricePaths, paths_of_bars
 from history.prices import Bars, BarsError, find_bars, load_bars, minute_of
 from history.stochastic_volatility import stochastic_volatility_bars
 from kernels.networks.features import BLOCK_MINUTES

@@ -26,7 +26,7 @@ from agents.rollout_buffer import SortedRolloutBuffer
 from agents.rollout_sums import RolloutSums, SumsCallback
 from agents.shared_arrays import AVAILABLE, Arrays, Inbox, Outbox, Placed
 from agents.vecenv import MarketVecEnv
-from envs.market import MarketConfig, PricePaths
+from envs.market.config import MarketConfig, PricePaths
 from envs.vector import MarketVectorEnv
 
 # Arrays of a rollout that come back as they are in the buffer, [slots, lanes, ...].

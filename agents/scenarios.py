@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from envs import hidden_competition
-from envs.market import MarketConfig, PricePaths
-from envs.paths import SPLIT_EDGES
-from envs.recorded_market import replay_market
+from envs.hidden_competition import model as hidden_competition
+from envs.market.config import MarketConfig, PricePaths
+from envs.market.paths import SPLIT_EDGES
+from envs.recorded.market import replay_market
 
 SPELL_MINUTES = 240  # an episode of 256 slots takes 52
 
@@ -77,7 +77,7 @@ SCENARIOS: dict[str, Callable[[MarketConfig], MarketConfig]] = {
 }
 # Ends of the ranks by variance of the spells of prices that a scenario plays; the others play all.
 RANKS = {"calm": (0.0, 1.0 / 3.0), "volatile": (2.0 / 3.0, 1.0)}
-# Recorded blocks, and whether their swaps are played too; see envs.recorded_market.
+# Recorded blocks, and whether their swaps are played too; see envs.recorded.market.
 REPLAYS = {"replay": False, "replay-swaps": True}
 # Sharper regimes that stay longer; the same ones staying 20 and 200 auctions instead of 50.
 REGIMES = {name: partial(_as_hidden, name) for name in ("S", "D20", "D200")}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.auctions import OUTCOMES, PASSED, WON
+from envs.market.block import OUTCOMES, PASSED, WON
 from kernels.market.observation import FIELDS, VALUE_CENTRE, VALUE_SCALE
 
 Sums = NDArray[np.float64]

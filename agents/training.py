@@ -21,7 +21,7 @@ from agents.learner_arms import HISTORY, actor_of, bidder_of
 from agents.learners import build
 from agents.monitor import MarketMonitor, Settings
 from agents.rollouts import Crew, Markets, build_remote, market_vecenv
-from envs.market import MarketConfig, PricePaths
+from envs.market.config import MarketConfig, PricePaths
 from envs.vector import MarketVectorEnv
 
 # Validation episodes are the same in every round of every trial: the curves can be compared.

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from envs.competition_references import RIVAL_SEEN, bayes_bids, capture, clairvoyant
-from envs.hidden_competition import FRACTIONS, SCENARIOS, Chains, record
+from envs.hidden_competition.model import FRACTIONS, SCENARIOS, Chains, record
+from envs.hidden_competition.references import RIVAL_SEEN, bayes_bids, capture, clairvoyant
 from models.regimes import fit_hidden_markov
 
 WINDOW = 16  # past auctions, as agents.hidden_competition shows them

@@ -7,7 +7,7 @@ import numpy as np
 from agents.vecenv import MarketVecEnv
 from benchmarks.env_stages import by_stage
 from benchmarks.harness import Measurement, check, paired_seconds, seconds_per_call
-from envs.paths import stand_in_paths
+from envs.market.paths import stand_in_paths
 from envs.vector import MarketVectorEnv
 from kernels.market.action import PASS
 

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from benchmarks.env import SEED, drawn_actions
 from benchmarks.harness import Measurement
-from envs.market import MarketConfig
-from envs.paths import PricePaths, stand_in_paths
+from envs.market.config import MarketConfig
+from envs.market.paths import PricePaths, stand_in_paths
 from envs.vector import MarketVectorEnv
 
 VENUES = (1, 2, 3)  # of each kind, over three tokens

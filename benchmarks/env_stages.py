@@ -9,13 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.harness import Measurement
-from envs.auctions import build_blocks
-from envs.bidding import decide_early
-from envs.flow import informed_trades
-from envs.mempool import receive, show_pending
-from envs.paths import RecordedFlow
-from envs.physics import TICK_INDEX, Physics
-from envs.rivals import meet_rivals
+from envs.market.bidding import decide_early
+from envs.market.block import build_blocks
+from envs.market.flow import informed_trades
+from envs.market.mempool import receive, show_pending
+from envs.market.paths import RecordedFlow
+from envs.market.physics import TICK_INDEX, Physics
+from envs.market.rivals import meet_rivals
 from envs.vector import MarketVectorEnv
 from kernels.compile import lean_kernel
 from kernels.market.action import ACTIONS, mask

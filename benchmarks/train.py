@@ -25,8 +25,8 @@ from agents.rollouts import Crew, Markets, build_remote
 from agents.vecenv import MarketVecEnv
 from agents.workers import ray_session
 from benchmarks.harness import Measurement, check
-from envs.market import MarketConfig, PricePaths
-from envs.paths import stand_in_paths
+from envs.market.config import MarketConfig, PricePaths
+from envs.market.paths import stand_in_paths
 from envs.searcher import Searcher
 from envs.vector import MarketVectorEnv
 from models.policy import network_of

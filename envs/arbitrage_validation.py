@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import ndtr
 
-from envs.market import MarketConfig
-from envs.paths import SLOTS_PER_MINUTE, PricePaths
-from envs.physics import INFORMED_BOOK, MINUTE, PRICE, book_row
+from envs.market.config import MarketConfig
+from envs.market.paths import SLOTS_PER_MINUTE, PricePaths
+from envs.market.physics import INFORMED_BOOK, MINUTE, PRICE, book_row
 from envs.vector import MarketVectorEnv
 from kernels.market.tile import LANES, RESERVES
 

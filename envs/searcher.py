@@ -6,8 +6,8 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.market import MarketConfig, PricePaths
-from envs.randomness import SEED_BITS
+from envs.market.config import MarketConfig, PricePaths
+from envs.market.randomness import SEED_BITS
 from envs.vector import MarketVectorEnv
 
 

@@ -8,7 +8,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from envs.auctions import (
+from envs.market.block import (
     BEST_RESPONSE,
     CAUSE,
     CLEARING_FRACTION,
@@ -22,10 +22,10 @@ from envs.auctions import (
     SETTLED,
     WON,
 )
-from envs.flow import MAX_POOLS
-from envs.market import MarketConfig, PricePaths
-from envs.paths import SLOTS_PER_MINUTE, stand_in_paths
-from envs.physics import (
+from envs.market.config import MarketConfig, PricePaths
+from envs.market.flow import MAX_POOLS
+from envs.market.paths import SLOTS_PER_MINUTE, stand_in_paths
+from envs.market.physics import (
     BORROWER_BOOK,
     BURNT,
     EPISODE,
@@ -45,8 +45,8 @@ from envs.physics import (
     physics_of,
     world_rows,
 )
-from envs.randomness import lane_keys
-from envs.simulator import play
+from envs.market.randomness import lane_keys
+from envs.market.simulator import play
 from kernels.market.action import ACTIONS, PASS
 from kernels.market.observation import LIMIT, SIZE
 from kernels.market.tile import BUNDLE, CHANNELS, LANES, PUBLIC, RESERVES, new_tile
@@ -134,7 +134,7 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
     | settled | this decision was the last of its slot; the others are 0 (opportunity -1) without |
     | profit | ETH, what `settled` pays, whatever the reward |
     | net, own_fraction, clearing_fraction | of the bid that stood; 0 without |
-    | outcome, won | envs.auctions.OUTCOMES: passed, won, outbid, stale_state, late, reverted, |
+    | outcome, won | envs.market.block.OUTCOMES: passed, won, outbid, stale_state, late, reverted, |
     |  | filtered, missed, gas; `cause` of a reverted one: outbid, stale_state or gas |
     | opportunity | k of the standing bid among what is found, -1 if it is not |
     | best_response | what the best bid of the grid would have earned after the fact, ETH |
@@ -144,8 +144,9 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
     | argument | |
     |---|---|
     | num_envs | N, any number of at least 1 |
-    | config | envs.market.MarketConfig: every parameter of users, traders, gas and rivals |
-    | paths | envs.market.PricePaths; default: 60 days of stochastic-volatility stand-in; recorded |
+    | config | envs.market.config.MarketConfig: every parameter of users, traders, gas and rivals |
+    | paths | envs.market.config.PricePaths; default: 60 days of stochastic-volatility stand-in;
+    recorded |
     |  | blocks and swaps that it carries override what would be drawn (paths.RecordedFlow) |
     | split | train, validation or test: disjoint randomness and disjoint parts of the paths |
     | seed | first seed, below 2^32; `reset(seed=...)` starts again with another |

@@ -22,8 +22,8 @@ from envs.calibration.figures import draw
 from envs.calibration.quantities import CURVE, QUANTITIES, SHARE, Quantity
 from envs.calibration.recorded import SAMPLES
 from envs.calibration.simulated import DEFINED, simulated_samples
-from envs.market import MarketConfig
-from envs.paths import paths_of_bars
+from envs.market.config import MarketConfig
+from envs.market.paths import paths_of_bars
 from history.prices import find_bars, load_bars
 from history.tables import TableError
 

@@ -1,7 +1,7 @@
 """The same quantities out of the simulated market, seen while the searcher passes.
 
 Everything comes through the environment's public interface: step() and state(), whose tile rows
-are documented in kernels.market.tile and envs.physics.
+are documented in kernels.market.tile and envs.market.physics.
 
 Two things are defined here. A block's order: users' swaps by priority fee, and each back-run
 directly behind the last of its targets, as the recorded ones are (72 % adjacent, whatever their
@@ -13,13 +13,19 @@ sandwich, in a block whose proposer takes bundles.
 
 import numpy as np
 
-from envs.block_auction import SLOT_STEPS, STEPS_PER_SECOND, BlockAuction, Builder, best_bid_paths
+from envs.auctions.block_auction import (
+    SLOT_STEPS,
+    STEPS_PER_SECOND,
+    BlockAuction,
+    Builder,
+    best_bid_paths,
+)
 from envs.calibration.distance import autocorrelation, ranges, response
 from envs.calibration.recorded import BID_TIMES_MS, HORIZONS, LAGS, RANGE_BLOCKS
-from envs.flow import SWAP_AHEAD
-from envs.market import MarketConfig, PricePaths
-from envs.mempool import root_nonce
-from envs.physics import (
+from envs.market.config import MarketConfig, PricePaths
+from envs.market.flow import SWAP_AHEAD
+from envs.market.mempool import root_nonce
+from envs.market.physics import (
     EPISODE,
     INFORMED_PAID,
     INFORMED_TRADES,
@@ -30,7 +36,7 @@ from envs.physics import (
     TOP_PUBLIC,
     USER_VOLUME,
 )
-from envs.randomness import lane_keys, slot_key, uniform
+from envs.market.randomness import lane_keys, slot_key, uniform
 from envs.vector import MarketVectorEnv
 from kernels.compile import kernel
 from kernels.graph.market_graph import Graph

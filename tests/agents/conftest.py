@@ -2,8 +2,8 @@
 
 import pytest
 
-from envs.market import MarketConfig
-from envs.paths import PricePaths, stand_in_paths
+from envs.market.config import MarketConfig
+from envs.market.paths import PricePaths, stand_in_paths
 
 
 @pytest.fixture(scope="session")

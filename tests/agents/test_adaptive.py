@@ -17,7 +17,7 @@ from agents.adaptive import (
 from agents.arms import ADAPTIVE, VALIDATION_SEED, play, sweep_static, tuned_adaptive
 from agents.baselines import FRACTIONS, nearest_bid, no_op, static
 from agents.intervals import iqm
-from envs.market import MarketConfig, PricePaths
+from envs.market.config import MarketConfig, PricePaths
 from envs.vector import MarketVectorEnv
 from kernels.market.action import ACTIONS, BIDS, PASS, PPM, decode
 from kernels.market.observation import FIELDS, SIZE

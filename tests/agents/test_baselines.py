@@ -14,8 +14,8 @@ from agents.baselines import (
     no_op,
     static,
 )
-from envs.market import MarketConfig, PricePaths
-from envs.rivals import CLAMPED, rule_bid
+from envs.market.config import MarketConfig, PricePaths
+from envs.market.rivals import CLAMPED, rule_bid
 from envs.vector import MarketVectorEnv
 from kernels.market.action import ACTIONS, BIDS, PPM, decode
 from kernels.market.observation import SIZE

@@ -32,10 +32,10 @@ from agents.scenarios import (
     world_of,
 )
 from agents.tally import Tally, best_net_eth, joined
-from envs.market import MarketConfig, PricePaths
-from envs.paths import stand_in_paths
-from envs.physics import efficiency_quantiles
-from envs.randomness import SPLITS
+from envs.market.config import MarketConfig, PricePaths
+from envs.market.paths import stand_in_paths
+from envs.market.physics import efficiency_quantiles
+from envs.market.randomness import SPLITS
 from envs.vector import MarketVectorEnv
 from kernels.market.action import BIDS, FIRST_PUBLIC
 from kernels.market.tile import FOUND_CYCLE, FOUND_NET

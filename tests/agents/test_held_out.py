@@ -13,7 +13,7 @@ from agents.baselines import network_bidder
 from agents.config import EvaluationConfig
 from agents.evaluate import Comparison, Learned, compare_all
 from agents.learner_arms import bidder_of
-from envs.market import MarketConfig, PricePaths
+from envs.market.config import MarketConfig, PricePaths
 from kernels.market.action import ACTIONS
 from kernels.market.observation import SIZE
 from models.frozen import Lstm, Network

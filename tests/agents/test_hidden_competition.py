@@ -23,9 +23,9 @@ from agents.hidden_competition import (
     summarise,
     trials,
 )
-from envs.competition_references import Bids, capture
-from envs.hidden_competition import FRACTIONS, SCENARIOS, record
-from envs.hidden_competition_env import HiddenCompetitionEnv
+from envs.hidden_competition.env import HiddenCompetitionEnv
+from envs.hidden_competition.model import FRACTIONS, SCENARIOS, record
+from envs.hidden_competition.references import Bids, capture
 
 D = SCENARIOS["D"]
 SMALL = PPOConfig(num_envs=64, rollout_slots=8, minibatch=256, epochs=1, hidden=(8,))

@@ -21,7 +21,7 @@ from agents.learner_arms import INGREDIENTS, LEARNER_ARMS, actor_of, bidder_of, 
 from agents.training import VALIDATION_SEED, Training, Trial, TrialInputs, planned_trials
 from agents.vecenv import MarketVecEnv
 from agents.workers import TrialResult
-from envs.market import MarketConfig, PricePaths
+from envs.market.config import MarketConfig, PricePaths
 from envs.vector import MarketVectorEnv
 from kernels.market.action import ACTIONS
 from kernels.market.observation import FIELDS, HISTORY_START, SIZE

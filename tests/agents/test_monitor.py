@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from agents.config import PPOConfig, TrialsConfig
 from agents.training import Training, Trial, TrialInputs
-from envs.market import MarketConfig, PricePaths
+from envs.market.config import MarketConfig, PricePaths
 
 PPO = PPOConfig(num_envs=32, rollout_slots=8, minibatch=128, epochs=1, hidden=(16,))
 TRIALS = TrialsConfig(seeds=1, steps=1024, reports=2, validation_envs=16)

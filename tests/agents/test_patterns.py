@@ -14,8 +14,8 @@ from agents.patterns import (
     recovered,
 )
 from agents.window_or_filter import WINDOW, filter_features, learned_bids, window_features
-from envs.competition_references import capture
-from envs.hidden_competition import SCENARIOS, record
+from envs.hidden_competition.model import SCENARIOS, record
+from envs.hidden_competition.references import capture
 
 
 def test_planted_volatility_comes_back_and_memory_pays_where_bars_are_noisy() -> None:

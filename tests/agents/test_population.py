@@ -16,7 +16,7 @@ from agents.checkpoints import load_checkpoint
 from agents.config import PPOConfig, TrialsConfig
 from agents.training import Training, Trial, TrialInputs
 from agents.workers import latest_checkpoint, ray_session, run_trials
-from envs.market import MarketConfig, PricePaths
+from envs.market.config import MarketConfig, PricePaths
 
 PPO = PPOConfig(num_envs=32, rollout_slots=8, minibatch=128, epochs=2, hidden=(16,))
 TRIALS = TrialsConfig(seeds=1, steps=1024, reports=4, validation_envs=16)

@@ -19,7 +19,7 @@ from agents.config import ConfigError, PPOConfig, TrialsConfig
 from agents.rollouts import RolloutWorker
 from agents.training import Training, Trial, TrialInputs
 from agents.workers import latest_checkpoint, ray_session, run_trials
-from envs.market import MarketConfig, PricePaths
+from envs.market.config import MarketConfig, PricePaths
 from tests.agents.test_workers import processes_of
 
 PPO = PPOConfig(
@@ -180,8 +180,8 @@ import sys
 from pathlib import Path
 from tests.agents.test_rollouts import MODES, TRIAL, inputs_of
 from agents.workers import run_trials
-from envs.market import MarketConfig
-from envs.paths import stand_in_paths
+from envs.market.config import MarketConfig
+from envs.market.paths import stand_in_paths
 
 folder, ppo = Path(sys.argv[1]), MODES[int(sys.argv[2])].values[0]
 inputs = inputs_of(folder, MarketConfig(episode_slots=32), stand_in_paths(days=4), ppo)

@@ -15,7 +15,7 @@ import pytest
 from agents.config import PPOConfig, TrialsConfig
 from agents.training import Training, Trial, TrialInputs, planned_trials, reward_scale_eth
 from agents.workers import TrialResult, latest_checkpoint, run_trials
-from envs.market import MarketConfig, PricePaths
+from envs.market.config import MarketConfig, PricePaths
 
 PPO = PPOConfig(num_envs=32, rollout_slots=8, minibatch=128, epochs=2, hidden=(16,))
 TRIALS = TrialsConfig(seeds=1, steps=1024, reports=4, validation_envs=16)
@@ -133,8 +133,8 @@ import sys
 from pathlib import Path
 from test_workers import TRIAL, inputs_in
 from agents.workers import run_trials
-from envs.market import MarketConfig
-from envs.paths import stand_in_paths
+from envs.market.config import MarketConfig
+from envs.market.paths import stand_in_paths
 
 folder = Path(sys.argv[1])
 inputs = inputs_in(folder, MarketConfig(episode_slots=32), stand_in_paths(days=4))

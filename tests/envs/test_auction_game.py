@@ -8,20 +8,20 @@ import pytest
 from pettingzoo.test import parallel_api_test, parallel_seed_test
 from scipy import stats
 
-from envs.auction_game import (
-    AuctionGame,
-    AuctionParallelEnv,
-    AuctionVectorEnv,
-    linear_fractions,
-    log_gap_fractions,
-)
-from envs.bid_equilibrium import (
+from envs.auctions.equilibrium import (
     CommonValue,
     LogNormalLaw,
     PowerLaw,
     Rivals,
     StationaryRivals,
     first_price_bid,
+)
+from envs.auctions.game import (
+    AuctionGame,
+    AuctionParallelEnv,
+    AuctionVectorEnv,
+    linear_fractions,
+    log_gap_fractions,
 )
 
 GAMES = {

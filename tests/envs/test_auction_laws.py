@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtri
 
-from envs.auction_laws import (
+from envs.auctions.laws import (
     kumaraswamy_cdf,
     kumaraswamy_pdf,
     kumaraswamy_quantile,

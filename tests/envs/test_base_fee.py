@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from envs.calibration.distance import autocorrelation, ranges, response
-from envs.physics import LOG_FEE_MEAN, MISSED
+from envs.market.physics import LOG_FEE_MEAN, MISSED
 from kernels.chain.fees import next_base_fee
 from kernels.market.tile import BASE_FEE, GAS_USED_RATIO, LANES
 from tests.envs.worlds import markets

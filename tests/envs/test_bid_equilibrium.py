@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.bid_equilibrium import (
+from envs.auctions.equilibrium import (
     CommonValue,
     LogNormalLaw,
     PowerLaw,
@@ -15,7 +15,7 @@ from envs.bid_equilibrium import (
     first_price_bid,
     win_probability,
 )
-from envs.exploitability import (
+from envs.auctions.exploitability import (
     common_value_exploitability,
     common_value_payoffs,
     first_price_exploitability,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from envs.block_auction import (
+from envs.auctions.block_auction import (
     SLOT_STEPS,
     BlockAuction,
     Builder,

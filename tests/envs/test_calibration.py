@@ -15,7 +15,7 @@ from envs.calibration.distance import autocorrelation, distance, ranges, respons
 from envs.calibration.quantities import QUANTITIES
 from envs.calibration.recorded import BIDS, SAMPLES
 from envs.calibration.simulated import simulated_samples
-from envs.market import MarketConfig
+from envs.market.config import MarketConfig
 from tests.envs.worlds import BARE, paths
 from tests.history.recorded import data_file
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from envs.market import GAS_PROBABILITIES, SHOWN_PROBABILITIES, MarketConfig
-from envs.physics import (
+from envs.market.config import GAS_PROBABILITIES, SHOWN_PROBABILITIES, MarketConfig
+from envs.market.physics import (
     CELLS,
     EFFICIENCY,
     GAS_RATIO,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from envs.auctions import WON
+from envs.market.block import WON
 from envs.vector import MarketVectorEnv
 from kernels.market.action import BID_PPM, BIDS, FIRST_HALF, PPM
 from kernels.market.lending import LIQUIDATION_GAS

@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from envs.competition_references import (
+from envs.hidden_competition.env import HiddenCompetitionEnv
+from envs.hidden_competition.model import (
+    FRACTIONS,
+    LOG_VALUE_CAP,
+    LOG_VALUE_MEAN,
+    LOG_VALUE_SD,
+    SCENARIOS,
+    Chains,
+    HiddenCompetition,
+    record,
+)
+from envs.hidden_competition.references import (
     CLEARING_PUBLIC,
     FILTERS,
     GRID,
@@ -20,17 +31,6 @@ from envs.competition_references import (
     clairvoyant,
     tune,
 )
-from envs.hidden_competition import (
-    FRACTIONS,
-    LOG_VALUE_CAP,
-    LOG_VALUE_MEAN,
-    LOG_VALUE_SD,
-    SCENARIOS,
-    Chains,
-    HiddenCompetition,
-    record,
-)
-from envs.hidden_competition_env import HiddenCompetitionEnv
 
 D = SCENARIOS["D"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from envs.physics import (
+from envs.market.physics import (
     INFORMED_BOOK,
     INFORMED_PAID,
     INFORMED_TRADES,

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from envs.market import MarketConfig
-from envs.paths import SLOTS_PER_MINUTE, RecordedFlow
-from envs.physics import (
+from envs.market.config import MarketConfig
+from envs.market.paths import SLOTS_PER_MINUTE, RecordedFlow
+from envs.market.physics import (
     MINUTE,
     MISSED,
     PRIVATE_SWAP,

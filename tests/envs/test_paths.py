@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from envs.paths import paths_of_bars, price_paths
+from envs.market.paths import paths_of_bars, price_paths
 from history.prices import Bars, SymbolBars
 from tests.envs.worlds import paths
 

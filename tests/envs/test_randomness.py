@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numba import njit
 from scipy import stats
 
-from envs.randomness import (
+from envs.market.randomness import (
     SPLITS,
     draw,
     lane_keys,

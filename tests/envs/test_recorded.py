@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from envs.recorded import (
+from envs.recorded.blocks import (
     PoolKey,
     bridged_prices,
     slot_prices,

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from envs.market import MarketConfig
-from envs.paths import SLOTS_PER_MINUTE
-from envs.recorded import PoolKey, RecordedSlots, Swaps
-from envs.recorded_market import TOKENS, replay_market, replay_paths, snapshot_market
+from envs.market.config import MarketConfig
+from envs.market.paths import SLOTS_PER_MINUTE
+from envs.recorded.blocks import PoolKey, RecordedSlots, Swaps
+from envs.recorded.market import TOKENS, replay_market, replay_paths, snapshot_market
 from envs.vector import MarketVectorEnv
 from history.pools import V3_KIND, MarketPool, PoolMarket
 from kernels.market.action import PASS

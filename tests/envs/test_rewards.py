@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from envs.auctions import GAS, OUTBID, OUTCOMES, REVERTED, STALE_STATE, WON
+from envs.market.block import GAS, OUTBID, OUTCOMES, REVERTED, STALE_STATE, WON
 from kernels.market.action import BIDS, FIRST_PUBLIC
 from kernels.market.opportunities import candidate_gas
 from kernels.market.tile import (

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import poisson
 
-from envs.physics import CELLS, TOP, efficiency_quantiles, equilibrium_bids
-from envs.rivals import (
+from envs.market.physics import CELLS, TOP, efficiency_quantiles, equilibrium_bids
+from envs.market.rivals import (
     ADAPTIVE,
     BLUFF,
     CLAMPED,

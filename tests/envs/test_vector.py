@@ -11,7 +11,7 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import envs  # noqa: F401  registers mevrl/Market-v0
-from envs.auctions import (
+from envs.market.block import (
     FILTERED,
     GAS,
     LATE,
@@ -22,8 +22,8 @@ from envs.auctions import (
     STALE_STATE,
     WON,
 )
-from envs.market import MarketConfig
-from envs.physics import (
+from envs.market.config import MarketConfig
+from envs.market.physics import (
     EPISODE,
     INSIDE,
     LOG_PRICE,
@@ -33,8 +33,8 @@ from envs.physics import (
     TOP,
     book_row,
 )
+from envs.market.simulator import play
 from envs.searcher import Searcher
-from envs.simulator import play
 from envs.vector import MarketVectorEnv
 from kernels.market.action import ACTIONS, BID_FRACTION, BIDS, FIRST_HALF
 from kernels.market.observation import SIZE

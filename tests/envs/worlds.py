@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from envs.market import MarketConfig, PricePaths
-from envs.paths import stand_in_paths
+from envs.market.config import MarketConfig, PricePaths
+from envs.market.paths import stand_in_paths
 from envs.vector import MarketVectorEnv
 
 

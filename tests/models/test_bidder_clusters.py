@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from envs.rivals import CLAMPED, SHARE_80, SHARE_90, TRUE_VALUE, rule_bid
+from envs.market.rivals import CLAMPED, SHARE_80, SHARE_90, TRUE_VALUE, rule_bid
 from models.bidder_clusters import (
     FEATURES,
     BidTraces,
@@ -65,7 +65,7 @@ def test_features_of_hand_made_traces() -> None:
 
 
 def test_the_four_rules_of_the_simulated_rivals_come_back() -> None:
-    """Bids of `envs.rivals.rule_bid`; each rival misjudges every opportunity a little."""
+    """Bids of `envs.market.rivals.rule_bid`; each rival misjudges every opportunity a little."""
     rng = np.random.default_rng(0)
     rules = np.repeat([SHARE_80, SHARE_90, CLAMPED, TRUE_VALUE], 12)
     skill = np.exp(rng.normal(0.0, 0.015, rules.size))

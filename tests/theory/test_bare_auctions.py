@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from agents.known_bids import PLAYED, check
-from envs.auction_game import AuctionGame, AuctionVectorEnv
-from envs.bid_equilibrium import CommonValue
+from envs.auctions.equilibrium import CommonValue
+from envs.auctions.game import AuctionGame, AuctionVectorEnv
 
 pytestmark = pytest.mark.theory
 

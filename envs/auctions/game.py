@@ -1,7 +1,7 @@
 """The bare auctions as a compiled vector environment and as a PettingZoo parallel environment.
 
 What the market's auction is without a market: self-play, and learners whose optimum is known in
-closed form (envs/bid_equilibrium.py).
+closed form (envs/auctions/equilibrium.py).
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,9 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
-from envs.auction_rules import (
+from envs.auctions.equilibrium import CommonValue, LogNormalLaw, PowerLaw, Rivals, StationaryRivals
+from envs.auctions.keyed_lanes import KeyedLanes
+from envs.auctions.rules import (
     EPISODE,
     FEATURES,
     GAME_COLUMNS,
@@ -25,8 +27,6 @@ from envs.auction_rules import (
     rules_of_stationary,
     start,
 )
-from envs.bid_equilibrium import CommonValue, LogNormalLaw, PowerLaw, Rivals, StationaryRivals
-from envs.keyed_lanes import KeyedLanes
 
 REWARDS = ("profit", "share")
 OUTCOMES = ("won", "bid", "value", "top_other")

@@ -5,9 +5,9 @@ Compiled, tile by tile.
 
 import numpy as np
 
-from envs.auctions import OUTCOME_COLUMNS, REGIME_NOW, build_blocks
-from envs.bidding import decide_early
-from envs.flow import (
+from envs.market.bidding import decide_early
+from envs.market.block import OUTCOME_COLUMNS, REGIME_NOW, build_blocks
+from envs.market.flow import (
     BLOCK_MISSED,
     GAS_USED,
     GWEI,
@@ -19,11 +19,11 @@ from envs.flow import (
     informed_trades,
     set_prices,
 )
-from envs.lending import advance_loans, start_loans
-from envs.liquidity import provide_liquidity, start_pools
-from envs.mempool import clear_pending, receive, show_pending
-from envs.paths import SLOTS_PER_MINUTE, RecordedFlow
-from envs.physics import (
+from envs.market.lending import advance_loans, start_loans
+from envs.market.liquidity import provide_liquidity, start_pools
+from envs.market.mempool import clear_pending, receive, show_pending
+from envs.market.paths import SLOTS_PER_MINUTE, RecordedFlow
+from envs.market.physics import (
     CANCEL_BURNT,
     CANCEL_COST,
     EPISODE,
@@ -40,8 +40,8 @@ from envs.physics import (
     TICK_INDEX,
     Physics,
 )
-from envs.randomness import quantile, slot_key, uniform
-from envs.rivals import meet_rivals
+from envs.market.randomness import quantile, slot_key, uniform
+from envs.market.rivals import meet_rivals
 from kernels.chain.fees import next_base_fee_f64
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.market.action import mask

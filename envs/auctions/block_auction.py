@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.auction_laws import normal_quantile, open_uniform
-from envs.randomness import lane_keys, slot_key
+from envs.auctions.laws import normal_quantile, open_uniform
+from envs.market.randomness import lane_keys, slot_key
 from kernels.compile import kernel
 
 STRATEGIES = ("naive", "adaptive", "last_minute", "stealth", "bluff")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from envs.physics import CANCEL_BURNT, CANCEL_COST, MARK, MARKED, STANDING_NET, TOP, Physics
+from envs.market.physics import CANCEL_BURNT, CANCEL_COST, MARK, MARKED, STANDING_NET, TOP, Physics
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.market.action import BID, CANCEL_BID, PPM, decode
 from kernels.market.mempool import bumped

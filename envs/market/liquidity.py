@@ -5,9 +5,9 @@ Amounts of a concentrated position: Uniswap v3 white paper, section 6.2.
 
 import numpy as np
 
-from envs.flow import PROVIDER, START_DEPTH, START_ERROR, book
-from envs.physics import INITIAL, INSIDE, MISSED, NORMAL, PRICE, PROVIDERS, Physics
-from envs.randomness import draw, quantile, uniform
+from envs.market.flow import PROVIDER, START_DEPTH, START_ERROR, book
+from envs.market.physics import INITIAL, INSIDE, MISSED, NORMAL, PRICE, PROVIDERS, Physics
+from envs.market.randomness import draw, quantile, uniform
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.market.tile import (
     CONCENTRATED_FROM,

@@ -1,7 +1,7 @@
 """Hidden competition: auctions whose unseen regime changes how many rivals bid, and how hard.
 
-Everything is closed form, so that exact references exist (envs/competition_references.py). Only the
-law of values is fitted to recorded data; the regimes are assumptions.
+Everything is closed form, so that exact references exist (envs/hidden_competition/references.py).
+Only the law of values is fitted to recorded data; the regimes are assumptions.
 """
 
 import dataclasses
@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from envs.auction_laws import (
+from envs.auctions.laws import (
     kumaraswamy_cdf,
     kumaraswamy_quantile,
     normal_quantile,
     open_uniform,
 )
-from envs.randomness import lane_keys, slot_key
+from envs.market.randomness import lane_keys, slot_key
 from kernels.compile import inline, kernel
 
 # Values in ETH: ln v is normal up to the 99 % quantile and Pareto beyond, as recorded payments are.

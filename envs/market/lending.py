@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from envs.flow import LOAN_OPEN
-from envs.physics import LOAN_ORACLE, LOG_PRICE, NORMAL, Physics
-from envs.randomness import quantile, uniform
+from envs.market.flow import LOAN_OPEN
+from envs.market.physics import LOAN_ORACLE, LOG_PRICE, NORMAL, Physics
+from envs.market.randomness import quantile, uniform
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.market.lending import LIQUIDATION_THRESHOLD
 from kernels.market.tile import (

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.integrate import cumulative_trapezoid
 from scipy.special import ndtri
 
-from envs.market import GAS_PROBABILITIES, REWARDS, SHOWN_PROBABILITIES, MarketConfig
+from envs.market.config import GAS_PROBABILITIES, REWARDS, SHOWN_PROBABILITIES, MarketConfig
 from kernels.graph.market_graph import Graph
 from kernels.market.tile import OPPORTUNITIES, PENDING, tile_rows
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.signal import lfilter
 
-from envs.randomness import SPLITS
+from envs.market.randomness import SPLITS
 from history.prices import Bars
 from history.stochastic_volatility import stochastic_volatility_bars
 

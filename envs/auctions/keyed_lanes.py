@@ -8,7 +8,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from envs.randomness import lane_keys
+from envs.market.randomness import lane_keys
 
 
 class KeyedLanes(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64]]):

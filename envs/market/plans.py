@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from envs.bidding import gas_cost, own_gas
-from envs.flow import (
+from envs.market.bidding import gas_cost, own_gas
+from envs.market.flow import (
     GWEI,
     book,
     book_inside,
 )
-from envs.physics import (
+from envs.market.physics import (
     BORROWER_BOOK,
     BURNT,
     INSIDE,

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from envs.paths import PricePaths
+from envs.market.paths import PricePaths
 from kernels.chain.fees import DEFAULT_BASE_GAS, DEFAULT_HOP_GAS
 from kernels.graph.market_graph import Graph, build_graph
 from kernels.market.tile import BORROWERS
 
 __all__ = ["MarketConfig", "PricePaths"]
 
-RULES = 5  # of bidding: four fixed ones and the equilibrium, see envs.rivals
-STYLES = 5  # of public bidding, see envs.rivals
+RULES = 5  # of bidding: four fixed ones and the equilibrium, see envs.market.rivals
+STYLES = 5  # of public bidding, see envs.market.rivals
 SHOWN_PROBABILITIES = (0.05, 0.25, 0.5, 0.75, 0.95)
 GAS_PROBABILITIES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 REWARDS = ("marked", "settled", "fraction", "sqrt")

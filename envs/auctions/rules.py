@@ -4,8 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from envs.auction_laws import normal_quantile, open_uniform
-from envs.bid_equilibrium import (
+from envs.auctions.equilibrium import (
     CommonValue,
     LogNormalLaw,
     Rivals,
@@ -13,7 +12,8 @@ from envs.bid_equilibrium import (
     ValueLaw,
     first_price_bid,
 )
-from envs.randomness import quantile, slot_key
+from envs.auctions.laws import normal_quantile, open_uniform
+from envs.market.randomness import quantile, slot_key
 from kernels.compile import inline, kernel
 
 PRIVATE, COMMON, STATIONARY = range(3)

@@ -6,8 +6,8 @@ Everybody pays gas, and every token that moves is booked to a party.
 
 import numpy as np
 
-from envs.paths import SLOTS_PER_MINUTE
-from envs.physics import (
+from envs.market.paths import SLOTS_PER_MINUTE
+from envs.market.physics import (
     BOOKS,
     BURNT,
     INFORMED_BOOK,
@@ -27,7 +27,7 @@ from envs.physics import (
     VALIDATOR,
     Physics,
 )
-from envs.randomness import quantile, quantiles, uniform, uniforms
+from envs.market.randomness import quantile, quantiles, uniform, uniforms
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.market.tile import (
     BASE_FEE,

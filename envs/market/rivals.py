@@ -8,9 +8,9 @@ auction. Styles of public bidding: "Strategic Bidding Wars" (Wu et al. 2023, arX
 
 import numpy as np
 
-from envs.flow import GWEI, SANDWICH, book, book_gas
-from envs.market import RULES, STYLES
-from envs.physics import (
+from envs.market.config import RULES, STYLES
+from envs.market.flow import GWEI, SANDWICH, book, book_gas
+from envs.market.physics import (
     EFFICIENCY,
     HARM,
     LOSERS,
@@ -25,7 +25,7 @@ from envs.physics import (
     VALIDATOR,
     Physics,
 )
-from envs.randomness import draw, quantile, uniform, uniforms
+from envs.market.randomness import draw, quantile, uniform, uniforms
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.market.mempool import bumped
 from kernels.market.observation import VALUE_CENTRE, VALUE_SCALE

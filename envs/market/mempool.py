@@ -6,7 +6,7 @@ Arrivals are a Hawkes process with an exponential kernel, simulated exactly (Das
 
 import numpy as np
 
-from envs.flow import (
+from envs.market.flow import (
     ARRIVAL,
     REPLACEMENT,
     SWAP_CARE,
@@ -14,8 +14,8 @@ from envs.flow import (
     SWAP_SIZE,
     SWAP_TIP,
 )
-from envs.paths import SLOTS_PER_MINUTE, RecordedFlow
-from envs.physics import (
+from envs.market.paths import SLOTS_PER_MINUTE, RecordedFlow
+from envs.market.physics import (
     EXCITEMENT,
     MINUTE,
     PRIVATE_SWAP,
@@ -35,7 +35,7 @@ from envs.physics import (
     WAITING_TIP,
     Physics,
 )
-from envs.randomness import draw, quantile, uniform, uniforms
+from envs.market.randomness import draw, quantile, uniform, uniforms
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.market.mempool import bumped, effective_tip, waiting_tip
 from kernels.market.tile import (

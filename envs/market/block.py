@@ -7,15 +7,15 @@ share of what they realise, we a fixed amount.
 
 import numpy as np
 
-from envs.bidding import gas_cost, own_gas, place, revert_cost
-from envs.flow import (
+from envs.market.bidding import gas_cost, own_gas, place, revert_cost
+from envs.market.flow import (
     BID_LATE,
     GWEI,
     book_gas,
 )
-from envs.inclusion import include_unseen, include_visible
-from envs.mempool import clear_included
-from envs.physics import (
+from envs.market.inclusion import include_unseen, include_visible
+from envs.market.mempool import clear_included
+from envs.market.physics import (
     BURNT,
     CANCEL_BURNT,
     CANCEL_COST,
@@ -34,8 +34,8 @@ from envs.physics import (
     VALIDATOR,
     Physics,
 )
-from envs.plans import DROPPED_FOR_GAS, run_plan, share_pools
-from envs.randomness import uniform
+from envs.market.plans import DROPPED_FOR_GAS, run_plan, share_pools
+from envs.market.randomness import uniform
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.market.action import BID, BID_FRACTION, BIDS, COARSE_STEP, decode
 from kernels.market.observation import record_auction

@@ -6,7 +6,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from envs.hidden_competition import (
+from envs.auctions.keyed_lanes import KeyedLanes
+from envs.hidden_competition.model import (
     BINS,
     FRACTIONS,
     LOG_VALUE_MEAN,
@@ -19,8 +20,7 @@ from envs.hidden_competition import (
     next_regime,
     win_probability,
 )
-from envs.keyed_lanes import KeyedLanes
-from envs.randomness import slot_key
+from envs.market.randomness import slot_key
 from kernels.compile import kernel
 
 EPISODE, SLOT, REGIME, LOG_VALUE, TOP_RIVAL, HISTORY = range(6)

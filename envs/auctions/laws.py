@@ -5,7 +5,7 @@ Normal quantile: Wichura (1988), AS 241, PPND16. Kumaraswamy (1980): G(x) = 1 - 
 
 import numpy as np
 
-from envs.randomness import TO_UNIT, draw
+from envs.market.randomness import TO_UNIT, draw
 from kernels.compile import inline
 
 

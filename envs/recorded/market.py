@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from envs.market import MarketConfig
-from envs.paths import SLOTS_PER_MINUTE, PricePaths, RecordedFlow, price_paths
-from envs.recorded import (
+from envs.market.config import MarketConfig
+from envs.market.paths import SLOTS_PER_MINUTE, PricePaths, RecordedFlow, price_paths
+from envs.recorded.blocks import (
     SECONDS_PER_BLOCK,
     PoolKey,
     RecordedSlots,

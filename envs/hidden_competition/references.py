@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.auction_laws import kumaraswamy_cdf, kumaraswamy_pdf
-from envs.hidden_competition import (
+from envs.auctions.laws import kumaraswamy_cdf, kumaraswamy_pdf
+from envs.hidden_competition.model import (
     LOG_VALUE_MEAN,
     LOG_VALUE_SD,
     TAIL_INDEX,
@@ -47,7 +47,7 @@ _FLOOR = 1e-12  # keeps a posterior alive through an observation no regime expla
 
 @inline
 def _value_likelihood(log_value: float, shift: float) -> float:
-    """Density of ln v; see envs.hidden_competition.log_value_density."""
+    """Density of ln v; see envs.hidden_competition.model.log_value_density."""
     z = (log_value - shift - LOG_VALUE_MEAN) / LOG_VALUE_SD
     if z > TAIL_Z:
         return TAIL_SHARE * TAIL_INDEX * np.exp(-TAIL_INDEX * (z - TAIL_Z) * LOG_VALUE_SD)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from envs.flow import (
+from envs.market.flow import (
     GWEI,
     SWAP_AHEAD,
     book,
@@ -10,8 +10,8 @@ from envs.flow import (
     book_swap,
     user_volume,
 )
-from envs.mempool import root_nonce
-from envs.physics import (
+from envs.market.mempool import root_nonce
+from envs.market.physics import (
     BURNT,
     INSIDE,
     MISSED,
@@ -20,8 +20,8 @@ from envs.physics import (
     VALIDATOR,
     Physics,
 )
-from envs.randomness import uniform
-from envs.rivals import sandwich, sandwiched
+from envs.market.randomness import uniform
+from envs.market.rivals import sandwich, sandwiched
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.market.tile import (
     BASE_FEE,

@@ -1,0 +1,2 @@
+"""Bare auctions whose equilibria theory knows: one opportunity, sealed bids, no market around
+them."""

@@ -1,0 +1,3 @@
+"""Bare auctions against rivals whose regime is hidden, and the exact filters that bound what
+anybody can earn there.
+"""

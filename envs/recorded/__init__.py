@@ -1,0 +1,1 @@
+"""Recorded blocks and swaps as a market: what other people did is read, not drawn."""
