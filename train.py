@@ -36,7 +36,7 @@ from agents.training import TrialInputs, planned_trials, reward_scale_eth
 from agents.workers import TrialResult, ray_session, run_trials
 from history.prices import Bars
 from models import frozen
-from models.export import git_commit
+from models.policy.export import git_commit
 
 
 def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stages) -> None:

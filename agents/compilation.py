@@ -24,11 +24,11 @@ from kernels.learning.policy_gradient import Samples
 from kernels.market.action import ACTIONS
 from kernels.market.observation import SIZE
 from kernels.market.tile import LANES
-from models.action_masks import patterns_of
 from models.frozen import Network
-from models.perceptron_passes import Gradient, step
-from models.policy import MaskedPolicy
-from models.policy_passes import LossWeights
+from models.policy.action_masks import patterns_of
+from models.policy.masked import MaskedPolicy
+from models.policy.perceptron_passes import Gradient, step
+from models.policy.policy_passes import LossWeights
 
 # One process each: what is compiled by one, the others find.
 PARTS = ("decisions", "slots", "learning")

@@ -17,7 +17,7 @@ from agents.learner_arms import HISTORY, LEARNER_ARMS, blind_columns
 from agents.scenarios import NAMES, SEEDS_EACH
 from envs.hidden_competition import model as hidden_competition
 from envs.market.config import MarketConfig
-from models.har_lstm import VolatilityConfig
+from models.volatility.har_lstm import VolatilityConfig
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "train.yaml"
 

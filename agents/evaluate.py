@@ -43,7 +43,7 @@ from agents.processes import cores
 from agents.scenarios import check_scenario
 from agents.tally import Tally
 from models import frozen
-from models.forecaster_onnx import load_forecaster
+from models.volatility.onnx_file import load_forecaster
 
 MIN_TRAININGS = 3  # of each arm, for an interval over trainings to decide
 

@@ -1,6 +1,7 @@
 """The networks of the forecaster as Ray Tune trials: one process of one thread each.
 
-They come out as `models.har_lstm.train_members` makes them, bit for bit. A killed one begins again.
+They come out as `models.volatility.har_lstm.train_members` makes them, bit for bit. A killed one
+begins again.
 """
 
 import os
@@ -13,7 +14,7 @@ import torch
 from ray import tune
 
 from agents.workers import ProgressCallback, ray_session
-from models.har_lstm import (
+from models.volatility.har_lstm import (
     Log,
     Member,
     Members,

@@ -21,9 +21,9 @@ from agents.vecenv import MarketVecEnv
 from agents.workers import TrialResult
 from envs.market.config import PricePaths
 from envs.vector import MarketVectorEnv
-from models.export import write_policy
-from models.forecaster_onnx import export_forecaster
 from models.frozen import Network
+from models.policy.export import write_policy
+from models.volatility.onnx_file import export_forecaster
 
 TEST_VECTORS = 64
 VECTOR_SEED = 9001

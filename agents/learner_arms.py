@@ -14,7 +14,7 @@ from torch import nn
 from agents.baselines import Bidder, network_bidder
 from kernels.market.observation import FIELDS
 from models.frozen import Network
-from models.policy import network_of
+from models.policy.masked import network_of
 
 
 class LearnerArm(NamedTuple):

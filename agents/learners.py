@@ -14,8 +14,8 @@ from agents.config import PPOConfig
 from agents.ppo import ScheduledPPO
 from agents.recurrent import MaskableRecurrentPPO
 from agents.vecenv import MarketVecEnv
-from models.policy import MaskedPolicy
-from models.recurrent_policy import MaskedRecurrentPolicy
+from models.policy.masked import MaskedPolicy
+from models.policy.recurrent import MaskedRecurrentPolicy
 
 
 def one_thread() -> None:

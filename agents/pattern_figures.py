@@ -8,8 +8,8 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from models.bidder_clusters import FEATURES
-from models.forecast_figures import write_figure
+from models.patterns.bidder_clusters import FEATURES
+from models.volatility.figures import write_figure
 
 if TYPE_CHECKING:
     from agents.patterns import Kinds

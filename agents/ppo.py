@@ -18,9 +18,9 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from agents.rollout_buffer import Minibatch, SortedRolloutBuffer
-from models.perceptron_passes import Gradient
-from models.policy import MaskedPolicy
-from models.policy_passes import LossWeights
+from models.policy.masked import MaskedPolicy
+from models.policy.perceptron_passes import Gradient
+from models.policy.policy_passes import LossWeights
 
 # Terms of one gradient step that are averaged over an update, under the names of the library.
 TERMS = (

@@ -16,10 +16,10 @@ from envs.market.paths import HORIZONS_MINUTES, SPLIT_EDGES, PricePaths, paths_o
 from history.prices import Bars, BarsError, find_bars, load_bars, minute_of
 from history.stochastic_volatility import stochastic_volatility_bars
 from kernels.networks.features import BLOCK_MINUTES
-from models.forecaster import Forecaster
-from models.forecaster_onnx import export_forecaster, load_forecaster
-from models.har_lstm import Members, VolatilityConfig
-from models.volatility import evaluate, train_forecaster
+from models.volatility.har_lstm import Members, VolatilityConfig
+from models.volatility.onnx_file import export_forecaster, load_forecaster
+from models.volatility.predictor import Forecaster
+from models.volatility.train import evaluate, train_forecaster
 
 ETH, BTC = "ETHUSDT", "BTCUSDT"
 DAY_MINUTES = 1440

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from agents.ppo import ScheduledPPO
 from agents.rollout_buffer import Minibatch, SortedRolloutBuffer
-from models.policy_passes import LossWeights, clipped_loss
-from models.recurrent_policy import MaskedRecurrentPolicy, sequences_of
+from models.policy.policy_passes import LossWeights, clipped_loss
+from models.policy.recurrent import MaskedRecurrentPolicy, sequences_of
 
 
 class SequenceRolloutBuffer(SortedRolloutBuffer):

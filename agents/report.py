@@ -20,8 +20,8 @@ from agents.runs import write_text
 from agents.studies import draw_studies, studies_lines
 from agents.tally import REASONS
 from agents.workers import TrialResult
-from models.forecast_figures import calibration_figure
-from models.forecast_table import markdown_report
+from models.volatility.figures import calibration_figure
+from models.volatility.table import markdown_report
 
 CALIBRATION = "forecast_calibration.png"
 

@@ -15,9 +15,9 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
 from kernels.learning.policy_gradient import Samples
-from models.action_masks import Choices, Patterns, choices_of, patterns_of
-from models.policy_passes import Varying
-from models.recurrent_policy import Sequences
+from models.policy.action_masks import Choices, Patterns, choices_of, patterns_of
+from models.policy.policy_passes import Varying
+from models.policy.recurrent import Sequences
 
 _WIDTH = 16  # columns
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from envs.hidden_competition.model import FRACTIONS, SCENARIOS, Chains, record
 from envs.hidden_competition.references import RIVAL_SEEN, bayes_bids, capture, clairvoyant
-from models.regimes import fit_hidden_markov
+from models.patterns.regimes import fit_hidden_markov
 
 WINDOW = 16  # past auctions, as agents.hidden_competition shows them
 CHAINS, LENGTH, BURN_IN = 128, 1000, 100

@@ -12,9 +12,9 @@ import torch
 from benchmarks.harness import Measurement, check, seconds_per_call
 from history.stochastic_volatility import stochastic_volatility_bars
 from kernels.networks.features import N_FEATURES, ORIGIN, encode_inputs, new_states, update_bar
-from models.forecaster import Forecaster
-from models.har_lstm import HarLstm, VolatilityConfig, standardise, train_har_lstm
-from models.origins import Origins, build_origins
+from models.volatility.har_lstm import HarLstm, VolatilityConfig, standardise, train_har_lstm
+from models.volatility.origins import Origins, build_origins
+from models.volatility.predictor import Forecaster
 
 SEED = 3
 DAYS = 310  # of two symbols: the 180,000 origins of the recorded 1-minute windows

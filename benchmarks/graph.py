@@ -11,8 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness import Measurement, check, percentiles_us, seconds_per_call
-from envs.routing import LinearNonnegative, route
-from envs.routing_markets import pool_sets
 from history.pools import PoolMarket, read_pools
 from kernels.graph.bellman_ford import any_paying_cycle, completions, paying_cycles
 from kernels.graph.cycles import (
@@ -23,6 +21,8 @@ from kernels.graph.cycles import (
     update_pool,
 )
 from kernels.graph.token_graph import edge_quotes
+from models.routing import LinearNonnegative, route
+from models.routing_markets import pool_sets
 from tests.kernels.random_graphs import hub_heavy_market
 
 SEED = 20240117

@@ -29,7 +29,7 @@ from envs.market.config import MarketConfig, PricePaths
 from envs.market.paths import stand_in_paths
 from envs.searcher import Searcher
 from envs.vector import MarketVectorEnv
-from models.policy import network_of
+from models.policy.masked import network_of
 
 SEED = 5
 DEFAULT_LANES = 8

@@ -1,4 +1,5 @@
-"""Loads and runs a frozen policy and its forecaster without torch: the folder of `models.export`.
+"""Loads and runs a frozen policy and its forecaster without torch: the folder of
+`models.policy.export`.
 
 Everything is checked before the first decision: file hashes, observation fields, actions, shapes,
 and that the compiled forward passes reproduce onnxruntime on recorded inputs.

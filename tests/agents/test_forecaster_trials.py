@@ -12,8 +12,8 @@ from agents import forecaster_trials
 from agents.forecaster_trials import trained_by_tune
 from agents.workers import ProgressCallback, ray_session
 from history.stochastic_volatility import stochastic_volatility_bars
-from models.har_lstm import VolatilityConfig, train_har_lstm
-from models.origins import build_origins
+from models.volatility.har_lstm import VolatilityConfig, train_har_lstm
+from models.volatility.origins import build_origins
 
 CONFIG = VolatilityConfig(ensemble=2, epochs=3, hidden=6, layer=12, horizons_minutes=(60,))
 DAYS = 14

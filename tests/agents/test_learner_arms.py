@@ -26,7 +26,7 @@ from envs.vector import MarketVectorEnv
 from kernels.market.action import ACTIONS
 from kernels.market.observation import FIELDS, HISTORY_START, SIZE
 from models.frozen import compile_network
-from models.policy import network_of
+from models.policy.masked import network_of
 
 PPO = PPOConfig(num_envs=32, rollout_slots=8, minibatch=128, epochs=1, hidden=(16,))
 TRIALS = TrialsConfig(seeds=1, steps=1024, reports=2, validation_envs=16)

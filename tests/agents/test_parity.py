@@ -14,11 +14,11 @@ from agents.ppo import TERMS, ScheduledPPO
 from agents.recurrent import MaskableRecurrentPPO
 from agents.rollout_buffer import SortedRolloutBuffer
 from agents.vecenv import MarketVecEnv
-from models import policy as policy_module
-from models.perceptron_passes import step
-from models.policy import MaskedPolicy
-from models.policy_passes import draw
-from models.recurrent_policy import MaskedRecurrentPolicy
+from models.policy import masked as policy_module
+from models.policy.masked import MaskedPolicy
+from models.policy.perceptron_passes import step
+from models.policy.policy_passes import draw
+from models.policy.recurrent import MaskedRecurrentPolicy
 from tests.agents.auctions import FirstPriceEnv
 
 LANES, SLOTS, EPISODE = 24, 16, 11  # episodes end inside rollouts, apart from each other

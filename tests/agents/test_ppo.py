@@ -11,7 +11,7 @@ from agents.config import PPOConfig
 from agents.learners import build
 from agents.ppo import ScheduledPPO
 from agents.vecenv import MarketVecEnv
-from models.policy import network_of
+from models.policy.masked import network_of
 from tests.agents.auctions import FRACTIONS, RIVALS, FirstPriceEnv
 
 SMALL = PPOConfig(num_envs=64, rollout_slots=8, minibatch=256, epochs=2, hidden=(16, 16))

@@ -21,7 +21,7 @@ from history.prices import Bars, BarsError, SymbolBars
 from history.stochastic_volatility import stochastic_volatility_bars
 from kernels.networks.features import N_FEATURES
 from kernels.networks.forward import mlp_size
-from models.forecaster import Forecaster
+from models.volatility.predictor import Forecaster
 
 HIDDEN, RECURRENT = 4, np.array([0, 3, 7], np.int64)
 

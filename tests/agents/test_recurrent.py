@@ -13,7 +13,7 @@ from agents.ppo import ScheduledPPO
 from agents.recurrent import MaskableRecurrentPPO
 from agents.vecenv import MarketVecEnv
 from models.frozen import Player, compile_network
-from models.policy import network_of
+from models.policy.masked import network_of
 from tests.agents.auctions import FirstPriceEnv
 from tests.agents.hidden_auctions import HiddenRegimeEnv
 

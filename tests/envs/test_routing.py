@@ -12,8 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from envs.routing import BasketLiquidation, LinearNonnegative, route, route_above_cost
-from envs.routing_markets import pool_sets
 from history.pools import V3_KIND, read_pools
 from kernels.sizing.routing_pools import (
     Floats,
@@ -25,6 +23,8 @@ from kernels.sizing.routing_pools import (
     sum_pools,
     weighted_pools,
 )
+from models.routing import BasketLiquidation, LinearNonnegative, route, route_above_cost
+from models.routing_markets import pool_sets
 
 property_test = settings(deadline=None, max_examples=25)
 

@@ -5,9 +5,9 @@ import pytest
 
 from history.prices import BarsError
 from history.stochastic_volatility import SYMBOLS, stochastic_volatility_bars
-from models.har import fit_log_linear
-from models.losses import floored, qlike
-from models.origins import build_origins
+from models.volatility.har import fit_log_linear
+from models.volatility.losses import floored, qlike
+from models.volatility.origins import build_origins
 
 HORIZONS = (5, 15, 60)
 

@@ -22,7 +22,7 @@ from kernels.networks.features import (
     new_states,
     update_bar,
 )
-from models.origins import build_origins
+from models.volatility.origins import build_origins
 
 HORIZONS = (5, 15, 60)
 

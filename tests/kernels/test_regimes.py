@@ -13,7 +13,7 @@ from kernels.networks.regimes import (
     regime_step,
     smooth_history,
 )
-from models.regimes import RegimeModel
+from models.patterns.regimes import RegimeModel
 
 STEPS = 6
 

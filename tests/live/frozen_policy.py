@@ -12,10 +12,10 @@ from kernels.market.observation import SIZE
 from kernels.market.tile import OPPORTUNITIES
 from kernels.networks.features import N_FEATURES
 from kernels.networks.forward import mlp_size
-from models.export import write_policy
-from models.forecaster import Forecaster
-from models.forecaster_onnx import export_forecaster
 from models.frozen import Layer, Network
+from models.policy.export import write_policy
+from models.volatility.onnx_file import export_forecaster
+from models.volatility.predictor import Forecaster
 
 HIDDEN = 16
 FALLBACK = [-13.0, -11.9, -10.5]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from kernels.learning.action_masks import CLOSED, WIDTH, distinct
-from models.action_masks import MOST_PATTERNS, choices_of, patterns_of
+from models.policy.action_masks import MOST_PATTERNS, choices_of, patterns_of
 
 
 def some_masks(seed: int, rows: int, actions: int, different: int) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from envs.market.rivals import CLAMPED, SHARE_80, SHARE_90, TRUE_VALUE, rule_bid
-from models.bidder_clusters import (
+from models.patterns.bidder_clusters import (
     FEATURES,
     BidTraces,
     TracesError,

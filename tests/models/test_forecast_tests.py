@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from statsmodels.tsa.stattools import diebold_mariano_test
 
-from models.forecast_tests import (
+from models.volatility.significance import (
     diebold_mariano,
     long_run_variance,
     model_confidence_set,

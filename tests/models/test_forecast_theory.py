@@ -11,13 +11,13 @@ from history.stochastic_volatility import (
     expected_variances,
     stochastic_volatility_bars,
 )
-from models.forecast_evaluation import HAR_LSTM, LINEAR, losses_at, scored_origins
-from models.forecast_evaluation import forecast_test_part as forecast
-from models.forecast_tests import diebold_mariano
-from models.garch import conditional_variance
-from models.har_lstm import VolatilityConfig, train_har_lstm
-from models.losses import floored, qlike
-from models.origins import build_origins
+from models.volatility.evaluation import HAR_LSTM, LINEAR, losses_at, scored_origins
+from models.volatility.evaluation import forecast_test_part as forecast
+from models.volatility.garch import conditional_variance
+from models.volatility.har_lstm import VolatilityConfig, train_har_lstm
+from models.volatility.losses import floored, qlike
+from models.volatility.origins import build_origins
+from models.volatility.significance import diebold_mariano
 
 OMEGA, ALPHA, BETA = 0.05, 0.08, 0.90
 

@@ -18,9 +18,9 @@ from kernels.market.observation import SIZE
 from kernels.market.tile import HISTORY
 from kernels.networks.features import N_FEATURES
 from models import frozen
-from models.export import replace_folder, sha256, write_policy
-from models.forecaster_onnx import export_forecaster
 from models.frozen import Lstm, Network, policy_graph
+from models.policy.export import replace_folder, sha256, write_policy
+from models.volatility.onnx_file import export_forecaster
 from tests.live.frozen_policy import random_forecaster
 
 HIDDEN = (24, 16)

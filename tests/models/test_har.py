@@ -5,10 +5,10 @@ import pytest
 
 from history.stochastic_volatility import stochastic_volatility_bars
 from kernels.networks.features import FEATURES, N_FEATURES
-from models.baselines import fit_ewma, log_ewma_at, random_walk
-from models.har import DESIGNS, fit_gamma, fit_log_linear, fit_ols
-from models.losses import floored, qlike, squared_log_error
-from models.origins import Origins, build_origins
+from models.volatility.ewma import fit_ewma, log_ewma_at, random_walk
+from models.volatility.har import DESIGNS, fit_gamma, fit_log_linear, fit_ols
+from models.volatility.losses import floored, qlike, squared_log_error
+from models.volatility.origins import Origins, build_origins
 
 N = 20_000
 

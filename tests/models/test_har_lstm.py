@@ -14,24 +14,24 @@ from history.prices import Bars, BarsError, SymbolBars, minute_of
 from history.stochastic_volatility import stochastic_volatility_bars
 from kernels.networks.features import FEATURES, N_FEATURES
 from kernels.networks.forecast import forecast_step
-from models.forecaster import Forecaster
-from models.forecaster_onnx import (
-    FILE_NAME,
-    OPSET,
-    ForecasterFileError,
-    export_forecaster,
-    load_forecaster,
-)
-from models.har import fit_log_linear
-from models.har_lstm import (
+from models.volatility.har import fit_log_linear
+from models.volatility.har_lstm import (
     HarLstm,
     VolatilityConfig,
     standardise,
     train_har_lstm,
     training_part,
 )
-from models.origins import Origins, build_origins
-from models.volatility import train_forecaster
+from models.volatility.onnx_file import (
+    FILE_NAME,
+    OPSET,
+    ForecasterFileError,
+    export_forecaster,
+    load_forecaster,
+)
+from models.volatility.origins import Origins, build_origins
+from models.volatility.predictor import Forecaster
+from models.volatility.train import train_forecaster
 
 CONFIG = VolatilityConfig(ensemble=2, epochs=1, hidden=6, layer=12)
 DAYS = 14

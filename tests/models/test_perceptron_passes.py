@@ -11,10 +11,10 @@ from torch import Tensor
 
 from kernels.learning.perceptrons import ROWS
 from kernels.learning.policy_gradient import Samples
-from models.action_masks import patterns_of
-from models.perceptron_passes import Gradient, step
-from models.policy import MaskedPolicy
-from models.policy_passes import LossWeights, Varying
+from models.policy.action_masks import patterns_of
+from models.policy.masked import MaskedPolicy
+from models.policy.perceptron_passes import Gradient, step
+from models.policy.policy_passes import LossWeights, Varying
 
 WIDTH, ACTIONS = 20, 40
 BOX, DISCRETE = spaces.Box(-9.0, 9.0, (WIDTH,), np.float32), spaces.Discrete(ACTIONS)

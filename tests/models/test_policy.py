@@ -6,7 +6,7 @@ import torch
 from gymnasium import spaces
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 
-from models.policy import MaskedPolicy
+from models.policy.masked import MaskedPolicy
 
 OBSERVATION = spaces.Box(-5.0, 5.0, (9,), np.float32)
 ACTION = spaces.Discrete(13)

@@ -10,8 +10,8 @@ from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from kernels.market.action import ACTIONS
 from kernels.market.observation import LIMIT, SIZE
 from models.frozen import Network, compile_network, policy_graph, read_network, run_onnx
-from models.policy import MaskedPolicy, network_of
-from models.recurrent_policy import MaskedRecurrentPolicy
+from models.policy.masked import MaskedPolicy, network_of
+from models.policy.recurrent import MaskedRecurrentPolicy
 
 OBSERVATION = spaces.Box(-LIMIT, LIMIT, (SIZE,), np.float32)
 ACTION = spaces.Discrete(ACTIONS)

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from kernels.learning.network_training import categorical_sample
-from models.action_masks import Choices, choices_of, patterns_of
-from models.policy_passes import (
+from models.policy.action_masks import Choices, choices_of, patterns_of
+from models.policy.policy_passes import (
     LossWeights,
     clipped_loss,
     draw,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from models.regimes import (
+from models.patterns.regimes import (
     RegimeError,
     RegimeModel,
     choose_by_bic,

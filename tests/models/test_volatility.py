@@ -12,7 +12,7 @@ import pytest
 
 from history.prices import Bars, BarsError, load_bars, minute_of
 from history.stochastic_volatility import stochastic_volatility_bars
-from models.forecast_evaluation import (
+from models.volatility.evaluation import (
     EWMA,
     HAR_LSTM,
     LINEAR,
@@ -21,13 +21,13 @@ from models.forecast_evaluation import (
     forecast_test_part,
     symbols_to_test,
 )
-from models.forecast_figures import calibration_figure, regime_figure
-from models.forecast_table import markdown_report
-from models.forecaster_onnx import export_forecaster
-from models.garch import conditional_variance, returns_on_grid
-from models.har_lstm import VolatilityConfig
-from models.origins import build_origins
-from models.volatility import SMOKE, evaluate, main, train_forecaster
+from models.volatility.figures import calibration_figure, regime_figure
+from models.volatility.garch import conditional_variance, returns_on_grid
+from models.volatility.har_lstm import VolatilityConfig
+from models.volatility.onnx_file import export_forecaster
+from models.volatility.origins import build_origins
+from models.volatility.table import markdown_report
+from models.volatility.train import SMOKE, evaluate, main, train_forecaster
 
 FIRST = "2024-01-12"
 HORIZONS = (15, 60)

@@ -18,12 +18,12 @@ from rich.console import Console
 from rich.progress import Progress as ProgressBar
 
 from history.prices import Bars, BarsError, load_bars, minute_of
-from models.forecast_evaluation import forecast_test_part, report_rows, symbols_to_test
-from models.forecast_table import print_report
-from models.forecaster import Forecaster
-from models.forecaster_onnx import ForecasterFileError, load_forecaster
-from models.har_lstm import Log, Members, Progress, VolatilityConfig, train_har_lstm
-from models.origins import build_origins, usable_horizons
+from models.volatility.evaluation import forecast_test_part, report_rows, symbols_to_test
+from models.volatility.har_lstm import Log, Members, Progress, VolatilityConfig, train_har_lstm
+from models.volatility.onnx_file import ForecasterFileError, load_forecaster
+from models.volatility.origins import build_origins, usable_horizons
+from models.volatility.predictor import Forecaster
+from models.volatility.table import print_report
 
 FULL = VolatilityConfig()
 QUICK = replace(FULL, ensemble=2, train_days=730, refit_days=0, garch=False, confidence_set=False)
@@ -175,11 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.replace(temporary, path)
     if given.figure:
         # matplotlib takes a second that only a figure needs.
-        from models.forecast_figures import calibration_figure
+        from models.volatility.figures import calibration_figure
 
         calibration_figure(report, Path(given.figure))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,7 @@
 """The frozen volatility forecaster: its weights and prediction by the serving kernels.
 
-Needs no torch: `models.har_lstm` trains it, the environment and the live engine only run it.
+Needs no torch: `models.volatility.har_lstm` trains it, the environment and the live engine only
+run it.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 from history.prices import Bars, BarsError
 from kernels.networks.features import BLOCK_MINUTES, FEATURES, N_FEATURES, VARIANCE_FLOOR
 from kernels.networks.forecast import CLIP, forecast_history, new_scratch
-from models.origins import Origins, build_origins
+from models.volatility.origins import Origins, build_origins
 
 TEST_VECTOR_STEPS = 8
 

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from kernels.networks.features import BLOCK_MINUTES, N_FEATURES
 from kernels.networks.forecast import CLIP
 from kernels.networks.forward import lstm_parameters, mlp_parameters
-from models.forecaster import Forecaster
-from models.har import LogLinear, fit_log_linear
-from models.losses import floored
-from models.origins import Origins, column
+from models.volatility.har import LogLinear, fit_log_linear
+from models.volatility.losses import floored
+from models.volatility.origins import Origins, column
+from models.volatility.predictor import Forecaster
 
 RECURRENT_INPUTS = (
     *("rv5", "pk5", "ew2", "vo5", "return5", "abs_return5"),

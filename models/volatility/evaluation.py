@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from history.prices import Bars, BarsError
-from models.baselines import fit_ewma, log_ewma_at, random_walk
-from models.forecast_tests import diebold_mariano, model_confidence_set, ratio_interval
-from models.forecaster import Forecaster
-from models.har import DESIGNS, fit_log_linear
-from models.har_lstm import VolatilityConfig, training_part
-from models.losses import floored, qlike, squared_log_error
-from models.origins import Origins
+from models.volatility.ewma import fit_ewma, log_ewma_at, random_walk
+from models.volatility.har import DESIGNS, fit_log_linear
+from models.volatility.har_lstm import VolatilityConfig, training_part
+from models.volatility.losses import floored, qlike, squared_log_error
+from models.volatility.origins import Origins
+from models.volatility.predictor import Forecaster
+from models.volatility.significance import diebold_mariano, model_confidence_set, ratio_interval
 
 HAR_LSTM = "HAR-LSTM"
 SINGLE = "HAR-LSTM network "
@@ -96,7 +96,7 @@ def forecast_test_part(
         predictions |= _return_models(bars, parts, stretch, horizons)
         if config.garch:
             # arch imports pandas and statsmodels, two seconds that only this needs.
-            from models.garch import forecast_garch
+            from models.volatility.garch import forecast_garch
 
             predictions |= forecast_garch(bars, parts, stretch, horizons)
         stretches.append(predictions)

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from kernels.learning.perceptrons import Columns, Head, Masks, Networks, Perceptron
 from kernels.learning.policy_gradient import Samples, policy_gradient
 from kernels.learning.policy_step import policy_step
-from models.action_masks import Patterns
-from models.policy_passes import LossWeights, Varying
+from models.policy.action_masks import Patterns
+from models.policy.policy_passes import LossWeights, Varying
 
 
 def networks_of(policy: Any, of: Callable[[Tensor], Tensor | None]) -> Networks:

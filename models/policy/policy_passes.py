@@ -22,7 +22,7 @@ from kernels.learning.network_training import (
     tanh_backward,
 )
 from kernels.networks.forward import tanh_in_place
-from models.action_masks import Choices
+from models.policy.action_masks import Choices
 
 
 class Varying(NamedTuple):

@@ -124,7 +124,7 @@ def sha256(path: Path) -> str:
 
 def git_commit() -> str:
     """Commit of this checkout, `+changed` appended when files differ from it, or `unknown`."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parent.parent.parent
 
     def ask(*arguments: str) -> str:
         command = ["git", "-C", os.fspath(root), *arguments]

@@ -18,7 +18,7 @@ from history.prices import minute_of
 from kernels.networks.features import FEATURES, N_FEATURES
 from kernels.networks.forecast import CLIP
 from kernels.networks.forward import lstm_parameters, mlp_parameters
-from models.forecaster import Forecaster
+from models.volatility.predictor import Forecaster
 
 FILE_NAME = "volatility.onnx"
 OPSET = 17

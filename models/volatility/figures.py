@@ -17,8 +17,8 @@ MINUTES_PER_YEAR = 365 * 1440
 def calibration_figure(report: dict[str, Any], path: Path) -> None:
     """Realised over forecast variance in tenths of the forecast, per symbol and horizon.
 
-    `report` of `models.volatility.evaluate`; the bars are two standard errors. Written under a
-    temporary name, then renamed.
+    `report` of `models.volatility.train.evaluate`; the bars are two standard errors. Written under
+    a temporary name, then renamed.
     """
     rows = [r for r in report["rows"] if "calibration" in r]
     horizons = sorted({r["horizon_minutes"] for r in rows})

@@ -14,8 +14,8 @@ from stable_baselines3.common.torch_layers import MlpExtractor
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from models.policy import MaskedPolicy, Masks
-from models.policy_passes import Varying, folded, lstm_sequences, lstm_step
+from models.policy.masked import MaskedPolicy, Masks
+from models.policy.policy_passes import Varying, folded, lstm_sequences, lstm_step
 
 
 class Sequences(NamedTuple):

@@ -10,8 +10,8 @@ import numpy as np
 
 from history.prices import SymbolBars
 from kernels.compile import kernel
-from models.losses import floored, qlike
-from models.origins import Origins, column
+from models.volatility.losses import floored, qlike
+from models.volatility.origins import Origins, column
 
 EWMA_HALF_LIVES_MINUTES = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0)
 

@@ -13,9 +13,9 @@ from arch.utility.exceptions import ConvergenceWarning, DataScaleWarning
 
 from history.prices import Bars, SymbolBars
 from kernels.networks.features import SEASON_FEATURES
-from models.har import fit_gamma, fit_ols
-from models.losses import floored
-from models.origins import Origins, column
+from models.volatility.har import fit_gamma, fit_ols
+from models.volatility.losses import floored
+from models.volatility.origins import Origins, column
 
 VOLATILITY = {"GARCH": lambda: GARCH(1, 0, 1), "EGARCH": lambda: EGARCH(1, 1, 1)}
 

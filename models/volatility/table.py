@@ -6,7 +6,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from models.forecast_evaluation import HAR_LSTM, POOLED
+from models.volatility.evaluation import HAR_LSTM, POOLED
 
 MCS_SIZE = 0.10
 
@@ -15,7 +15,7 @@ Rows = list[list[str]]
 
 
 def print_report(report: dict[str, Any], console: Console) -> None:
-    """Print the tables of a report of `models.volatility.evaluate`."""
+    """Print the tables of a report of `models.volatility.train.evaluate`."""
     for line in _notes(report):
         console.print(line, highlight=False)
     for title, header, rows in _tables(report):

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels.networks.features import FEATURES, OWN_FEATURES, SEASON_FEATURES
-from models.losses import floored
-from models.origins import Origins
+from models.volatility.losses import floored
+from models.volatility.origins import Origins
 
 _HAR = ["rv5", "rv15", "rv60", "rv240", "level"]
 _SEASON = [*SEASON_FEATURES, "profile7"]

@@ -1,7 +1,7 @@
 """The policy network of the trainer: masked categorical actions at a fraction of the usual cost.
 
 Same network, distribution and gradients as sb3-contrib's MaskableActorCriticPolicy, up to rounding.
-Logits are computed only where `models/action_masks.py` says that they are needed.
+Logits are computed only where `models/policy/action_masks.py` says that they are needed.
 """
 
 from typing import Any
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from torch import Tensor, nn
 
-from models.action_masks import Choices, Patterns, choices_of, patterns_of
 from models.frozen import Lstm, Network
-from models.perceptron_passes import step
-from models.policy_passes import Varying, draw, score, tanh_layers
+from models.policy.action_masks import Choices, Patterns, choices_of, patterns_of
+from models.policy.perceptron_passes import step
+from models.policy.policy_passes import Varying, draw, score, tanh_layers
 
 Masks = Tensor | NDArray[np.bool_] | None
 

@@ -1,0 +1,1 @@
+"""Patterns found without labels: regimes of volatility and competition, kinds of bidders."""

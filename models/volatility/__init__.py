@@ -1,0 +1,3 @@
+"""Volatility forecasts: the HAR-LSTM and every baseline, their evaluation, and the command
+`python -m models.volatility`.
+"""
