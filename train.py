@@ -12,12 +12,10 @@ from typing import Any
 
 from rich.console import Console
 
-from agents.compilation import compiled_in_background
 from agents.config import ConfigError, TrainConfig, config_to_dict, read_arguments
-from agents.evaluate import arm_table, compare_all, ingredient_lines, verdict
-from agents.forecaster_trials import trained_by_tune
-from agents.freeze import compared, freeze, served
-from agents.held_out import HeldOut
+from agents.evaluate.comparison import arm_table, compare_all, ingredient_lines, verdict
+from agents.evaluate.freeze import compared, freeze, served
+from agents.evaluate.held_out import HeldOut
 from agents.prices import (
     bars_to_learn_from,
     data_folder,
@@ -28,12 +26,14 @@ from agents.prices import (
 )
 from agents.processes import cores
 from agents.progress import Stages
-from agents.report import write_report
+from agents.report.run import write_report
+from agents.report.studies import run_studies
 from agents.runs import create_run, discard_unfinished, publish
 from agents.scenarios import check_scenario
-from agents.studies import run_studies
-from agents.training import TrialInputs, planned_trials, reward_scale_eth
-from agents.workers import TrialResult, ray_session, run_trials
+from agents.training.compilation import compiled_in_background
+from agents.training.forecaster_trials import trained_by_tune
+from agents.training.trial import TrialInputs, planned_trials, reward_scale_eth
+from agents.training.trials import TrialResult, ray_session, run_trials
 from history.prices import Bars
 from models import frozen
 from models.policy.export import git_commit

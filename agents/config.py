@@ -196,7 +196,7 @@ class StudiesConfig:
     """Tables beside the comparison: the learner, with its defaults, where best bids are known."""
 
     hidden_competition: tuple[str, ...] = ()
-    """Scenarios of agents.hidden_competition to train and compare in; empty: none."""
+    """Scenarios of agents.hidden_competition.study to train and compare in; empty: none."""
     hidden_competition_seeds: int = 10
     """Trainings with history in each of them, seeds from 0."""
     stateless_seeds: int = 3

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from agents.baselines import Bidder, network_bidder
+from agents.bidders.baselines import Bidder, network_bidder
 from kernels.market.observation import FIELDS
 from models.frozen import Network
 from models.policy.masked import network_of

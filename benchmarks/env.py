@@ -4,7 +4,7 @@ decision of one market. How the cost grows with the market is in `benchmarks.env
 
 import numpy as np
 
-from agents.vecenv import MarketVecEnv
+from agents.learner.vecenv import MarketVecEnv
 from benchmarks.env_stages import by_stage
 from benchmarks.harness import Measurement, check, paired_seconds, seconds_per_call
 from envs.market.paths import stand_in_paths

@@ -20,10 +20,10 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from agents.config import PPOConfig
-from agents.learners import arguments_of, build
-from agents.rollouts import Crew, Markets, build_remote
-from agents.vecenv import MarketVecEnv
-from agents.workers import ray_session
+from agents.learner.build import arguments_of, build
+from agents.learner.rollouts import Crew, Markets, build_remote
+from agents.learner.vecenv import MarketVecEnv
+from agents.training.trials import ray_session
 from benchmarks.harness import Measurement, check
 from envs.market.config import MarketConfig, PricePaths
 from envs.market.paths import stand_in_paths

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 import train
-from agents import evaluate
+from agents.evaluate import comparison as evaluate
 from models import frozen
 
 TINY = """

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from agents.adaptive import (
+from agents.bidders.adaptive import (
     AIMD_DOWNS,
     AIMD_UPS,
     EMA_DECAYS,
@@ -14,9 +14,9 @@ from agents.adaptive import (
     tune,
     up_and_down,
 )
-from agents.arms import ADAPTIVE, VALIDATION_SEED, play, sweep_static, tuned_adaptive
-from agents.baselines import FRACTIONS, nearest_bid, no_op, static
-from agents.intervals import iqm
+from agents.bidders.arms import ADAPTIVE, VALIDATION_SEED, play, sweep_static, tuned_adaptive
+from agents.bidders.baselines import FRACTIONS, nearest_bid, no_op, static
+from agents.measures.intervals import iqm
 from envs.market.config import MarketConfig, PricePaths
 from envs.vector import MarketVectorEnv
 from kernels.market.action import ACTIONS, BIDS, PASS, PPM, decode

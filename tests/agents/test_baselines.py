@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.baselines import (
+from agents.bidders.baselines import (
     FRACTIONS,
     greedy,
     gross_rule,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.arms import (
+from agents.bidders.arms import (
     AIMD,
     EMA,
     NO_OP,
@@ -17,11 +17,12 @@ from agents.arms import (
     play,
     sweep_static,
 )
-from agents.baselines import FRACTIONS, greedy, no_op, static
+from agents.bidders.baselines import FRACTIONS, greedy, no_op, static
 from agents.config import EvaluationConfig
-from agents.evaluate import Learned, compare_all, ingredient_lines, verdict
-from agents.held_out import HeldOut
-from agents.intervals import iqm
+from agents.evaluate.comparison import Learned, compare_all, ingredient_lines, verdict
+from agents.evaluate.held_out import HeldOut
+from agents.measures.intervals import iqm
+from agents.measures.tally import Tally, best_net_eth, joined
 from agents.scenarios import (
     NAMES,
     RANKS,
@@ -31,7 +32,6 @@ from agents.scenarios import (
     first_seed,
     world_of,
 )
-from agents.tally import Tally, best_net_eth, joined
 from envs.market.config import MarketConfig, PricePaths
 from envs.market.paths import stand_in_paths
 from envs.market.physics import efficiency_quantiles

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents import forecaster_trials
-from agents.forecaster_trials import trained_by_tune
-from agents.workers import ProgressCallback, ray_session
+from agents.training import forecaster_trials
+from agents.training.forecaster_trials import trained_by_tune
+from agents.training.trials import ProgressCallback, ray_session
 from history.stochastic_volatility import stochastic_volatility_bars
 from models.volatility.har_lstm import VolatilityConfig, train_har_lstm
 from models.volatility.origins import build_origins

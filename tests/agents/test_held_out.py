@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents import held_out
-from agents.arms import POLICY
-from agents.baselines import network_bidder
+from agents.bidders.arms import POLICY
+from agents.bidders.baselines import network_bidder
 from agents.config import EvaluationConfig
-from agents.evaluate import Comparison, Learned, compare_all
+from agents.evaluate import held_out
+from agents.evaluate.comparison import Comparison, Learned, compare_all
 from agents.learner_arms import bidder_of
 from envs.market.config import MarketConfig, PricePaths
 from kernels.market.action import ACTIONS

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents import hidden_competition
-from agents.competition_report import HISTORY, figure, findings, markdown
 from agents.config import PPOConfig
-from agents.hidden_competition import (
+from agents.hidden_competition import study as hidden_competition
+from agents.hidden_competition.report import HISTORY, figure, findings, markdown
+from agents.hidden_competition.study import (
     Scores,
     Study,
     arms,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from agents import intervals
+from agents.measures import intervals
 
 FINITE = st.floats(-1e6, 1e6, allow_nan=False, width=64)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.arms import POLICY, play
+from agents.bidders.arms import POLICY, play
 from agents.config import (
     DEFAULT_CONFIG,
     ConfigError,
@@ -15,12 +15,12 @@ from agents.config import (
     TrialsConfig,
     read_arguments,
 )
-from agents.freeze import compared, served, trained_network
-from agents.intervals import iqm
+from agents.evaluate.freeze import compared, served, trained_network
+from agents.learner.vecenv import MarketVecEnv
 from agents.learner_arms import INGREDIENTS, LEARNER_ARMS, actor_of, bidder_of, blind_columns
-from agents.training import VALIDATION_SEED, Training, Trial, TrialInputs, planned_trials
-from agents.vecenv import MarketVecEnv
-from agents.workers import TrialResult
+from agents.measures.intervals import iqm
+from agents.training.trial import VALIDATION_SEED, Training, Trial, TrialInputs, planned_trials
+from agents.training.trials import TrialResult
 from envs.market.config import MarketConfig, PricePaths
 from envs.vector import MarketVectorEnv
 from kernels.market.action import ACTIONS

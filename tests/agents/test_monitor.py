@@ -7,7 +7,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents.config import PPOConfig, TrialsConfig
-from agents.training import Training, Trial, TrialInputs
+from agents.training.trial import Training, Trial, TrialInputs
 from envs.market.config import MarketConfig, PricePaths
 
 PPO = PPOConfig(num_envs=32, rollout_slots=8, minibatch=128, epochs=1, hidden=(16,))

@@ -10,10 +10,10 @@ import torch
 from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3.common.logger import Logger
 
-from agents.ppo import TERMS, ScheduledPPO
-from agents.recurrent import MaskableRecurrentPPO
-from agents.rollout_buffer import SortedRolloutBuffer
-from agents.vecenv import MarketVecEnv
+from agents.learner.ppo import TERMS, ScheduledPPO
+from agents.learner.recurrent import MaskableRecurrentPPO
+from agents.learner.rollout_buffer import SortedRolloutBuffer
+from agents.learner.vecenv import MarketVecEnv
 from models.policy import masked as policy_module
 from models.policy.masked import MaskedPolicy
 from models.policy.perceptron_passes import step

@@ -5,15 +5,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.pattern_figures import competition_figure, kinds_figure
-from agents.patterns import (
+from agents.hidden_competition.window_or_filter import (
+    WINDOW,
+    filter_features,
+    learned_bids,
+    window_features,
+)
+from agents.patterns.kind_figures import competition_figure, kinds_figure
+from agents.patterns.kinds import (
     kinds_of_rivals,
     main,
     planted_competition,
     planted_volatility,
     recovered,
 )
-from agents.window_or_filter import WINDOW, filter_features, learned_bids, window_features
 from envs.hidden_competition.model import SCENARIOS, record
 from envs.hidden_competition.references import capture
 

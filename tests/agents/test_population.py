@@ -12,10 +12,10 @@ import pytest
 import torch
 from ray.cluster_utils import Cluster
 
-from agents.checkpoints import load_checkpoint
 from agents.config import PPOConfig, TrialsConfig
-from agents.training import Training, Trial, TrialInputs
-from agents.workers import latest_checkpoint, ray_session, run_trials
+from agents.training.checkpoints import load_checkpoint
+from agents.training.trial import Training, Trial, TrialInputs
+from agents.training.trials import latest_checkpoint, ray_session, run_trials
 from envs.market.config import MarketConfig, PricePaths
 
 PPO = PPOConfig(num_envs=32, rollout_slots=8, minibatch=128, epochs=2, hidden=(16,))

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from agents.checkpoints import load_checkpoint, save_checkpoint
 from agents.config import PPOConfig
-from agents.learners import build
-from agents.ppo import ScheduledPPO
-from agents.vecenv import MarketVecEnv
+from agents.learner.build import build
+from agents.learner.ppo import ScheduledPPO
+from agents.learner.vecenv import MarketVecEnv
+from agents.training.checkpoints import load_checkpoint, save_checkpoint
 from models.policy.masked import network_of
 from tests.agents.auctions import FRACTIONS, RIVALS, FirstPriceEnv
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from agents.checkpoints import load_checkpoint, save_checkpoint
 from agents.config import PPOConfig
-from agents.learners import build
-from agents.ppo import ScheduledPPO
-from agents.recurrent import MaskableRecurrentPPO
-from agents.vecenv import MarketVecEnv
+from agents.learner.build import build
+from agents.learner.ppo import ScheduledPPO
+from agents.learner.recurrent import MaskableRecurrentPPO
+from agents.learner.vecenv import MarketVecEnv
+from agents.training.checkpoints import load_checkpoint, save_checkpoint
 from models.frozen import Player, compile_network
 from models.policy.masked import network_of
 from tests.agents.auctions import FirstPriceEnv

@@ -8,11 +8,11 @@ import torch
 from gymnasium import spaces
 
 from agents.config import PPOConfig
-from agents.learners import build
-from agents.ppo import ScheduledPPO, joint_gradient
-from agents.recurrent import SequenceRolloutBuffer
-from agents.rollout_buffer import Minibatch, SortedRolloutBuffer
-from agents.vecenv import MarketVecEnv
+from agents.learner.build import build
+from agents.learner.ppo import ScheduledPPO, joint_gradient
+from agents.learner.recurrent import SequenceRolloutBuffer
+from agents.learner.rollout_buffer import Minibatch, SortedRolloutBuffer
+from agents.learner.vecenv import MarketVecEnv
 from tests.agents.auctions import FirstPriceEnv
 
 SLOTS, LANES, WIDTH, ACTIONS = 8, 30, 40, 7

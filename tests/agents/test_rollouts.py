@@ -16,9 +16,9 @@ import pytest
 import ray
 
 from agents.config import ConfigError, PPOConfig, TrialsConfig
-from agents.rollouts import RolloutWorker
-from agents.training import Training, Trial, TrialInputs
-from agents.workers import latest_checkpoint, ray_session, run_trials
+from agents.learner.rollouts import RolloutWorker
+from agents.training.trial import Training, Trial, TrialInputs
+from agents.training.trials import latest_checkpoint, ray_session, run_trials
 from envs.market.config import MarketConfig, PricePaths
 from tests.agents.test_workers import processes_of
 
@@ -179,7 +179,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 from tests.agents.test_rollouts import MODES, TRIAL, inputs_of
-from agents.workers import run_trials
+from agents.training.trials import run_trials
 from envs.market.config import MarketConfig
 from envs.market.paths import stand_in_paths
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.shared_arrays import AVAILABLE, Arrays, Inbox, Outbox, Placed
+from agents.learner.shared_arrays import AVAILABLE, Arrays, Inbox, Outbox, Placed
 
 pytestmark = pytest.mark.skipif(not AVAILABLE, reason="needs memfd_create and /proc (Linux)")
 
 OWNER = """
 import sys
 import numpy as np
-from agents.shared_arrays import Outbox
+from agents.learner.shared_arrays import Outbox
 print(tuple(Outbox().place({"x": np.arange(5.0)})), flush=True)
 sys.stdin.read()
 """

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from agents import hidden_competition, known_bids, studies
 from agents.config import ConfigError, StudiesConfig, read_arguments
 from agents.findings import Finding, as_json, near, table
+from agents.hidden_competition import study as hidden_competition
 from agents.processes import as_finished
 from agents.progress import Stages
-from agents.studies import draw_studies, run_studies, studies_lines
+from agents.report import studies
+from agents.report.studies import draw_studies, run_studies, studies_lines
+from agents.studies import known_bids
 
 TINY = StudiesConfig(("D", "count-only"), 1, 1, steps=32768, chains=4, known_bids=True)
 PLAYED = "played: 1 stationary rivals"

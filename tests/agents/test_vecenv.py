@@ -5,7 +5,7 @@ import pytest
 from gymnasium.vector import AutoresetMode
 from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 
-from agents.vecenv import MarketVecEnv
+from agents.learner.vecenv import MarketVecEnv
 from tests.agents.auctions import FirstPriceEnv
 from tests.envs.worlds import markets, some_actions
 

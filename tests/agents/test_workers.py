@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from agents.config import PPOConfig, TrialsConfig
-from agents.training import Training, Trial, TrialInputs, planned_trials, reward_scale_eth
-from agents.workers import TrialResult, latest_checkpoint, run_trials
+from agents.training.trial import Training, Trial, TrialInputs, planned_trials, reward_scale_eth
+from agents.training.trials import TrialResult, latest_checkpoint, run_trials
 from envs.market.config import MarketConfig, PricePaths
 
 PPO = PPOConfig(num_envs=32, rollout_slots=8, minibatch=128, epochs=2, hidden=(16,))
@@ -132,7 +132,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 from test_workers import TRIAL, inputs_in
-from agents.workers import run_trials
+from agents.training.trials import run_trials
 from envs.market.config import MarketConfig
 from envs.market.paths import stand_in_paths
 

@@ -6,7 +6,7 @@ Tolerances are stated beside each figure in docs/validation.md.
 import numpy as np
 import pytest
 
-from agents.known_bids import PLAYED, check
+from agents.studies.known_bids import PLAYED, check
 from envs.auctions.equilibrium import CommonValue
 from envs.auctions.game import AuctionGame, AuctionVectorEnv
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from agents.auction_validation import play_profile
+from agents.studies.auction_validation import play_profile
 
 pytestmark = pytest.mark.theory
 NAIVE, ADAPTIVE, THIRD = range(3)

@@ -5,7 +5,7 @@ Minutes of training; the figures behind each threshold are in docs/learning.md.
 
 import pytest
 
-from agents.known_bids import LEARNED, check
+from agents.studies.known_bids import LEARNED, check
 
 pytestmark = pytest.mark.theory
 

@@ -1,0 +1,366 @@
+"""Compares bidders on the same held-out episodes, as a sceptical reviewer would.
+
+python -m agents.evaluate --policy DIR [--scenarios NAME,NAME] [--seeds N] [--json FILE]
+
+Every arm plays the same episodes (same randomness, same prices); intervals are stratified
+bootstraps over episodes within seeds; differences between arms are paired.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jsonargparse import ArgumentParser
+from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from agents.bidders.arms import NO_OP, POLICY, SCRIPTED, STATIC
+from agents.bidders.baselines import FRACTIONS, Bidder
+from agents.config import EvaluationConfig, config_from_dict
+from agents.evaluate.held_out import Found, HeldOut, Networks, Result, play_held_out, tasks_each
+from agents.learner_arms import INGREDIENTS, LEARNER_ARMS
+from agents.measures.bid_curve import BidCurve
+from agents.measures.intervals import (
+    Interval,
+    bootstrap,
+    cvar,
+    difference_over_trainings,
+    iqm,
+    mean,
+    paired_difference,
+    probability_of_improvement,
+    share,
+)
+from agents.measures.tally import Tally
+from agents.prices import bars_to_learn_from, data_folder, market_paths
+from agents.processes import cores
+from agents.scenarios import check_scenario
+from models import frozen
+from models.volatility.onnx_file import load_forecaster
+
+MIN_TRAININGS = 3  # of each arm, for an interval over trainings to decide
+
+
+class Learned(NamedTuple):
+    """Trained networks that are compared beside the frozen policy, by arm as `learned_name` says.
+
+    settings: the training that validation chose; tried: among how many; both also of the policy.
+    trainings: all trainings of each arm by name, the chosen one first, also where there is one arm.
+    """
+
+    bidders: dict[str, Bidder]
+    settings: dict[str, str]
+    tried: dict[str, int]
+    trainings: dict[str, dict[str, Bidder]]
+
+
+NONE_BESIDE = Learned({}, {}, {}, {})
+
+
+def learned_name(arm: str) -> str:
+    """Name in the comparison of a learner of agents.learner_arms."""
+    return f"PPO {arm}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All arms in one scenario: scores float64[seeds, episodes] in ETH per episode, and tallies."""
+
+    scenario: str
+    scores: dict[str, NDArray[np.float64]]
+    played: dict[str, Tally]  # over all seeds, their episodes one after the other
+    curve: BidCurve  # how the policy bids
+    static_scores_eth: list[float]  # validation IQM of every fraction of the grid
+    settings: dict[str, str]  # what validation chose for each tuned arm
+    tried: dict[str, int]  # from how many settings
+    trainings: dict[str, dict[str, NDArray[np.float64]]]  # scores of all trainings of each arm
+
+    def summary(self, config: EvaluationConfig) -> dict[str, dict[str, Any]]:
+        """Per arm: IQM with its interval, mean, tail, shares, rates, gap of the policy, harm."""
+        ours, passive = self.scores[POLICY], self._harm(NO_OP)
+        table: dict[str, dict[str, Any]] = {}
+        for arm, scores in self.scores.items():
+            middle = bootstrap(scores, iqm, config.resamples)
+            table[arm] = {
+                "iqm_eth": middle.value,
+                "iqm_95_eth": [middle.low, middle.high],
+                "mean_eth": float(scores.mean()),
+                "cvar_eth": cvar(scores, config.tail),
+                **self.played[arm].ratios(),
+                **self._shares(arm, config.resamples),
+                "user_harm_eth": float(self._harm(arm).mean()),
+            }
+            if arm != NO_OP:
+                more = paired_difference(self._harm(arm), passive, mean, config.resamples)
+                table[arm]["user_harm_over_no_op_eth"] = more._asdict()
+            if arm != POLICY:
+                gap = paired_difference(ours, scores, iqm, config.resamples)
+                table[arm]["policy_minus_arm_iqm_eth"] = gap._asdict()
+                table[arm]["probability_policy_better"] = probability_of_improvement(ours, scores)
+                better = (ours > scores) + 0.5 * (ours == scores)
+                low, high = bootstrap(better, mean, config.resamples)[1:]
+                table[arm]["probability_policy_better_95"] = [low, high]
+        table[STATIC]["fraction"] = float(FRACTIONS[np.argmax(self.static_scores_eth)])
+        for arm, setting in self.settings.items():
+            table[arm] |= {"setting": setting, "settings_tried": self.tried[arm]}
+        return table
+
+    def settings_tried(self) -> dict[str, int]:
+        """Settings from which each arm was chosen on validation, and of all arms together.
+
+        The policy's are those of all learned arms.
+        """
+        parts = {learned_name(arm) for arm in LEARNER_ARMS}
+        return self.tried | {"all": sum(n for a, n in self.tried.items() if a not in parts)}
+
+    def ingredients(self, config: EvaluationConfig) -> dict[str, dict[str, Any]]:
+        """What each ingredient of the learner adds, where both arms were trained, ETH per episode.
+
+        IQM and mean: paired differences of the arm with it minus the arm without, between the
+        trainings that validation chose; over_trainings: between all trainings of both.
+        """
+        found = {}
+        for name, having, lacking in INGREDIENTS:
+            arms = learned_name(having), learned_name(lacking)
+            if not all(arm in self.scores for arm in arms):
+                continue
+            ours, theirs = (self.scores[arm] for arm in arms)
+            all_ours, all_theirs = (np.stack([*self.trainings[arm].values()]) for arm in arms)
+            over = difference_over_trainings(all_ours, all_theirs, iqm, config.resamples)
+            found[name] = {
+                "with": having,
+                "without": lacking,
+                "iqm_eth": paired_difference(ours, theirs, iqm, config.resamples)._asdict(),
+                "mean_eth": paired_difference(ours, theirs, mean, config.resamples)._asdict(),
+                "over_trainings": {
+                    "iqm_eth": over._asdict(),
+                    "trainings_with": len(all_ours),
+                    "trainings_without": len(all_theirs),
+                },
+            }
+        return found
+
+    def profit_by_training(self) -> dict[str, dict[str, float]]:
+        """IQM profit of every training by arm, ETH per episode; the chosen training first."""
+        return {
+            arm: {name: float(iqm(scores.ravel())) for name, scores in played.items()}
+            for arm, played in self.trainings.items()
+        }
+
+    def _harm(self, arm: str) -> NDArray[np.float64]:
+        return self.played[arm].harm_eth.reshape(self.scores[arm].shape)
+
+    def _shares(self, arm: str, resamples: int) -> dict[str, list[float]]:
+        """Ends of the intervals of the two shares in `Tally.ratios`."""
+        scores, tally = self.scores[arm], self.played[arm]
+        wholes = {
+            "share_of_best_response_95": tally.best_response_eth,
+            "share_of_available_95": tally.available_eth,
+        }
+        return {
+            name: list(share(scores, whole.reshape(scores.shape), resamples)[1:])
+            for name, whole in wholes.items()
+        }
+
+
+def compare_all(
+    policy: Bidder,
+    held_out: HeldOut,
+    learned: Learned = NONE_BESIDE,
+    workers: int = 1,
+    folder: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Comparison]:
+    """Let every arm play the test episodes of every scenario: the same numbers for all `workers`.
+
+    One network may be policy, arm and training, and plays once. What is finished lies in `folder`.
+    """
+    config = held_out.config
+    names = {id(policy): POLICY}  # of those that play
+    arms: dict[str, Bidder] = {}
+    trainings: dict[str, Bidder] = {}
+    for arm, bidder in learned.bidders.items():
+        if names.setdefault(id(bidder), arm) == arm:
+            arms[arm] = bidder
+    for arm, bidders in learned.trainings.items():
+        for training, bidder in bidders.items():
+            name = f"{arm}, {training}"
+            if names.setdefault(id(bidder), name) == name:
+                trainings[name] = bidder
+    networks = Networks(policy, arms, trainings)
+    found: dict[str, Result] = {scenario: {} for scenario in config.scenarios}
+    playing = play_held_out(held_out, networks, workers, folder)
+    for done, (scenario, result) in enumerate(playing, 1):
+        found[scenario] |= result
+        progress(done, len(config.scenarios) * tasks_each(networks))
+    return [_compared(s, found[s], names, learned, config) for s in config.scenarios]
+
+
+def _compared(
+    scenario: str,
+    found: Result,
+    names: dict[int, str],
+    learned: Learned,
+    config: EvaluationConfig,
+) -> Comparison:
+    """names: those in `found` of the learned bidders by their id."""
+    shape = config.seeds, config.episodes
+    arms = {POLICY: POLICY} | {arm: names[id(b)] for arm, b in learned.bidders.items()}
+    played = {arm: found[name] for arm, name in (arms | {arm: arm for arm in SCRIPTED}).items()}
+    tuned = {arm: one for arm, one in played.items() if one.tried}
+    curve = found[POLICY].curve
+    assert curve is not None
+
+    def scores(one: Found) -> NDArray[np.float64]:
+        return one.tally.profit_eth.reshape(shape)
+
+    return Comparison(
+        scenario,
+        {arm: scores(one) for arm, one in played.items()},
+        {arm: one.tally for arm, one in played.items()},
+        curve,
+        list(found[STATIC].scores_eth),
+        learned.settings | {arm: one.setting for arm, one in tuned.items()},
+        learned.tried | {arm: one.tried for arm, one in tuned.items()},
+        {
+            arm: {name: scores(found[names[id(b)]]) for name, b in bidders.items()}
+            for arm, bidders in learned.trainings.items()
+        },
+    )
+
+
+def evaluate_folder(
+    directory: Path, scenarios: Sequence[str], config: EvaluationConfig, workers: int = 1
+) -> dict[str, Any]:
+    """Compare a frozen policy in the market and on the prices of its own configuration.
+
+    Raises PolicyError for a folder that must not be used, ValueError for bad prices or scenarios.
+    """
+    policy = frozen.load(directory)
+    trained = config_from_dict(policy.manifest["config"])
+    for scenario in scenarios:
+        check_scenario(scenario)
+    bars = bars_to_learn_from(trained.prices, data_folder(trained.prices), trained.run.seed)
+    paths = market_paths(load_forecaster(directory), bars)
+    config = replace(config, scenarios=tuple(scenarios))
+    held_out = HeldOut(trained.market, paths, config)
+    compared = compare_all(policy.player(), held_out, workers=workers)
+    summaries = {c.scenario: c.summary(config) for c in compared}
+    arms = {a: {s: summaries[s][a] for s in summaries} for a in compared[0].scores}
+    return {
+        "source": bars.source,
+        "commit": policy.manifest.get("commit"),
+        "evaluation": asdict(config),
+        "policy": arms,
+    }
+
+
+def arm_table(scenario: str, arms: dict[str, dict[str, Any]]) -> Table:
+    """Terminal table of one scenario, best arm first; it fits 80 columns.
+
+    95 %: the interval of the IQM; share: of the best response; bid: over net profit.
+    """
+    title = f"{scenario}: profit per episode (ETH)"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for name in ("arm", "IQM", "95 %", "mean", "share", "wins", "bid"):
+        table.add_column(name, justify="left" if name == "arm" else "right", no_wrap=True)
+    for arm in sorted(arms, key=lambda a: -arms[a][scenario]["iqm_eth"]):
+        v = arms[arm][scenario]
+        low, high = v["iqm_95_eth"]
+        cells = [f"{v['iqm_eth']:.3f}", f"{low:.3f}-{high:.3f}", f"{v['mean_eth']:.3f}"]
+        cells += [f"{v[k]:.2f}" for k in ("share_of_best_response", "win_rate", "bid_share")]
+        table.add_row(arm, *cells, style="bold" if arm == POLICY else None)
+    return table
+
+
+def verdict(arms: dict[str, dict[str, Any]], scenario: str) -> str:
+    """One sentence: does the policy beat the best static fraction, and what the arms' rates say."""
+    ours, theirs = arms[POLICY][scenario], arms[STATIC][scenario]
+    gap = Interval(**theirs["policy_minus_arm_iqm_eth"])
+    ratio = ""
+    if theirs["iqm_eth"] > 0.0:
+        ratio = f"ratio {ours['iqm_eth'] / theirs['iqm_eth']:.2f}, "
+    facts = (
+        f"{scenario}: IQM {ours['iqm_eth']:.4f} ETH against {theirs['iqm_eth']:.4f} for always "
+        f"bidding {theirs['fraction']:.1%} ({ratio}paired difference {gap.value:+.4f}, "
+        f"95 % {gap.low:+.4f} to {gap.high:+.4f})"
+    )
+    if ours["iqm_95_eth"][0] > theirs["iqm_95_eth"][1]:
+        return f"The policy beats the best static fraction with disjoint intervals. {facts}."
+    if gap.low > 0.0:
+        return f"The policy beats the best static fraction in paired episodes. {facts}."
+    why = (
+        f"it wins {ours['win_rate']:.0%} of its bids at a mean bid of {ours['bid_share']:.0%} "
+        f"(static: {theirs['win_rate']:.0%} at {theirs['bid_share']:.0%}), bids in "
+        f"{ours['participation']:.0%} of the slots on offer (static: {theirs['participation']:.0%})"
+    )
+    kind = "does worse than" if gap.high < 0.0 else "is not shown to beat"
+    return f"The policy {kind} the best static fraction. {facts}; {why}."
+
+
+def ingredient_lines(ingredients: dict[str, dict[str, Any]], scenario: str) -> list[str]:
+    """A sentence for each ingredient: what it adds, or that it is not shown to add anything.
+
+    The interval over trainings decides where both arms have MIN_TRAININGS, else that over episodes.
+    """
+    return [f"{scenario}: {name} {_found(found)}." for name, found in ingredients.items()]
+
+
+def _found(found: dict[str, Any]) -> str:
+    best, average = Interval(**found["iqm_eth"]), Interval(**found["mean_eth"])
+    over = found["over_trainings"]
+    trained, all_ = (over["trainings_with"], over["trainings_without"]), Interval(**over["iqm_eth"])
+    arms = f"{found['with']} minus {found['without']}"
+    between = f"best of each {_gap(best)}, mean {_gap(average)}"
+    counts = "{} and {} trainings".format(*trained)
+    if min(trained) < MIN_TRAININGS:
+        too_few = f"over episodes alone, for {counts} are too few"
+        return f"{_effect(best)} {too_few}: {arms}, {between}"
+    return f"{_effect(all_)}: {arms} {_gap(all_)} over {counts}; {between}"
+
+
+def _effect(gap: Interval) -> str:
+    if gap.low > 0.0:
+        return "adds to the profit"
+    return "costs profit" if gap.high < 0.0 else "is not shown to add anything"
+
+
+def _gap(gap: Interval) -> str:
+    return f"{gap.value:+.4f} ETH (95 % {gap.low:+.4f} to {gap.high:+.4f})"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; 0, or 2 with the reason on standard error for bad input."""
+    parser = ArgumentParser(prog="python -m agents.evaluate", description=__doc__)
+    parser.add_argument("--policy", type=str, required=True, help="folder of a frozen policy")
+    parser.add_argument("--scenarios", type=str, default="default", help="names, comma-separated")
+    parser.add_argument("--seeds", type=int, default=4, help="seeds of the test split")
+    parser.add_argument("--episodes", type=int, default=256, help="episodes per seed")
+    parser.add_argument("--workers", type=int, default=0, help="processes; 0: one per core")
+    parser.add_argument("--json", type=str, default="", help="write the result to this file")
+    given = parser.parse_args(arguments)
+    console = Console()
+    try:
+        config = EvaluationConfig(seeds=given.seeds, episodes=given.episodes)
+        names = [name.strip() for name in given.scenarios.split(",")]
+        result = evaluate_folder(Path(given.policy), names, config, given.workers or cores())
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    console.print(f"Prices: {result['source']}")
+    for name in names:
+        console.print(arm_table(name, result["policy"]))
+        console.print(verdict(result["policy"], name))
+    if given.json:
+        path = Path(given.json)
+        temporary = path.with_name(path.name + ".partial")
+        temporary.write_text(json.dumps(result, indent=1) + "\n")
+        os.replace(temporary, path)
+    return 0

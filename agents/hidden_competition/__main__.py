@@ -1,0 +1,8 @@
+"""The hidden-competition study: `python -m agents.hidden_competition`."""
+
+import sys
+
+from agents.hidden_competition.study import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,2 @@
+"""The learners: masked PPO, masked recurrent PPO, their buffers, and rollouts from other
+processes."""

@@ -1,0 +1,2 @@
+"""What an episode earned, summed and averaged: tallies, interquartile means, bootstrap
+intervals."""

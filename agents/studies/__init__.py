@@ -1,0 +1,1 @@
+"""Learned bids beside the bids that theory knows."""

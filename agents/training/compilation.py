@@ -1,0 +1,103 @@
+"""Compiles the market's kernels in processes of their own while something else keeps this one busy.
+
+A first run spends a minute of processor time on it; later runs find the result in Numba's cache.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from gymnasium import spaces
+
+from agents.bidders.baselines import network_bidder
+from agents.learner.ppo import joint_gradient
+from envs.market.config import MarketConfig
+from envs.market.paths import stand_in_paths
+from envs.market.physics import physics_of
+from envs.market.simulator import present
+from envs.vector import MarketVectorEnv
+from kernels.learning.policy_gradient import Samples
+from kernels.market.action import ACTIONS
+from kernels.market.observation import SIZE
+from kernels.market.tile import LANES
+from models.frozen import Network
+from models.policy.action_masks import patterns_of
+from models.policy.masked import MaskedPolicy
+from models.policy.perceptron_passes import Gradient, step
+from models.policy.policy_passes import LossWeights
+
+# One process each: what is compiled by one, the others find.
+PARTS = ("decisions", "slots", "learning")
+
+
+@contextmanager
+def compiled_in_background() -> Iterator[Callable[[], None]]:
+    """Start compiling; the value waits for the end. Leaving early stops the processes."""
+    root = Path(__file__).resolve().parent.parent.parent
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "agents.training.compilation", part],
+            cwd=root,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        for part in PARTS
+    ]
+
+    def wait() -> None:
+        # A failure is not an error here: whoever needs the kernels compiles them and says why.
+        for process in processes:
+            process.wait()
+
+    try:
+        yield wait
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def _learn_once() -> None:
+    """A step and a gradient, on rows with and without a choice."""
+    policy = MaskedPolicy(
+        spaces.Box(-1.0, 1.0, (SIZE,), np.float32), spaces.Discrete(ACTIONS), lambda _: 1e-3
+    )
+    masks = np.zeros((LANES, ACTIONS), np.bool_)
+    masks[:, 0] = masks[::2] = True
+    observations, patterns = np.zeros((LANES, SIZE), np.float32), patterns_of(masks)
+    actions, *_ = step(policy, observations, patterns, deterministic=False)
+    joint_gradient(policy)
+    zeros = np.zeros(LANES, np.float32)
+    samples = Samples(observations, actions.numpy(), zeros, zeros, zeros, zeros, patterns.of_row)
+    gradient = Gradient(policy, samples, patterns.masks, None)
+    gradient.take(np.arange(LANES), True, LossWeights(0.2, None, 0.01, 0.5))
+
+
+def compile_kernels(part: str) -> None:
+    """Show one decision and evaluate a policy, play one slot, or learn once: every kernel that
+    they need."""
+    if part == "learning":
+        _learn_once()
+        return
+    env = MarketVectorEnv(LANES, MarketConfig(), stand_in_paths(days=1))
+    if part == "decisions":
+        masks = np.zeros((LANES, ACTIONS), np.bool_)
+        observations = np.zeros((LANES, SIZE), np.float32)
+        physics = physics_of(env.config, env.config.graph)
+        keys = np.zeros(LANES, np.uint64)
+        present(physics, env.state()["tiles"][0], keys, observations, masks)
+        layer = np.zeros((ACTIONS, SIZE), np.float32), np.zeros(ACTIONS, np.float32)
+        network_bidder(Network((layer,)))(observations, masks)
+    else:
+        env.reset(seed=0)
+        env.step(np.zeros(LANES, np.int64))
+
+
+if __name__ == "__main__":
+    compile_kernels(sys.argv[1])

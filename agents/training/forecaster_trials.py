@@ -1,0 +1,109 @@
+"""The networks of the forecaster as Ray Tune trials: one process of one thread each.
+
+They come out as `models.volatility.har_lstm.train_members` makes them, bit for bit. A killed one
+begins again.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ray import tune
+
+from agents.training.trials import ProgressCallback, ray_session
+from models.volatility.har_lstm import (
+    Log,
+    Member,
+    Members,
+    Progress,
+    VolatilityConfig,
+    Window,
+    train_loss_tag,
+)
+
+FOLDER, WEIGHTS = "forecaster", "weights.npy"
+
+
+class ForecasterTrial(tune.Trainable):
+    """One network; `config["trial"]` is its name and its number in the ensemble."""
+
+    def setup(
+        self,
+        config: dict[str, Any],
+        windows: list[Window] | None = None,
+        settings: VolatilityConfig | None = None,
+    ) -> None:
+        """Build the network."""
+        if windows is None or settings is None:
+            raise ValueError("windows are missing: bind them with tune.with_parameters")
+        torch.set_num_threads(1)
+        self.member = Member(windows, settings, config["trial"][1])
+
+    def step(self) -> dict[str, Any]:
+        """One epoch."""
+        loss = self.member.epoch()
+        done = self.member.epochs == self.member.config.epochs
+        return {"loss": loss, "epochs": self.member.epochs, "done": done}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Called by Tune at the end."""
+        np.save(Path(checkpoint_dir) / WEIGHTS, self.member.flat())
+
+
+def trained_by_tune(folder: Path, workers: int, max_failures: int, address: str = "") -> Members:
+    """A trainer of networks on `workers` cores, or on the Ray cluster at `address`.
+
+    It keeps what Tune writes in `folder`, which the cluster's nodes must see, until it is done.
+    Raises RuntimeError when a network fails more often than `max_failures`.
+    """
+
+    def train(
+        windows: list[Window], config: VolatilityConfig, progress: Progress | None, log: Log | None
+    ) -> list[np.ndarray]:
+        names = [f"network-{member}" for member in range(config.ensemble)]
+        epochs = dict.fromkeys(names, 0)
+
+        def report(name: str, metrics: dict[str, Any]) -> None:
+            epochs[name] = metrics["epochs"]
+            if log:
+                log(train_loss_tag(names.index(name)), metrics["loss"], epochs[name] - 1)
+            if progress:
+                progress(sum(epochs.values()), config.epochs * config.ensemble)
+
+        trainable: Any = tune.with_parameters(ForecasterTrial, windows=windows, settings=config)
+        shutil.rmtree(folder / FOLDER, ignore_errors=True)  # of an interrupted run
+        with ray_session(min(workers, config.ensemble), address):
+            grid = tune.Tuner(
+                tune.with_resources(trainable, {"CPU": 1.0}),
+                param_space={"trial": tune.grid_search([[n, k] for k, n in enumerate(names)])},
+                tune_config=tune.TuneConfig(
+                    trial_name_creator=lambda trial: trial.config["trial"][0],
+                    trial_dirname_creator=lambda trial: trial.config["trial"][0],
+                ),
+                run_config=tune.RunConfig(
+                    name=FOLDER,
+                    storage_path=os.fspath(folder.resolve()),
+                    verbose=0,
+                    callbacks=[ProgressCallback(report)],
+                    failure_config=tune.FailureConfig(max_failures=max_failures),
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
+                ),
+            ).fit()
+        if grid.num_errors:
+            raise RuntimeError(
+                f"{grid.num_errors} of {len(names)} networks of the forecaster failed: "
+                f"{grid.errors[0]}"
+            )
+        weights: dict[str, np.ndarray] = {}
+        for result in grid:
+            assert result.checkpoint is not None  # written at the end of every trial
+            assert result.config is not None
+            file = Path(result.checkpoint.path) / WEIGHTS
+            weights[result.config["trial"][0]] = np.load(file)
+        shutil.rmtree(folder / FOLDER)
+        return [weights[name] for name in names]
+
+    return train
