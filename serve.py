@@ -1,5 +1,6 @@
 """Serves a frozen policy on a chain: `python serve.py`. Without a node it starts the local chain
-world first. Settings: configs/serve-devnet.yaml and live/config.py; `--help` lists all of them."""
+world first. Settings: configs/serve-devnet.yaml and live/settings/config.py; `--help` lists all of
+them."""
 
 from __future__ import annotations
 
@@ -14,11 +15,11 @@ from pathlib import Path
 import jsonargparse
 from rich.console import Console
 
-from live.config import ServeConfig, StartError, check
-from live.metrics import write_report
+from live.books.metrics import write_report
+from live.market.volatility import WarmUpBars
 from live.server import Policy, load_policy, serve
+from live.settings.config import ServeConfig, StartError, check
 from live.status import Status, summary_table
-from live.volatility import WarmUpBars
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "serve-devnet.yaml"
 # The local chain outlives the server by this much, for whoever reads its last state.

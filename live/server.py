@@ -18,26 +18,26 @@ from typing import Any, NamedTuple
 import numpy as np
 import uvloop
 
-from live import wire
-from live.book import Book
-from live.chain import Chain
-from live.config import EngineConfig, ServeConfig, StartError, check
-from live.decode import Decoded, Decoder, RouterSwap
-from live.deployment import Deployment, load_deployment, smallest_deployment
-from live.engine import Engine
-from live.events import Head, PendingTransaction
-from live.feed import Feed, HeadState
-from live.journal import Journal, journal_path
-from live.mempool import Mempool
-from live.metrics import Metrics
-from live.planner import Planner, warm_up_planner
-from live.relays import PublicPool
-from live.risk import LossWindow
-from live.rpc import Node, NodeError
-from live.signer import Signer, load_key
-from live.state_call import read_state, state_program
-from live.transport import scan_message
-from live.volatility import Volatility, WarmUpBars, dollar_pool, warm_up_volatility
+from live.books.book import Book
+from live.books.journal import Journal, journal_path
+from live.books.metrics import Metrics
+from live.books.risk import LossWindow
+from live.deciding.engine import Engine
+from live.deciding.planner import Planner, warm_up_planner
+from live.market.chain import Chain
+from live.market.decode import Decoded, Decoder, RouterSwap
+from live.market.mempool import Mempool
+from live.market.volatility import Volatility, WarmUpBars, dollar_pool, warm_up_volatility
+from live.node import wire
+from live.node.events import Head, PendingTransaction
+from live.node.feed import Feed, HeadState
+from live.node.relays import PublicPool
+from live.node.rpc import Node, NodeError
+from live.node.signer import Signer, load_key
+from live.node.state_call import read_state, state_program
+from live.node.transport import scan_message
+from live.settings.config import EngineConfig, ServeConfig, StartError, check
+from live.settings.deployment import Deployment, load_deployment, smallest_deployment
 from models.frozen import (
     FrozenForecaster,
     FrozenPolicy,

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from live.config import ETHER
 from live.server import Server
+from live.settings.config import ETHER
 
 REDRAW_S = 1.0
 LINE_S = 10.0

@@ -82,7 +82,8 @@ REVERTED = 5  # a public transaction failed and paid gas
 FILTERED = 6  # a bundle for a proposer that takes none
 MISSED_SLOT = 7  # no block came
 GAS = 8  # the pools had moved: the plan still earned something, but less than its gas
-# Why a bid lost is said in the words of live.outcomes; a live bid cannot know of a missed slot.
+# Why a bid lost is said in the words of live.books.outcomes; a live bid cannot know of a missed
+# slot.
 OUTCOMES = (
     "passed",
     "won",

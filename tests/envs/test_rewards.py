@@ -15,7 +15,7 @@ from kernels.market.tile import (
     LANES,
     OWN_TIP,
 )
-from live.outcomes import REASONS
+from live.books.outcomes import REASONS
 from tests.envs.worlds import BARE, markets, some_actions
 
 MODES = ("marked", "settled", "fraction", "sqrt")

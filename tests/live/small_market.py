@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from eth_abi.abi import encode
 
-from live.deployment import (
+from live.node.events import PendingTransaction
+from live.node.signer import keccak256
+from live.settings.deployment import (
     Deployment,
     DeploymentFile,
     ExchangeEntry,
@@ -14,8 +16,6 @@ from live.deployment import (
     TokenEntry,
     _deployment,
 )
-from live.events import PendingTransaction
-from live.signer import keccak256
 
 WETH, DAI, USDC, WBTC = (f"0x{0x10 + i:040x}" for i in range(4))
 TOKENS = (

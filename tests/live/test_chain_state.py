@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from live.chain import SYNC, Arrival, Chain
-from live.events import Head, PoolLog
-from live.signer import keccak256
-from live.state_call import read_state, state_program
+from live.market.chain import SYNC, Arrival, Chain
+from live.node.events import Head, PoolLog
+from live.node.signer import keccak256
+from live.node.state_call import read_state, state_program
 from tests.live.small_market import RESERVES, deployment
 
 DEPLOYMENT = deployment()

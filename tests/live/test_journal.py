@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from live.config import StartError
-from live.journal import Entry, Journal, Outcome, journal_path
+from live.books.journal import Entry, Journal, Outcome, journal_path
+from live.settings.config import StartError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,7 +44,7 @@ WRITER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from live.journal import Journal
+from live.books.journal import Journal
 from tests.live.test_journal import entry
 journal = Journal(Path(sys.argv[1]))
 for number in range(10**6):

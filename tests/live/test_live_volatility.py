@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from live.volatility import FALLBACK, WARM, Volatility, WarmUpBars, dollar_pool, shifted_to
+from live.market.volatility import FALLBACK, WARM, Volatility, WarmUpBars, dollar_pool, shifted_to
 from models.frozen import FrozenForecaster, load_forecaster
 from tests.live.frozen_policy import write_fixed_fraction_policy
 from tests.live.small_market import deployment

@@ -11,16 +11,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from live.book import Attempt, Book
-from live.bundle import Plan, PlanHop, plan_to_json
-from live.chain import SYNC
-from live.events import Head, PoolLog, Receipt
-from live.feed import HeadState
-from live.journal import Entry, Journal
-from live.metrics import Metrics
-from live.outcomes import DEPOSIT, TRANSFER, WITHDRAWAL, judge, realised_wei
-from live.risk import LossWindow
-from live.settlement import Settlement
+from live.books.book import Attempt, Book
+from live.books.journal import Entry, Journal
+from live.books.metrics import Metrics
+from live.books.outcomes import DEPOSIT, TRANSFER, WITHDRAWAL, judge, realised_wei
+from live.books.plan import Plan, PlanHop, plan_to_json
+from live.books.risk import LossWindow
+from live.books.settlement import Settlement
+from live.market.chain import SYNC
+from live.node.events import Head, PoolLog, Receipt
+from live.node.feed import HeadState
 from tests.live.small_market import deployment
 
 DEPLOYMENT = deployment()

@@ -28,12 +28,12 @@ from kernels.market.tile import (
     TICK,
     new_tile,
 )
-from live.chain import Chain
-from live.config import GWEI, EngineConfig
-from live.decode import Decoded, RouterSwap
-from live.events import Head
-from live.mempool import Mempool
-from live.planner import LAST_DECISION, Planner
+from live.deciding.planner import LAST_DECISION, Planner
+from live.market.chain import Chain
+from live.market.decode import Decoded, RouterSwap
+from live.market.mempool import Mempool
+from live.node.events import Head
+from live.settings.config import GWEI, EngineConfig
 from models.frozen import FrozenPolicy, load
 from tests.live.frozen_policy import write_fixed_fraction_policy
 from tests.live.small_market import RESERVES as START

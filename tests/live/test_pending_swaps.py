@@ -20,11 +20,11 @@ from kernels.market.tile import (
 )
 from kernels.market.tile import RESERVES as RESERVE_ROWS
 from kernels.pools.uniswap_v2 import OK
-from live.chain import Chain
-from live.decode import NOTHING, Decoder
-from live.events import Head
-from live.mempool import Mempool
-from live.overlay import apply_swaps, fill_tile, pool_table, size_exactly
+from live.market.chain import Chain
+from live.market.decode import NOTHING, Decoder
+from live.market.mempool import Mempool
+from live.market.overlay import apply_swaps, fill_tile, pool_table, size_exactly
+from live.node.events import Head
 from tests.live.small_market import (
     DAI,
     EXECUTOR,

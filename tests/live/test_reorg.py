@@ -19,11 +19,11 @@ from devnet.anvil import anvil
 from devnet.config import ROLES, AnvilConfig, WorldConfig
 from devnet.rpc import Rpc
 from devnet.world import World, deploy
-from live.config import NodeConfig, RiskLimits, ServeConfig
-from live.deployment import load_deployment
-from live.journal import Journal
+from live.books.journal import Journal
+from live.node.signer import Signer
 from live.server import Policy, Server, _open_node, load_policy
-from live.signer import Signer
+from live.settings.config import NodeConfig, RiskLimits, ServeConfig
+from live.settings.deployment import load_deployment
 from tests.live.frozen_policy import write_fixed_fraction_policy
 
 pytestmark = pytest.mark.devnet

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from live.bundle import Plan, PlanHop
-from live.config import RiskLimits
-from live.risk import LossWindow, refusal
+from live.books.plan import Plan, PlanHop
+from live.books.risk import LossWindow, refusal
+from live.settings.config import RiskLimits
 
 GWEI, ETHER = 10**9, 10**18
 PLAN = Plan(

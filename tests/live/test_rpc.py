@@ -26,9 +26,9 @@ from picows import (
     ws_create_server,
 )
 
-from live.config import NodeConfig
-from live.rpc import Answer, Node, NodeError
-from live.transport import scan_message
+from live.node.rpc import Answer, Node, NodeError
+from live.node.transport import scan_message
+from live.settings.config import NodeConfig
 
 Reply = Callable[[WSTransport, dict[str, Any]], None]
 

@@ -16,7 +16,7 @@ from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
-from live.bundle import (
+from live.books.plan import (
     EXECUTE,
     Plan,
     PlanHop,
@@ -27,8 +27,8 @@ from live.bundle import (
     plan_transaction,
     raised,
 )
-from live.config import StartError
-from live.signer import FeeTransaction, Signer, keccak256, load_key
+from live.node.signer import FeeTransaction, Signer, keccak256, load_key
+from live.settings.config import StartError
 
 KEY = bytes(range(1, 33))
 uint64 = st.integers(0, 2**64 - 1)

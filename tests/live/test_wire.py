@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from live import wire
-from live.config import NodeConfig
-from live.rpc import Node
+from live.node import wire
+from live.node.rpc import Node
+from live.settings.config import NodeConfig
 
 HASH = "0x" + "ab" * 32
 ADDRESS = "0x" + "Cd" * 20

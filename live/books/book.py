@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from live.bundle import Plan
+from live.books.plan import Plan
 
 
 @dataclass(slots=True)

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from live import wire
-from live.config import NodeConfig
-from live.transport import Transport, open_ipc, open_websocket
+from live.node import wire
+from live.node.transport import Transport, open_ipc, open_websocket
+from live.settings.config import NodeConfig
 
 LOG = logging.getLogger(__name__)
 FIRST_BACKOFF_S = 0.1

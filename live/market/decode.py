@@ -29,8 +29,8 @@ from kernels.calldata.rows import (
     SWAP_WORDS,
     UNISWAP_V2,
 )
-from live.deployment import Deployment, address_limbs
-from live.events import PendingTransaction
+from live.node.events import PendingTransaction
+from live.settings.deployment import Deployment, address_limbs
 
 MAX_SWAPS = 8  # in one transaction; more are not followed
 MAX_UINT128 = (1 << 128) - 1

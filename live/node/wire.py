@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from live.events import Head, PendingTransaction, PoolLog, Receipt
+from live.node.events import Head, PendingTransaction, PoolLog, Receipt
 
 Malformed = (ValueError, RecursionError)  # msgspec's errors are ValueErrors
 MAX_UINT64 = (1 << 64) - 1

@@ -8,8 +8,8 @@ import os
 import time
 from collections import deque
 
-from live.bundle import Plan
-from live.config import RiskLimits
+from live.books.plan import Plan
+from live.settings.config import RiskLimits
 
 HOUR_S = 3600.0
 

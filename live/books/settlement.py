@@ -7,17 +7,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from live import wire
-from live.book import Attempt, Book, Settled
-from live.bundle import plan_from_json
-from live.deployment import Deployment
-from live.events import PoolLog, Receipt
-from live.feed import HeadState
-from live.journal import Journal, OpenRow, Outcome
-from live.metrics import Metrics
-from live.outcomes import LATE, judge, realised_wei
-from live.risk import LossWindow
-from live.rpc import Node
+from live.books.book import Attempt, Book, Settled
+from live.books.journal import Journal, OpenRow, Outcome
+from live.books.metrics import Metrics
+from live.books.outcomes import LATE, judge, realised_wei
+from live.books.plan import plan_from_json
+from live.books.risk import LossWindow
+from live.node import wire
+from live.node.events import PoolLog, Receipt
+from live.node.feed import HeadState
+from live.node.rpc import Node
+from live.settings.deployment import Deployment
 
 LOG = logging.getLogger(__name__)
 # Heads after which a used-up nonce without a receipt of ours was somebody else's.

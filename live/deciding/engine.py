@@ -15,24 +15,24 @@ from collections.abc import Callable
 
 import numpy as np
 
-from live.book import Attempt, Book
-from live.bundle import Plan, cancel_transaction, plan_to_json, plan_transaction, raised
-from live.chain import Arrival, Chain
-from live.config import ETHER, ServeConfig
-from live.decode import Decoder
-from live.deployment import Deployment
-from live.events import Head, PendingTransaction, PoolLog
-from live.feed import HeadState
-from live.journal import Entry, Journal, Outcome
-from live.mempool import Mempool
-from live.metrics import Metrics
-from live.outcomes import FILTERED, GAS
-from live.planner import Choice, Fees, Planner, Quote
-from live.relays import PublicPool
-from live.risk import LossWindow, refusal
-from live.rpc import Answer
-from live.settlement import Settlement
-from live.signer import SignedTransaction, Signer
+from live.books.book import Attempt, Book
+from live.books.journal import Entry, Journal, Outcome
+from live.books.metrics import Metrics
+from live.books.outcomes import FILTERED, GAS
+from live.books.plan import Plan, cancel_transaction, plan_to_json, plan_transaction, raised
+from live.books.risk import LossWindow, refusal
+from live.books.settlement import Settlement
+from live.deciding.planner import Choice, Fees, Planner, Quote
+from live.market.chain import Arrival, Chain
+from live.market.decode import Decoder
+from live.market.mempool import Mempool
+from live.node.events import Head, PendingTransaction, PoolLog
+from live.node.feed import HeadState
+from live.node.relays import PublicPool
+from live.node.rpc import Answer
+from live.node.signer import SignedTransaction, Signer
+from live.settings.config import ETHER, ServeConfig
+from live.settings.deployment import Deployment
 
 LOG = logging.getLogger(__name__)
 KEPT_SEEN = 8192  # pending swaps remembered after they left the pool

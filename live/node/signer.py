@@ -15,7 +15,7 @@ from typing import NamedTuple
 from coincurve import PrivateKey, PublicKey
 from Crypto.Hash import keccak as _keccak
 
-from live.config import StartError
+from live.settings.config import StartError
 
 TYPE_1559 = b"\x02"
 SELF_TEST_DIGEST = bytes(range(32))

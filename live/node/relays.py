@@ -4,8 +4,8 @@ bundles and revert protection has the same shape: bytes in, an answer later.
 
 from __future__ import annotations
 
-from live.rpc import Node, OnAnswer
-from live.signer import SignedTransaction
+from live.node.rpc import Node, OnAnswer
+from live.node.signer import SignedTransaction
 
 
 class PublicPool:

@@ -28,20 +28,20 @@ from kernels.market.tile import (
     since_row,
 )
 from kernels.pools.uniswap_v2 import OK
-from live.bundle import Plan, PlanHop
-from live.chain import Chain
-from live.config import ETHER, GWEI, EngineConfig
-from live.decode import from_limbs, uint256_limbs
-from live.deployment import Deployment
-from live.events import Head
-from live.mempool import Mempool, Pending, effective_tip_wei
-from live.overlay import (
+from live.books.plan import Plan, PlanHop
+from live.market.chain import Chain
+from live.market.decode import from_limbs, uint256_limbs
+from live.market.mempool import Mempool, Pending, effective_tip_wei
+from live.market.overlay import (
     MAX_CYCLE_HOPS,
     apply_swaps,
     fill_tile,
     pool_table,
     size_exactly,
 )
+from live.node.events import Head
+from live.settings.config import ETHER, GWEI, EngineConfig
+from live.settings.deployment import Deployment
 from models.frozen import FrozenPolicy
 
 ELASTICITY = 2  # gas target = limit / 2

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 from typing import NamedTuple
 
-from live.book import Attempt
-from live.chain import SYNC
-from live.events import PoolLog, Receipt
-from live.signer import keccak256
+from live.books.book import Attempt
+from live.market.chain import SYNC
+from live.node.events import PoolLog, Receipt
+from live.node.signer import keccak256
 
 TRANSFER = keccak256(b"Transfer(address,address,uint256)")
 DEPOSIT = keccak256(b"Deposit(address,uint256)")

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from live.config import StartError
+from live.settings.config import StartError
 
 SCHEMA_VERSION = 1
 SCHEMA = """

@@ -16,7 +16,7 @@ import numpy as np
 from picows import WSCloseCode, WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from kernels.compile import kernel
-from live.config import NodeConfig
+from live.settings.config import NodeConfig
 
 OnFrame = Callable[[bytes, int], None]
 OnLost = Callable[[], None]

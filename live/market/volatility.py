@@ -16,7 +16,7 @@ from kernels.networks.features import (
     new_states,
     update_bar,
 )
-from live.deployment import Deployment
+from live.settings.deployment import Deployment
 from models.frozen import FrozenForecaster
 
 WEEK_MINUTES = 7 * 1440

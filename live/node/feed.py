@@ -16,11 +16,11 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from live import wire
-from live.deployment import Deployment
-from live.events import Head, PendingTransaction, PoolLog, Receipt
-from live.rpc import Answer, Node, NodeError
-from live.state_call import read_state, state_program
+from live.node import wire
+from live.node.events import Head, PendingTransaction, PoolLog, Receipt
+from live.node.rpc import Answer, Node, NodeError
+from live.node.state_call import read_state, state_program
+from live.settings.deployment import Deployment
 
 LOG = logging.getLogger(__name__)
 MAX_QUEUED_HEADS = 16  # so many without an answer: the node is too slow, start over

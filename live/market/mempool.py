@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels.calldata.rows import MAX_HOPS
-from live.decode import Decoded, RouterSwap
-from live.events import PendingTransaction
+from live.market.decode import Decoded, RouterSwap
+from live.node.events import PendingTransaction
 
 CAPACITY = 4096
 MASK64 = (1 << 64) - 1

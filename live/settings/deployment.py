@@ -13,7 +13,7 @@ import numpy as np
 
 from kernels.calldata.rows import V2_ROUTER, router_table
 from kernels.graph.market_graph import Graph, build_graph
-from live.config import StartError
+from live.settings.config import StartError
 
 ADDRESS_LIMBS = 3
 

@@ -24,7 +24,7 @@ from kernels.market.tile import (
 from kernels.numbers.u256 import load128, store128, to_float, u128, u256
 from kernels.pools.uniswap_v2 import OK, get_amount_in, get_amount_out
 from kernels.sizing.product_cycles import cycle_amounts, refine_cycle
-from live.mempool import SwapTable
+from live.market.mempool import SwapTable
 
 LIMIT_NOT_MET = 100  # the router's own require: too little out, or too much in
 POOL_OVERFLOW = 101  # a reserve would pass uint112

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from live.deployment import Deployment
-from live.events import Head, PoolLog
-from live.signer import keccak256
+from live.node.events import Head, PoolLog
+from live.node.signer import keccak256
+from live.settings.deployment import Deployment
 
 SYNC = keccak256(b"Sync(uint112,uint112)")
 KNOWN_EVENTS = frozenset(

@@ -1,0 +1,1 @@
+"""The wire: sockets, JSON-RPC, events, calls for state, signing and sending."""
