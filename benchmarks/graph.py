@@ -23,7 +23,7 @@ from kernels.graph.cycles import (
 from kernels.graph.token_graph import edge_quotes
 from models.routing import LinearNonnegative, route
 from models.routing_markets import pool_sets
-from tests.kernels.random_graphs import hub_heavy_market
+from tests.support.random_graphs import hub_heavy_market
 
 SEED = 20240117
 TOKENS, POOLS = 10_000, 40_000

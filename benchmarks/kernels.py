@@ -20,7 +20,7 @@ from kernels.pools.product_filter import (
 )
 from kernels.pools.uniswap_v2 import OK, quote_out_batch
 from kernels.sizing.product_cycles import UNPROFITABLE, moebius, profit_bound, refine_batch
-from tests.referee import RECIPIENT, UniswapV2, selector, words
+from tests.support.uniswap_v2_referee import RECIPIENT, UniswapV2, selector, words
 
 SEED = 20240117
 

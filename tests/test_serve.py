@@ -23,7 +23,7 @@ import devnet
 from devnet.artifacts import artifact
 from devnet.config import AnvilConfig, DevnetConfig
 from devnet.local import Running
-from tests.live.frozen_policy import write_fixed_fraction_policy
+from tests.support.frozen_policy import write_fixed_fraction_policy
 
 with warnings.catch_warnings():
     # web3 imports a module of websockets that is about to go

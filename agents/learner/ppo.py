@@ -1,7 +1,8 @@
 """MaskablePPO of sb3-contrib, quicker, with schedules that survive interruption.
 
 Schulman et al. (2017), with invalid actions masked as in Huang and Ontanon (2020). Losses and
-gradients are those of sb3-contrib up to rounding; tests/agents/test_parity.py compares them.
+gradients are those of sb3-contrib up to rounding; tests/agents/learner/test_parity.py compares
+them.
 """
 
 from collections.abc import Iterator

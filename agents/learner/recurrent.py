@@ -1,8 +1,9 @@
 """MaskableRecurrentPPO: proximal policy optimisation with an LSTM and masked actions.
 
 sb3-contrib has RecurrentPPO without masks and MaskablePPO without memory. This is both: with all
-actions open it is RecurrentPPO, without the LSTM it is MaskablePPO (tests/agents/test_parity.py).
-Minibatches are the whole rollouts of some markets, so that no state inside a rollout is stored.
+actions open it is RecurrentPPO, without the LSTM it is MaskablePPO
+(tests/agents/learner/test_parity.py). Minibatches are the whole rollouts of some markets, so that
+no state inside a rollout is stored.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """Actors and critics that are tanh perceptrons, in compiled passes without torch's graph.
 
 `kernels/learning/policy_step.py` and `kernels/learning/policy_gradient.py` work on the memory of
-torch's parameters; tests/models/test_perceptron_passes.py compares them with torch's own
+torch's parameters; tests/models/policy/test_perceptron_passes.py compares them with torch's own
 operations and gradients.
 """
 

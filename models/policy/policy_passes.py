@@ -1,8 +1,8 @@
 """Whole stretches of a policy network as single nodes of torch's graph, for a processor.
 
 Matrix products are torch's; what lies between them is one compiled pass each way
-(`kernels/learning/network_training.py`). Gradients are exact; tests/models/test_policy_passes.py
-compares them with torch's own.
+(`kernels/learning/network_training.py`). Gradients are exact;
+tests/models/policy/test_policy_passes.py compares them with torch's own.
 """
 
 from typing import Any, NamedTuple

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contracts.executor_market import BLOCK, COINBASE, Market, build_market
+from tests.support.executor_market import BLOCK, COINBASE, Market, build_market
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from vyper.compiler import compile_code
 
 from devnet.abi import call_data
-from tests.contracts.executor_market import (
+from tests.support.executor_market import (
     BLOCK,
     COINBASE,
     DEPLOYER,

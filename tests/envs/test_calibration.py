@@ -16,8 +16,8 @@ from envs.calibration.quantities import QUANTITIES
 from envs.calibration.recorded import BIDS, SAMPLES
 from envs.calibration.simulated import simulated_samples
 from envs.market.config import MarketConfig
-from tests.envs.worlds import BARE, paths
-from tests.history.recorded import data_file
+from tests.support.recorded import data_file
+from tests.support.worlds import BARE, paths
 
 SAMPLE = st.lists(st.sampled_from([0.5, 1.0, 2.0, 3.0, 7.5]), min_size=1, max_size=40)
 

@@ -14,7 +14,7 @@ import pytest
 from envs.replay import main, replay
 from history.pool_events import BURN, MINT, SWAP, PoolEvent, read_events, read_pool
 from kernels.pools.uniswap_v3.state import PoolSnapshot
-from tests.kernels.uniswap_v3 import v3_reference as reference
+from tests.support.uniswap_v3 import reference
 
 DATA = os.environ.get("MEVRL_DATA")
 POOL_FILE = "swaps/v3_wbtc_weth_3000_pool_before_16944668.json.gz"

@@ -56,7 +56,7 @@ from kernels.market.tile import (
     concentrated_row,
     overlay_row,
 )
-from tests.envs.worlds import BARE, markets, paths, some_actions
+from tests.support.worlds import BARE, markets, paths, some_actions
 
 
 def test_checkers_accept_the_environment() -> None:

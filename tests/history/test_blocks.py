@@ -17,7 +17,7 @@ from history.blocks import (
 )
 from history.tables import TableError
 from kernels.chain.fees import next_base_fee
-from tests.history.recorded import data_file
+from tests.support.recorded import data_file
 
 FEES = st.integers(10**7, 2 * 10**12)
 LIMITS = st.integers(15_000_000, 60_000_000)

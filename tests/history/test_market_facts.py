@@ -16,7 +16,7 @@ from history.mev import (
 from history.relay_bids import best_bid_path, load_relay_bids
 from history.swaps import cycle_lengths, load_liquidity_events
 from history.transactions import load_transactions
-from tests.history.recorded import data_file
+from tests.support.recorded import data_file
 
 
 def test_bundle_payments_of_2021() -> None:

@@ -20,7 +20,7 @@ from history.swaps import (
     swaps_between,
 )
 from history.tables import TableError
-from tests.history.recorded import data_file
+from tests.support.recorded import data_file
 
 GAMMA = 0.997
 

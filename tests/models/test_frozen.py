@@ -21,7 +21,7 @@ from models import frozen
 from models.frozen import Lstm, Network, policy_graph
 from models.policy.export import replace_folder, sha256, write_policy
 from models.volatility.onnx_file import export_forecaster
-from tests.live.frozen_policy import random_forecaster
+from tests.support.frozen_policy import random_forecaster
 
 HIDDEN = (24, 16)
 Edit = Callable[[dict[str, Any]], None]
