@@ -131,7 +131,7 @@ def test_a_killed_trial_restarts_from_its_checkpoint(tmp_path: Path, inputs: Tri
 DRIVER = """
 import sys
 from pathlib import Path
-from test_workers import TRIAL, inputs_in
+from test_trials import TRIAL, inputs_in
 from agents.training.trials import run_trials
 from envs.market.config import MarketConfig
 from envs.market.paths import stand_in_paths
