@@ -1,18 +1,15 @@
 """Figures of patterns: regimes of competition as they are filtered, and kinds of bidders."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from agents.patterns.kinds import Kinds
 from models.patterns.bidder_clusters import FEATURES
 from models.volatility.figures import write_figure
-
-if TYPE_CHECKING:
-    from agents.patterns.kinds import Kinds
 
 MARKERS = "os^D"
 
@@ -45,7 +42,7 @@ def competition_figure(
     write_figure(figure, path)
 
 
-def kinds_figure(panels: dict[str, "Kinds"], path: Path) -> None:
+def kinds_figure(panels: dict[str, Kinds], path: Path) -> None:
     """One panel per set of bidders: two features, colour for the kind, marker for the truth."""
     figure = Figure(figsize=(4.6 * len(panels), 3.6), layout="constrained")
     axes = np.atleast_1d(np.asarray(figure.subplots(1, len(panels))))

@@ -11,10 +11,10 @@ from agents.hidden_competition.window_or_filter import (
     learned_bids,
     window_features,
 )
+from agents.patterns.__main__ import main
 from agents.patterns.kind_figures import competition_figure, kinds_figure
 from agents.patterns.kinds import (
     kinds_of_rivals,
-    main,
     planted_competition,
     planted_volatility,
     recovered,
