@@ -4,6 +4,7 @@ The environment reports what happened in every slot; this callback adds it up ov
 writes one point per rollout, at the number of decisions learned from.
 """
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ class MarketMonitor(BaseCallback):
     def rewind(self, steps: int) -> None:
         """Forget points after `steps`: a restored training writes them again."""
         self.writer.close()
+        _wait_for_a_later_name(self.directory)
         self.writer = SummaryWriter(self.directory, purge_step=steps + 1)
 
     def close(self) -> None:
@@ -98,6 +100,19 @@ class MarketMonitor(BaseCallback):
             self.writer.add_histogram("Bids/fraction of net profit", drawn, step)
             self._bids_in_histogram[:] = 0
         self.rollouts += 1
+
+
+def _wait_for_a_later_name(directory: Path) -> None:
+    """TensorBoard reads event files in the order of their names, which begin with the second.
+
+    Two files of one second may be read in the wrong order, and the purge is then lost. A file from
+    the future, of a clock that went back, is not waited for.
+    """
+    newest = max((int(file.name.split(".")[3]) for file in directory.glob("events.*")), default=0)
+    now = int(time.time())
+    while now == newest:
+        time.sleep(0.05)
+        now = int(time.time())
 
 
 def bid_figure(bids: np.ndarray) -> Figure:

@@ -269,7 +269,7 @@ def checked_run(seed: int, count: int) -> dict[str, Any]:
     finished = subprocess.run(
         [
             sys.executable,
-            str(Path(__file__).with_name("hostile_calldata.py")),
+            str(ROOT / "tests" / "support" / "hostile_calldata.py"),
             str(seed),
             str(count),
         ],
