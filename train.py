@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from agents.config import ConfigError, TrainConfig, config_to_dict, read_arguments
-from agents.evaluate.comparison import arm_table, compare_all, ingredient_lines, verdict
+from agents.evaluate.comparison import compare_all
 from agents.evaluate.freeze import compared, freeze, served
 from agents.evaluate.held_out import HeldOut
 from agents.prices import (
@@ -26,7 +26,7 @@ from agents.prices import (
 )
 from agents.processes import cores
 from agents.progress import Stages
-from agents.report.run import write_report
+from agents.report.run import print_report, write_report
 from agents.report.studies import run_studies
 from agents.runs import create_run, discard_unfinished, publish
 from agents.scenarios import check_scenario
@@ -100,9 +100,7 @@ def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stage
     }
     write_report(run, source, report, results, chosen, comparisons)
     publish(run)
-    for scenario in summaries:
-        said = [verdict(arms, scenario), *ingredient_lines(ingredients[scenario], scenario)]
-        stages.console.print(arm_table(scenario, arms), *said, sep="\n")
+    print_report(report, stages.console)
     stages.console.print(f"Report: {run / 'report.md'}   Policy: {run / 'policy'}")
 
 

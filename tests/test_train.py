@@ -104,8 +104,10 @@ def test_the_report_says_where_its_numbers_come_from(finished: Path) -> None:
             assert low <= values["iqm_eth"] <= high
     assert {row["horizon_minutes"] for row in report["forecast"]["rows"]} == {5, 15, 60}
     text = (finished / "report.md").read_text()
-    assert "stands in" in text.splitlines()[0]
-    assert text.count("The policy ") >= 2, "a verdict per scenario"
+    assert any(line.startswith("Prices: ") and "stands in" in line for line in text.splitlines())
+    assert text.startswith("# Training report\n\n- default: "), "the first sentence is a verdict"
+    for name in ("default", "high-base-fee"):
+        assert f"\n- {name}: " in text
     assert "over episodes alone, for 1 and 1 trainings are too few" in text
     for figure in finished.glob("figures/*.png"):
         assert f"figures/{figure.name}" in text

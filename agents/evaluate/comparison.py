@@ -17,18 +17,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from jsonargparse import ArgumentParser
 from numpy.typing import NDArray
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 from agents.bidders.arms import NO_OP, POLICY, SCRIPTED, STATIC
 from agents.bidders.baselines import FRACTIONS, Bidder
 from agents.config import EvaluationConfig, config_from_dict
 from agents.evaluate.held_out import Found, HeldOut, Networks, Result, play_held_out, tasks_each
+from agents.evaluate.verdicts import COLUMNS, arm_table, verdict
 from agents.learner_arms import INGREDIENTS, LEARNER_ARMS
 from agents.measures.bid_curve import BidCurve
 from agents.measures.intervals import (
-    Interval,
     bootstrap,
     cvar,
     difference_over_trainings,
@@ -44,8 +42,6 @@ from agents.processes import cores
 from agents.scenarios import check_scenario
 from models import frozen
 from models.volatility.onnx_file import load_forecaster
-
-MIN_TRAININGS = 3  # of each arm, for an interval over trainings to decide
 
 
 class Learned(NamedTuple):
@@ -262,80 +258,6 @@ def evaluate_folder(
     }
 
 
-def arm_table(scenario: str, arms: dict[str, dict[str, Any]]) -> Table:
-    """Terminal table of one scenario, best arm first; it fits 80 columns.
-
-    95 %: the interval of the IQM; share: of the best response; bid: over net profit.
-    """
-    title = f"{scenario}: profit per episode (ETH)"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for name in ("arm", "IQM", "95 %", "mean", "share", "wins", "bid"):
-        table.add_column(name, justify="left" if name == "arm" else "right", no_wrap=True)
-    for arm in sorted(arms, key=lambda a: -arms[a][scenario]["iqm_eth"]):
-        v = arms[arm][scenario]
-        low, high = v["iqm_95_eth"]
-        cells = [f"{v['iqm_eth']:.3f}", f"{low:.3f}-{high:.3f}", f"{v['mean_eth']:.3f}"]
-        cells += [f"{v[k]:.2f}" for k in ("share_of_best_response", "win_rate", "bid_share")]
-        table.add_row(arm, *cells, style="bold" if arm == POLICY else None)
-    return table
-
-
-def verdict(arms: dict[str, dict[str, Any]], scenario: str) -> str:
-    """One sentence: does the policy beat the best static fraction, and what the arms' rates say."""
-    ours, theirs = arms[POLICY][scenario], arms[STATIC][scenario]
-    gap = Interval(**theirs["policy_minus_arm_iqm_eth"])
-    ratio = ""
-    if theirs["iqm_eth"] > 0.0:
-        ratio = f"ratio {ours['iqm_eth'] / theirs['iqm_eth']:.2f}, "
-    facts = (
-        f"{scenario}: IQM {ours['iqm_eth']:.4f} ETH against {theirs['iqm_eth']:.4f} for always "
-        f"bidding {theirs['fraction']:.1%} ({ratio}paired difference {gap.value:+.4f}, "
-        f"95 % {gap.low:+.4f} to {gap.high:+.4f})"
-    )
-    if ours["iqm_95_eth"][0] > theirs["iqm_95_eth"][1]:
-        return f"The policy beats the best static fraction with disjoint intervals. {facts}."
-    if gap.low > 0.0:
-        return f"The policy beats the best static fraction in paired episodes. {facts}."
-    why = (
-        f"it wins {ours['win_rate']:.0%} of its bids at a mean bid of {ours['bid_share']:.0%} "
-        f"(static: {theirs['win_rate']:.0%} at {theirs['bid_share']:.0%}), bids in "
-        f"{ours['participation']:.0%} of the slots on offer (static: {theirs['participation']:.0%})"
-    )
-    kind = "does worse than" if gap.high < 0.0 else "is not shown to beat"
-    return f"The policy {kind} the best static fraction. {facts}; {why}."
-
-
-def ingredient_lines(ingredients: dict[str, dict[str, Any]], scenario: str) -> list[str]:
-    """A sentence for each ingredient: what it adds, or that it is not shown to add anything.
-
-    The interval over trainings decides where both arms have MIN_TRAININGS, else that over episodes.
-    """
-    return [f"{scenario}: {name} {_found(found)}." for name, found in ingredients.items()]
-
-
-def _found(found: dict[str, Any]) -> str:
-    best, average = Interval(**found["iqm_eth"]), Interval(**found["mean_eth"])
-    over = found["over_trainings"]
-    trained, all_ = (over["trainings_with"], over["trainings_without"]), Interval(**over["iqm_eth"])
-    arms = f"{found['with']} minus {found['without']}"
-    between = f"best of each {_gap(best)}, mean {_gap(average)}"
-    counts = "{} and {} trainings".format(*trained)
-    if min(trained) < MIN_TRAININGS:
-        too_few = f"over episodes alone, for {counts} are too few"
-        return f"{_effect(best)} {too_few}: {arms}, {between}"
-    return f"{_effect(all_)}: {arms} {_gap(all_)} over {counts}; {between}"
-
-
-def _effect(gap: Interval) -> str:
-    if gap.low > 0.0:
-        return "adds to the profit"
-    return "costs profit" if gap.high < 0.0 else "is not shown to add anything"
-
-
-def _gap(gap: Interval) -> str:
-    return f"{gap.value:+.4f} ETH (95 % {gap.low:+.4f} to {gap.high:+.4f})"
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; 0, or 2 with the reason on standard error for bad input."""
     parser = ArgumentParser(prog="python -m agents.evaluate", description=__doc__)
@@ -357,7 +279,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(f"Prices: {result['source']}")
     for name in names:
         console.print(arm_table(name, result["policy"]))
-        console.print(verdict(result["policy"], name))
+        console.print(*verdict(result["policy"], name), sep="\n")
+    console.print(COLUMNS, style="dim")
     if given.json:
         path = Path(given.json)
         temporary = path.with_name(path.name + ".partial")

@@ -5,8 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from agents.bidders.arms import AIMD, EMA, POLICY, STATIC
-from agents.evaluate.comparison import MIN_TRAININGS, Comparison, ingredient_lines, verdict
+from agents.evaluate.comparison import Comparison
+from agents.evaluate.verdicts import COLUMNS as TERMINAL_COLUMNS
+from agents.evaluate.verdicts import (
+    MIN_TRAININGS,
+    arm_table,
+    by_profit,
+    ingredient_lines,
+    verdict,
+)
 from agents.measures.tally import REASONS
 from agents.report.figures import (
     arms_figure,
@@ -21,9 +31,28 @@ from agents.report.studies import draw_studies, studies_lines
 from agents.runs import write_text
 from agents.training.trials import TrialResult
 from models.volatility.figures import calibration_figure
-from models.volatility.table import markdown_report
+from models.volatility.table import markdown_report, verdict_lines
 
 CALIBRATION = "forecast_calibration.png"
+# Columns of the two tables of a scenario, in their order.
+COLUMNS = {
+    "IQM": "profit per episode in ETH: mean of the middle half of the episodes",
+    "95 %": "interval of the IQM",
+    "mean": "profit per episode in ETH over all episodes",
+    "share": "profit over what the best bid of the grid would have earned after the fact",
+    "share 95 %": "interval of the share",
+    "wins": "bids that won, of all bids",
+    "bid": "bids over the net profit that they were made for, both summed",
+    "worst 5 %": "mean profit in ETH of the worst twentieth of the episodes (CVaR)",
+    "of offer": "profit over all net profit on offer",
+    "of offer 95 %": "its interval",
+    "policy better": "probability that the policy earns more in an episode; ties count half",
+    "better 95 %": "its interval",
+    "failed": "bids lost for another reason than being outbid, of all bids",
+    "negative": "slots that cost money, per bid",
+    "user harm": "ETH per episode that users lose to sandwiches, which others make",
+    "above no-op": "user harm minus that in the same episodes without us, with its interval",
+}
 
 
 def write_report(
@@ -58,6 +87,17 @@ def write_report(
     write_text(run / "report.md", _markdown(source, report, results, chosen, comparisons))
 
 
+def print_report(report: dict[str, Any], console: Console) -> None:
+    """The tables and sentences of `write_report` for the terminal."""
+    for scenario, parts in report["ingredients"].items():
+        console.print(arm_table(scenario, report["policy"]))
+        said = [*verdict(report["policy"], scenario), *ingredient_lines(parts, scenario)]
+        console.print(*said, sep="\n", highlight=False)
+    console.print(TERMINAL_COLUMNS, style="dim", highlight=False)
+    for line in verdict_lines(report["forecast"]):
+        console.print(f"Forecast, {line}", highlight=False)
+
+
 def _markdown(
     source: str,
     report: dict[str, Any],
@@ -66,34 +106,39 @@ def _markdown(
     comparisons: Sequence[Comparison],
 ) -> str:
     arms, tried = report["policy"], _plain(report["settings_tried"])
+    sentences = [line for c in comparisons for line in verdict(arms, c.scenario)]
     lines = [
-        source,
-        "",
         "# Training report",
         "",
+        *(f"- {line}" for line in sentences),
+        *(f"- Forecast, {line}" for line in verdict_lines(report["forecast"])),
+        "",
+        f"{source}.",
         f"Commit {report['commit']}, seed {report['seed']}, {report['seconds']:.0f} s.",
         "",
-        "## Policy",
-        "",
-        *(f"- {verdict(arms, comparison.scenario)}" for comparison in comparisons),
+        "## What every arm earned",
         "",
         "![profit by arm](figures/profit_by_arm.png)",
+        "",
+        _method(comparisons[0].scores[POLICY].size),
+        "",
+        *_legend(COLUMNS),
+        *(line for comparison in comparisons for line in _arm_lines(arms, comparison)),
+        "![profit by reason](figures/profit_by_reason.png)",
+        "",
+        "## How it was learned",
+        "",
+        f"{len(results)} trainings. Validation chose {chosen.trial.name} for its profit there: "
+        + ", ".join(f"{r.trial.name} {r.score_eth:.4f} ETH" for r in results)
+        + ".",
+        f"Settings tried on validation, for the rules in every scenario: {tried}.",
+        "",
+        "![learning curves](figures/learning_curve.png)",
         "",
         "![profit by training](figures/profit_by_training.png)",
         "",
         *_ingredients(report["ingredients"]),
-        *(line for comparison in comparisons for line in _arm_lines(arms, comparison)),
-        _method(comparisons[0].scores[POLICY].size),
-        "",
-        "![learning curves](figures/learning_curve.png)",
-        "",
-        f"{len(results)} trainings; validation chose {chosen.trial.name}: "
-        + ", ".join(f"{r.trial.name} {r.score_eth:.4f} ETH" for r in results)
-        + ".",
-        "",
-        f"Settings tried on validation, for the rules in every scenario: {tried}.",
-        "",
-        "![profit by reason](figures/profit_by_reason.png)",
+        "## How the policy bids",
         "",
         "![bids by value](figures/bid_curve.png)",
         "",
@@ -113,34 +158,30 @@ def _markdown(
 
 def _method(episodes: int) -> str:
     return (
-        f"All arms play the same {episodes} held-out episodes of the test split. IQM: "
-        "interquartile mean per episode, ETH; interval: 95 % stratified bootstrap over episodes "
-        "within seeds. Share: profit over what the best bid of the grid would have earned after "
-        "the fact, weighted by value, with its bootstrap interval; of offer: the same over all "
-        "net profit on offer. CVaR: mean of the worst 5 % of episodes. Failed: bids lost for "
-        "another reason than being outbid; negative: slots that cost money, per bid. Beaten by "
-        "the policy: probability that it earns more in an episode, ties half. User harm: losses of "
-        "users to sandwiches per episode, and what they are above those without us. Best static "
-        "(one "
-        "fraction, or one per tenth of the values), EMA and up-and-down rules: the setting with "
-        "the highest IQM on validation episodes of the same scenario. The policy "
-        "decides by argmax. Rivals, their regimes and their efficiency are assumed, not measured: "
-        "the gap to the fixed rules is a property of those assumptions."
+        f"All arms play the same {episodes} held-out episodes of the test split. The policy "
+        "decides by argmax. The rules that have a setting (one fraction, one per tenth of the "
+        "values, moving average, up and down) use the one with the highest IQM on validation "
+        "episodes of the same scenario. Intervals are 95 % stratified bootstraps over episodes "
+        "within seeds. Rivals, their regimes and their efficiency are assumed, not measured: the "
+        "gap to the rules is a property of those assumptions."
     )
+
+
+def _legend(columns: dict[str, str]) -> list[str]:
+    """The meaning of every column, as a Markdown table."""
+    return [
+        _row("column", "meaning"),
+        "|---|---|",
+        *(_row(name, meaning) for name, meaning in columns.items()),
+        "",
+    ]
 
 
 def _arm_lines(arms: dict[str, dict[str, Any]], comparison: Comparison) -> list[str]:
     """A Markdown table of one scenario, best arm first."""
-    lines = [
-        f"**Scenario {comparison.scenario}**",
-        "",
-        _row(
-            "arm", "IQM", "95 % interval", "mean", "share", "95 %", "win rate", "bid share", "CVaR"
-        ),
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    name = comparison.scenario
-    for arm in sorted(arms, key=lambda a: -arms[a][name]["iqm_eth"]):
+    name, first = comparison.scenario, list(COLUMNS)[:8]
+    lines = [f"### Market: {name}", "", _row("arm", *first), "|---|" + "---|" * len(first)]
+    for arm in by_profit(arms, name):
         v = arms[arm][name]
         low, high = v["iqm_95_eth"]
         label = f"{arm} ({v['setting']})" if arm in (STATIC, EMA, AIMD) else arm
@@ -154,12 +195,9 @@ def _arm_lines(arms: dict[str, dict[str, Any]], comparison: Comparison) -> list[
 
 def _second_table(arms: dict[str, dict[str, Any]], scenario: str) -> list[str]:
     """What else a sceptic asks of every arm, in the order of the first table."""
-    costs = "failed", "negative", "user harm", "above no-op"
-    lines = [
-        _row("arm", "of offer", "95 %", "beaten by the policy", "95 %", *costs),
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for arm in sorted(arms, key=lambda a: -arms[a][scenario]["iqm_eth"]):
+    rest = list(COLUMNS)[8:]
+    lines = [_row("arm", *rest), "|---|" + "---|" * len(rest)]
+    for arm in by_profit(arms, scenario):
         v = arms[arm][scenario]
         cells = [arm, f"{v['share_of_available']:.3f}", _ends(v["share_of_available_95"])]
         if "probability_policy_better" in v:
@@ -192,7 +230,7 @@ def _ingredients(found: dict[str, dict[str, Any]]) -> list[str]:
         "differences between the trainings that validation chose, intervals over episodes alone, "
         f"which decide the sentence only where an arm has fewer than {MIN_TRAININGS} trainings."
     )
-    return ["**What the ingredients add**", "", *(f"- {line}" for line in lines), "", how, ""]
+    return ["### What the ingredients add", "", *(f"- {line}" for line in lines), "", how, ""]
 
 
 def _calibrated(report: dict[str, Any]) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 DPI = 110
 MINUTES_PER_YEAR = 365 * 1440
@@ -42,12 +42,15 @@ def calibration_figure(report: dict[str, Any], path: Path) -> None:
                 )
         axis.axhline(1.0, color="0.5", lw=0.8)
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.set_xlabel("forecast volatility, % a year")
+        axis.set_xlabel("forecast volatility (% a year)")
         axis.set_title(f"next {horizon} minutes")
-    axes[0].set_ylabel("realised / forecast variance")
-    axes[0].legend(frameon=False)
+    axes[0].set_ylim(bottom=0.0)
+    axes[0].set_ylabel("realised / forecast variance\n(above 1: the forecast was too low)")
+    axes[0].legend(frameon=False, loc="lower left")
+    figure.suptitle("Calibration of the HAR-LSTM by tenths of its forecast (two standard errors)")
     write_figure(figure, path)
 
 

@@ -9,6 +9,15 @@ from rich.table import Table
 from models.volatility.evaluation import HAR_LSTM, POOLED
 
 MCS_SIZE = 0.10
+SIGNIFICANT = 0.05
+SYMBOLS = {
+    "symbols, pooled": "QLIKE per symbol and over all: mean of r/f - ln(r/f) - 1 for realised "
+    "variance r and forecast f (Patton 2011), lower is better",
+    "ours/it": "QLIKE of the HAR-LSTM over that of the model, below 1 where ours is better",
+    "MSE log": "mean squared error of the log variance",
+    "DM p": "Diebold-Mariano test of equal QLIKE: small where the two differ",
+    "MCS p": "model confidence set (Hansen, Lunde, Nason 2011), * for what stays in the 90 % set",
+}
 
 
 Rows = list[list[str]]
@@ -16,7 +25,7 @@ Rows = list[list[str]]
 
 def print_report(report: dict[str, Any], console: Console) -> None:
     """Print the tables of a report of `models.volatility.train.evaluate`."""
-    for line in _notes(report):
+    for line in (*verdict_lines(report), *_notes(report)):
         console.print(line, highlight=False)
     for title, header, rows in _tables(report):
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -25,11 +34,47 @@ def print_report(report: dict[str, Any], console: Console) -> None:
         for row in rows:
             table.add_row(*row, style="bold" if row[0] == HAR_LSTM else None)
         console.print(table)
+    for name, meaning in SYMBOLS.items():
+        console.print(f"{name}: {meaning}.", highlight=False, style="dim")
+
+
+def verdict_lines(report: dict[str, Any]) -> list[str]:
+    """A sentence per horizon: who forecasts best on this test, the HAR-LSTM or another model.
+
+    The Diebold-Mariano test decides between better, worse and not shown to differ.
+    """
+    lines = []
+    for horizon in sorted({r["horizon_minutes"] for r in report["rows"]}):
+        row = _pooled([r for r in report["rows"] if r["horizon_minutes"] == horizon])
+        losses = row["qlike"]
+        rival = min((m for m in losses if m != HAR_LSTM), key=losses.__getitem__)
+        p = row["dm_p"][rival]
+        if p >= SIGNIFICANT:
+            found = "is not shown to differ from"
+        else:
+            found = "is better than" if losses[HAR_LSTM] < losses[rival] else "is worse than"
+        lines.append(
+            f"next {horizon} minutes: the {HAR_LSTM} {found} {rival}, the strongest other model. "
+            f"QLIKE {losses[HAR_LSTM]:.4f} against {losses[rival]:.4f} "
+            f"(Diebold-Mariano {_chance(p)})."
+        )
+    return lines
+
+
+def _pooled(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The row over all symbols, or the only one."""
+    return next((r for r in rows if r["symbol"] == POOLED), rows[0])
+
+
+def _chance(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def markdown_report(report: dict[str, Any]) -> str:
-    """The same as Markdown."""
-    lines = [*_notes(report), ""]
+    """Sentences, tables and their symbols as Markdown."""
+    lines = [*(f"- {line}" for line in verdict_lines(report)), "", *_notes(report), ""]
+    lines += ["| column | meaning |", "|---|---|"]
+    lines += [*(f"| {name} | {meaning} |" for name, meaning in SYMBOLS.items()), ""]
     for title, header, rows in _tables(report):
         lines += [f"**{title}**", "", "| " + " | ".join(header) + " |"]
         lines += ["|" + "---|" * len(header)]
@@ -79,14 +124,14 @@ def _tables(report: dict[str, Any]) -> list[tuple[str, list[str], Rows]]:
                 *([by_refit] if len(report["refits"]) > 1 else []),
             ]
         )
-    title = "QLIKE of HAR-LSTM relative to the linear model that is best on this test"
+    title = "QLIKE of the HAR-LSTM over that of the best linear model on this test"
     return [*tables, (title, header, body)]
 
 
 def _horizon_table(report: dict[str, Any], horizon: int) -> tuple[str, list[str], Rows]:
     """Models by rising QLIKE of the pooled (or only) row."""
     rows = [r for r in report["rows"] if r["horizon_minutes"] == horizon]
-    main = next((r for r in rows if r["symbol"] == POOLED), rows[0])
+    main = _pooled(rows)
     header = ["model", *(r["symbol"] for r in rows), "ours/it", "MSE log", "DM p"]
     header += ["MCS p"] if "mcs_p" in main else []
     body = []
@@ -100,7 +145,7 @@ def _horizon_table(report: dict[str, Any], horizon: int) -> tuple[str, list[str]
             p = main["mcs_p"][model]
             row.append(f"{p:.2f}{'*' if p >= MCS_SIZE else ' '}")
         body.append(row)
-    title = f"QLIKE, next {horizon} minutes (DM: equal QLIKE; MCS: * in the 90 % set)"
+    title = f"QLIKE, next {horizon} minutes"
     return title, header, body
 
 

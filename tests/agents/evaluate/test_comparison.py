@@ -19,8 +19,9 @@ from agents.bidders.arms import (
 )
 from agents.bidders.baselines import FRACTIONS, greedy, no_op, static
 from agents.config import EvaluationConfig
-from agents.evaluate.comparison import Learned, compare_all, ingredient_lines, verdict
+from agents.evaluate.comparison import Learned, compare_all
 from agents.evaluate.held_out import HeldOut
+from agents.evaluate.verdicts import ingredient_lines, strongest_other, verdict
 from agents.measures.intervals import iqm
 from agents.measures.tally import Tally, best_net_eth, joined
 from agents.scenarios import (
@@ -178,37 +179,58 @@ def test_best_static_is_the_best_of_the_grid(market: MarketConfig, paths: PriceP
     assert sweep.best not in (0, BIDS - 1)  # neither a free ride nor the whole profit
 
 
-def arms_of(ours: tuple[float, float, float], theirs: tuple[float, float, float]) -> dict[str, Any]:
+Ends = tuple[float, float, float]
+
+
+def arms_of(ours: Ends, **others: Ends) -> dict[str, Any]:
+    """The policy and other arms, each as IQM and the ends of its interval."""
     rates = {"win_rate": 0.5, "bid_share": 0.8, "participation": 1.0}
-    gap = {"value": ours[0] - theirs[0], "low": ours[1] - theirs[2], "high": ours[2] - theirs[1]}
-    return {
-        POLICY: {"s": {"iqm_eth": ours[0], "iqm_95_eth": list(ours[1:]), **rates}},
-        STATIC: {
+    names = {"static": STATIC, "aimd": AIMD, "learner": "PPO history"}
+    arms = {POLICY: {"s": {"iqm_eth": ours[0], "iqm_95_eth": list(ours[1:]), **rates}}}
+    for key, (value, low, high) in others.items():
+        same = (value, low, high) == ours
+        gap = (0.0, 0.0, 0.0) if same else (ours[0] - value, ours[1] - high, ours[2] - low)
+        arms[names[key]] = {
             "s": {
-                "iqm_eth": theirs[0],
-                "iqm_95_eth": list(theirs[1:]),
-                "fraction": 0.77,
-                "policy_minus_arm_iqm_eth": gap,
+                "iqm_eth": value,
+                "iqm_95_eth": [low, high],
+                "setting": "77.0%" if key == "static" else "up 0.2, down 0.02",
+                "policy_minus_arm_iqm_eth": dict(zip(("value", "low", "high"), gap)),
                 **rates,
             }
-        },
-    }
+        }
+    return arms
 
 
 @pytest.mark.parametrize(
     ("ours", "theirs", "words"),
     [
-        ((2.0, 1.8, 2.2), (1.0, 0.9, 1.1), "beats the best static fraction with disjoint"),
-        ((1.2, 1.12, 1.3), (1.1, 1.0, 1.15), "is not shown to beat"),
-        ((0.5, 0.4, 0.55), (1.0, 0.9, 1.1), "does worse than"),
+        ((2.0, 1.8, 2.2), (1.0, 0.9, 1.1), "the policy earns most, 2.0000 ETH"),
+        ((1.2, 1.12, 1.3), (1.1, 1.0, 1.15), "the policy leads with 1.2000"),
+        ((1.0, 0.9, 1.2), (1.1, 1.0, 1.15), '"best static" (77.0%) leads with 1.1000'),
+        ((0.5, 0.4, 0.55), (1.0, 0.9, 1.1), '"best static" (77.0%) earns most, 1.0000 ETH'),
     ],
 )
-def test_the_verdict_says_what_the_intervals_show(
-    ours: tuple[float, float, float], theirs: tuple[float, float, float], words: str
-) -> None:
-    sentence = verdict(arms_of(ours, theirs), "s")
-    assert words in sentence
-    assert "77" in sentence
+def test_the_verdict_says_what_the_intervals_show(ours: Ends, theirs: Ends, words: str) -> None:
+    (sentence,) = verdict(arms_of(ours, static=theirs), "s")
+    assert sentence.startswith(f"s: {words}")
+    assert ("not shown to differ" in sentence) == ("leads" in words)
+    assert f"{ours[0]:.4f}" in sentence
+    assert f"{theirs[0]:.4f}" in sentence
+
+
+def test_a_rule_that_beats_the_policy_is_named_first() -> None:
+    ours, static, rule = (2.0, 1.9, 2.1), (1.0, 0.9, 1.1), (2.5, 2.4, 2.6)
+    first, second = verdict(arms_of(ours, static=static, aimd=rule), "s")
+    assert first.startswith(f's: "{AIMD}" (up 0.2, down 0.02) earns most, 2.5000 ETH')
+    assert "the policy earns less, 2.0000" in first
+    assert '"best static" (77.0%) with 1.0000 the policy earns more' in second
+
+
+def test_the_learner_that_is_the_policy_is_not_its_rival() -> None:
+    ours = (2.0, 1.9, 2.1)
+    arms = arms_of(ours, static=(1.0, 0.9, 1.1), learner=ours)
+    assert strongest_other(arms, "s") == STATIC
 
 
 def test_scenarios_are_worlds_and_unknown_ones_are_named(

@@ -26,7 +26,7 @@ from models.volatility.garch import conditional_variance, returns_on_grid
 from models.volatility.har_lstm import VolatilityConfig
 from models.volatility.onnx_file import export_forecaster
 from models.volatility.origins import build_origins
-from models.volatility.table import markdown_report
+from models.volatility.table import markdown_report, verdict_lines
 from models.volatility.train import SMOKE, evaluate, main, train_forecaster
 
 FIRST = "2024-01-12"
@@ -105,10 +105,27 @@ def test_informed_models_lose_less(report: dict[str, Any]) -> None:
 
 def test_markdown_holds_every_model(report: dict[str, Any]) -> None:
     text = markdown_report(report)
-    assert text.startswith("Bars: stochastic-volatility stand-in, seed 2")
+    assert "Bars: stochastic-volatility stand-in, seed 2" in text
+    assert text.startswith(f"- next {min(HORIZONS)} minutes: the HAR-LSTM ")
     for model in report["rows"][0]["qlike"]:
         starts = [line.startswith((f"| {model} ", f"| **{model}**")) for line in text.split("\n")]
         assert sum(starts) == len(HORIZONS)
+
+
+@pytest.mark.parametrize(
+    ("ours", "p", "words"),
+    [
+        (0.5, 0.01, "is better than log-HAR OLS"),
+        (0.7, 0.01, "is worse than log-HAR OLS"),
+        (0.7, 0.20, "is not shown to differ from log-HAR OLS"),
+    ],
+)
+def test_the_verdict_names_the_strongest_model(ours: float, p: float, words: str) -> None:
+    losses = {HAR_LSTM: ours, EWMA: 0.8, "log-HAR OLS": 0.6}
+    row = {"symbol": POOLED, "horizon_minutes": 5, "qlike": losses}
+    (line,) = verdict_lines({"rows": [row | {"dm_p": {EWMA: 1.0, "log-HAR OLS": p}}]})
+    assert line.startswith(f"next 5 minutes: the HAR-LSTM {words}")
+    assert f"QLIKE {ours:.4f} against 0.6000" in line
 
 
 def test_no_forecast_moves_when_later_bars_change(bars: Bars) -> None:
