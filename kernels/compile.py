@@ -4,14 +4,14 @@ MEVRL_BOUNDSCHECK=1 compiles with bounds checks. NUMBA_CACHE_DIR chooses another
 """
 
 import os
-import threading
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from numba import config, njit, types
+from numba import njit, types
 from numba.extending import intrinsic
 
 from kernels.compile_cache import cache_folder
+from kernels.kernel_files import attach_cache
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,23 +32,15 @@ _OPTIONS: dict[str, Any] = {
     "forceinline": False,
 }
 _compile: Any = njit
-_config: Any = config
-_folder_lock = threading.Lock()
 
 
 def _compile_cached(function: Callable[P, R], **options: Any) -> Callable[P, R]:
     """Compile lazily, with a cache entry that an edit of any callee leaves behind."""
+    compiled = _compile(**options)(function)
     folder = cache_folder(function)
-    if folder is None:
-        return _compile(**options)(function)
-    # Numba looks the folder up once, while it decorates.
-    with _folder_lock:
-        previous = _config.CACHE_DIR
-        _config.CACHE_DIR = str(folder)
-        try:
-            return _compile(cache=True, **options)(function)
-        finally:
-            _config.CACHE_DIR = previous
+    if folder is not None:
+        attach_cache(compiled, function, folder)
+    return compiled
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:

@@ -2,22 +2,30 @@
 
 Numba notices an edited function, but not an edited callee in another file: a cached caller would
 keep running the old arithmetic. A kernel's folder is named by a hash of its file and of every file
-of this checkout that it imports, directly or not, so that any edit below it leads elsewhere.
+of this checkout that it imports, directly or not, so that any edit below it leads elsewhere. Paths
+and times are not part of the hash: a second clone finds what the first one compiled.
 """
 
 import hashlib
 import os
 import re
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+import llvmlite
+import numba
+
+from kernels.kernel_files import LOG
+
 ROOT = Path(__file__).resolve().parent.parent
 # Settings that change the machine code without changing a source line.
 COMPILE_SETTINGS = ("MEVRL_DIVIDER", "MEVRL_BOUNDSCHECK", "NUMBA_BOUNDSCHECK", "NUMBA_OPT")
+_COMPILER = f"{sys.version_info[:2]} {numba.__version__} {llvmlite.__version__}"
 STALE_AFTER_S = 7 * 24 * 3600
 _FOLDER_NAME = re.compile(r"mevrl-[0-9a-f]{20}")
 _IMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+import\s+(.*)|import\s+(.*))", re.MULTILINE)
@@ -71,30 +79,37 @@ def _digest(path: Path) -> bytes:
     return hashlib.sha256(path.read_bytes()).digest()
 
 
+def _name_of(file: Path) -> str:
+    """A file's name within the checkout; the whole path of one that lies elsewhere."""
+    return file.relative_to(ROOT).as_posix() if file.is_relative_to(ROOT) else str(file)
+
+
 def source_hash(path: Path, module: str) -> str:
-    """20 hex digits over `path`, everything below it, and the compile settings.
+    """20 hex digits over `path`, everything below it, the compiler and its settings.
 
     `module` is the name that the file goes by: cached code looks its globals up under that name,
     which is another one when the file is run with -m or collected by pytest.
     """
-    digest = hashlib.sha256(f"{module}\0".encode())
+    digest = hashlib.sha256(f"{module}\0{_COMPILER}\0".encode())
     for setting in COMPILE_SETTINGS:
         digest.update(f"{setting}={os.environ.get(setting, '')}\0".encode())
-    for file in sorted(source_files(path)):
-        digest.update(f"{file}\0".encode() + _digest(file))
+    for name, file in sorted((_name_of(file), file) for file in source_files(path)):
+        digest.update(f"{name}\0".encode() + _digest(file))
     return digest.hexdigest()[:20]
 
 
-def _parents() -> list[Path]:
+def _parents() -> Iterator[Path]:
     """Folders to try, best first: the user's own, the user cache, a private temporary folder."""
-    own = os.environ.get("NUMBA_CACHE_DIR")
+    if own := os.environ.get("NUMBA_CACHE_DIR"):
+        yield Path(own)
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    yield Path(base) / "mevrl" / "numba"
     user = os.getuid() if hasattr(os, "getuid") else "user"
-    return [
-        *([Path(own)] if own else []),
-        Path(base) / "mevrl" / "numba",
-        Path(tempfile.gettempdir()) / f"mevrl-numba-{user}",
-    ]
+    try:
+        temporary = tempfile.gettempdir()
+    except FileNotFoundError:  # no temporary folder can be written
+        return
+    yield Path(temporary) / f"mevrl-numba-{user}"
 
 
 def _usable(folder: Path) -> bool:
@@ -120,6 +135,10 @@ def cache_parent() -> Path | None:
         if _usable(parent):
             _remove_stale(parent)
             return parent
+    LOG.warning(
+        "no folder can be written for compiled kernels: every process compiles anew; "
+        "set NUMBA_CACHE_DIR to a folder of yours"
+    )
     return None
 
 

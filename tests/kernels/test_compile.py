@@ -40,7 +40,7 @@ def package(tmp_path: Path) -> Path:
     """A small package that uses the real cache mechanism: `kernels` with a caller and a callee."""
     kernels = tmp_path / "kernels"
     kernels.mkdir()
-    for name in ("__init__.py", "compile.py", "compile_cache.py"):
+    for name in ("__init__.py", "compile.py", "compile_cache.py", "kernel_files.py"):
         shutil.copy(ROOT / "kernels" / name, kernels / name)
     (kernels / "callee.py").write_text(CALLEE.format(fee_pips=3000))
     (kernels / "caller.py").write_text(CALLER)
@@ -68,6 +68,47 @@ def test_edited_callee_in_another_file_changes_the_caller(package: Path) -> None
     assert run(package) == ["997000", "1"], "unchanged sources must load from the cache"
     (package / "kernels" / "callee.py").write_text(CALLEE.format(fee_pips=500))
     assert run(package) == ["999500", "0"]
+
+
+def test_a_second_clone_starts_warm(package: Path, tmp_path: Path) -> None:
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    assert run(package, **cache) == ["997000", "0"]
+    clone = tmp_path / "elsewhere" / "clone"
+    shutil.copytree(package / "kernels", clone / "kernels")
+    for file in (clone / "kernels").glob("*.py"):
+        os.utime(file, (0.0, 0.0))
+    assert run(clone, **cache) == ["997000", "1"]
+
+
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "flipped", "foreign", "folder"])
+def test_a_damaged_cache_is_rebuilt(package: Path, suffix: str, damage: str) -> None:
+    assert run(package) == ["997000", "0"]
+    files = list((package / "cache").glob(f"mevrl-*/*.{suffix}"))
+    assert files
+    for file in files:
+        content = bytearray(file.read_bytes())
+        if damage == "flipped":
+            content[-len(content) // 3] ^= 0xFF
+        file.unlink()
+        if damage == "folder":
+            file.mkdir()
+            continue
+        kept = {"truncated": content[: len(content) // 2], "emptied": b"", "foreign": b"not ours"}
+        file.write_bytes(kept.get(damage, content))
+    assert run(package) == ["997000", "0"]
+    assert run(package) == ["997000", "0" if damage == "folder" else "1"]
+
+
+def test_an_entry_of_another_signature_is_not_executed(package: Path) -> None:
+    """Two processes that save at once can give two signatures one file."""
+    floats = PROGRAM.replace("1000000)", "1000000.0)")
+    assert run(package) == ["997000", "0"]
+    assert run(package, floats) == ["997000.0", "0"]
+    first, second = sorted((package / "cache").glob("mevrl-*/*after_fee*.nbc"))
+    shutil.copy(first, second)
+    assert run(package, floats) == ["997000.0", "0"]
+    assert run(package) == ["997000", "1"]
 
 
 def test_one_file_under_two_module_names(package: Path) -> None:
@@ -116,7 +157,7 @@ def test_files_that_are_not_imported_do_not_count(
     (kernels / "other.py").write_text(CALLER)
     expected = {kernels / name for name in ("caller.py", "callee.py", "compile.py")}
     found = compile_cache.source_files(kernels / "caller.py")
-    assert found == expected | {kernels / "compile_cache.py"}
+    assert found == expected | {kernels / "compile_cache.py", kernels / "kernel_files.py"}
 
 
 def test_unused_caches_are_removed_after_a_week(package: Path) -> None:
@@ -151,6 +192,25 @@ def test_import_works_where_nothing_can_be_written(package: Path) -> None:
     assert answer == ["997000", "0"]
     blocked_too = "import tempfile; tempfile.tempdir = 'tmp'; " + program
     assert run(package, blocked_too, **blocked) == ["None", "997000", "0"]
+    without = "import tempfile; tempfile._candidate_tempdir_list = lambda: ['tmp']; " + program
+    assert run(package, without, **blocked) == ["None", "997000", "0"]
+
+
+def test_a_cache_that_cannot_be_used_is_said_once(package: Path) -> None:
+    for name in ("home", "cache"):
+        (package / name).touch()
+    blocked = {"HOME": str(package / "home"), "XDG_CACHE_HOME": str(package / "home")}
+    finished = subprocess.run(
+        [sys.executable, "-c", "import tempfile; tempfile.tempdir = 'home'; " + PROGRAM],
+        cwd=package,
+        env=os.environ | blocked | {"NUMBA_CACHE_DIR": str(package / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert finished.stderr.count("no folder can be written for compiled kernels") == 1
+    assert "set NUMBA_CACHE_DIR" in finished.stderr
 
 
 def test_unknown_boundscheck_setting_is_named(package: Path) -> None:
