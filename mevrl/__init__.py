@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import envs  # noqa: F401  registers mevrl/Market-v0 with gymnasium
 
 if TYPE_CHECKING:
-    from agents.evaluate.elsewhere import freeze_policy
-
     from agents.evaluate.comparison import evaluate_folder as evaluate
+    from agents.evaluate.elsewhere import freeze_policy
     from envs.market.config import MarketConfig, PricePaths
     from envs.market.paths import paths_of_bars
     from envs.searcher import Searcher
