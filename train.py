@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from agents.bidders.own_rules import load_rules
 from agents.config import ConfigError, TrainConfig, config_to_dict, read_arguments
 from agents.evaluate.comparison import compare_all
 from agents.evaluate.freeze import compared, freeze, served
@@ -122,6 +123,7 @@ def main(arguments: Sequence[str]) -> int:
         config, run = read_arguments(arguments)
         for scenario in config.evaluation.scenarios:
             check_scenario(scenario)  # now rather than after the training
+        load_rules(config.evaluation.rules)
         data_dir = data_folder(config.prices)
         bars = bars_to_learn_from(config.prices, data_dir, config.run.seed)
         run = run or create_run(config)

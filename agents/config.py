@@ -178,6 +178,9 @@ class EvaluationConfig:
     """Share of worst episodes whose mean is the CVaR."""
     scenarios: tuple[str, ...] = ("default", "crowded", "high-base-fee")
     """Markets to compare in, see agents.scenarios; the first is the one reported first."""
+    rules: tuple[str, ...] = ()
+    """Rules of your own to compare beside the others, as MODULE:NAME, see agents.bidders.own_rules.
+    """
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be compared with, naming the field."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from envs.market.config import MarketConfig, PricePaths
 from envs.market.randomness import SEED_BITS
-from envs.vector import MarketVectorEnv
+from envs.vector import RENDER_MODES, MarketVectorEnv
 
 
 class Searcher(gymnasium.Env[NDArray[np.float32], np.int64]):
@@ -19,20 +19,18 @@ class Searcher(gymnasium.Env[NDArray[np.float32], np.int64]):
     seed plays the same episode.
     """
 
-    metadata = {"render_modes": []}  # noqa: RUF012
+    metadata = {"render_modes": list(RENDER_MODES), "render_fps": 4}  # noqa: RUF012
 
     def __init__(
         self,
         config: MarketConfig | None = None,
         paths: PricePaths | None = None,
         split: str = "train",
-        seed: int = 0,
+        seed: int | None = None,
         render_mode: str | None = None,
     ) -> None:
-        if render_mode is not None:
-            raise ValueError(f"render_mode {render_mode!r}: nothing is drawn, leave it None")
-        self.render_mode = None
-        self._markets = MarketVectorEnv(1, config, paths, split, seed)
+        self._markets = MarketVectorEnv(1, config, paths, split, seed, render_mode)
+        self.render_mode = render_mode
         self.observation_space = self._markets.single_observation_space
         self.action_space = self._markets.single_action_space
         self._after_end: tuple[NDArray[np.float32], dict[str, np.ndarray]] | None = None
@@ -54,9 +52,11 @@ class Searcher(gymnasium.Env[NDArray[np.float32], np.int64]):
     def step(
         self, action: int | np.integer
     ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Play one decision."""
+        """Play one decision: action is an integer from 0 to ACTIONS - 1, else ValueError."""
         if self._after_end is not None:
             raise RuntimeError("step after the end of an episode: call reset first")
+        if np.ndim(action):
+            raise ValueError(f"action has shape {np.shape(action)}: give one integer")
         observations, rewards, _, truncated, infos = self._markets.step(np.array([action]))
         info = {
             name: value[0].item() for name, value in infos.items() if not name.endswith("final_obs")
@@ -65,6 +65,11 @@ class Searcher(gymnasium.Env[NDArray[np.float32], np.int64]):
             self._after_end = observations[0], {}
             return infos["final_obs"][0], float(rewards[0]), False, True, info
         return observations[0], float(rewards[0]), False, False, info
+
+    def render(self) -> str | NDArray[np.uint8] | None:  # type: ignore[override]
+        """The slot as text (`ansi`) or as an image uint8[H, W, 3] (`rgb_array`); None without."""
+        drawn = self._markets.render()
+        return None if drawn is None else drawn[0]
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Allowed actions bool[ACTIONS] of the present observation."""

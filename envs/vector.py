@@ -1,6 +1,6 @@
 """The market environment, N markets at once; its class docstring is the specification."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium import spaces
@@ -34,10 +34,12 @@ from envs.market.physics import (
     INFORMED_VOLUME,
     INITIAL,
     INSIDE,
+    LOG_PRICE,
     PROVIDERS,
     RIVALS,
     SANDWICHERS,
     SEARCHER,
+    TICK_INDEX,
     USER_VOLUME,
     USERS,
     VALIDATOR,
@@ -45,12 +47,16 @@ from envs.market.physics import (
     physics_of,
     world_rows,
 )
-from envs.market.randomness import lane_keys
+from envs.market.randomness import SEED_BITS, lane_keys
 from envs.market.simulator import play
 from kernels.market.action import ACTIONS, PASS
 from kernels.market.observation import LIMIT, SIZE
-from kernels.market.tile import BUNDLE, CHANNELS, LANES, PUBLIC, RESERVES, new_tile
+from kernels.market.tile import BUNDLE, CHANNELS, LANES, PUBLIC, RESERVES, SLOT, new_tile
 
+if TYPE_CHECKING:
+    from envs.render import SlotView
+
+RENDER_MODES = ("ansi", "rgb_array")
 _FLOAT_INFOS = {
     "net": NET,
     "own_fraction": OWN_FRACTION,
@@ -71,6 +77,27 @@ _ETH_ROWS = {
     "validator": VALIDATOR,
     "burnt": BURNT,
 }
+
+
+def fresh_seed() -> int:
+    """A seed that nothing else has, from the entropy of the system."""
+    return int(np.random.SeedSequence().generate_state(1)[0]) % (1 << SEED_BITS)
+
+
+def checked_actions(actions: Any, count: int) -> NDArray[np.integer]:
+    """Actions int[count] that the action table has; ValueError names what is wrong with others."""
+    given = np.asarray(actions)
+    if given.dtype.kind not in "iu":
+        raise ValueError(f"actions are {given.dtype}: give integers, indices into ACTION_TABLE")
+    if given.shape != (count,):
+        raise ValueError(f"actions have shape {given.shape}: give one per market, ({count},)")
+    if given.min() < 0 or given.max() >= ACTIONS:
+        wrong = int(np.argmax((given < 0) | (given >= ACTIONS)))
+        raise ValueError(
+            f"action {given[wrong]} of market {wrong}: give 0 to {ACTIONS - 1}, "
+            "an index into ACTION_TABLE"
+        )
+    return given
 
 
 class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64]]):
@@ -149,13 +176,19 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
     recorded |
     |  | blocks and swaps that it carries override what would be drawn (paths.RecordedFlow) |
     | split | train, validation or test: disjoint randomness and disjoint parts of the paths |
-    | seed | first seed, below 2^32; `reset(seed=...)` starts again with another |
+    | seed | first seed, below 2^32; `reset(seed=...)` starts again with another; default: a |
+    |  | random one, so that two environments made without a seed differ |
+    | render_mode | None, ansi (text) or rgb_array (image): what `render` gives of every market |
 
     Episode j of lane i depends only on (split, seed, i, j), the configuration and the paths, not on
     N. `state()` and `set_state()` restore exactly. `wealth()` gives each party's gain.
     """
 
-    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
+    metadata = {  # noqa: RUF012
+        "render_modes": list(RENDER_MODES),
+        "render_fps": 4,
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }
 
     def __init__(
         self,
@@ -163,10 +196,15 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
         config: MarketConfig | None = None,
         paths: PricePaths | None = None,
         split: str = "train",
-        seed: int = 0,
+        seed: int | None = None,
+        render_mode: str | None = None,
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs is {num_envs}: at least one market")
+        if render_mode not in (None, *RENDER_MODES):
+            known = ", ".join(RENDER_MODES)
+            raise ValueError(f"render_mode is {render_mode!r}: choose one of {known}, or None")
+        self.render_mode = render_mode
         self.config = config or MarketConfig()
         self.paths = (paths or stand_in_paths()).writable()
         self.split = split
@@ -183,7 +221,7 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
         self._starts = self.paths.starts(split, minutes)
         self.paths.recorded.check(len(self.paths), graph.token0.size)
         self._allocate(graph)
-        self._seed_lanes(seed)
+        self._seed_lanes(fresh_seed() if seed is None else seed)
 
     def _allocate(self, graph: Any) -> None:
         """Tiles are whole, so the last one may hold lanes that are simulated but not shown."""
@@ -238,11 +276,14 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
         NDArray[np.bool_],
         dict[str, Any],
     ]:
-        """Play one decision in every market; see the class docstring."""
+        """Play one decision in every market; see the class docstring.
+
+        actions int[N] from 0 to ACTIONS - 1. Raises ValueError for any other shape, type or value.
+        """
         if not self._started():
             raise RuntimeError("step before reset: call reset first")
         n = self.num_envs
-        self._actions[:n] = actions
+        self._actions[:n] = checked_actions(actions, n)
         self._actions[n:] = PASS
         self._play(restart=False)
         truncated = self._truncated[:n].copy()
@@ -356,6 +397,36 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
             name: self._tiles[:, row].reshape(-1)[: self.num_envs].copy()
             for name, row in rows.items()
         }
+
+    def render(self) -> tuple[Any, ...] | None:  # type: ignore[override]
+        """Every market as text (`ansi`) or as an image uint8[H, W, 3] (`rgb_array`).
+
+        None without a render_mode.
+        """
+        if self.render_mode is None:
+            return None
+        if not self._started():
+            raise RuntimeError("render before reset: call reset first")
+        # Drawing loads matplotlib, which training and evaluation need not.
+        from envs.render import slot_image, slot_text
+
+        draw = slot_text if self.render_mode == "ansi" else slot_image
+        return tuple(draw(self._view(lane)) for lane in range(self.num_envs))
+
+    def _view(self, lane: int) -> "SlotView":
+        from envs.render import Clock, view_of
+
+        column = self._tiles[lane // LANES, :, lane % LANES]
+        world = column[self._physics.world :]
+        clock = Clock(
+            int(column[SLOT]),
+            self.config.episode_slots,
+            int(world[TICK_INDEX]),
+            self.config.ticks_per_slot,
+            float(np.exp(world[LOG_PRICE])),
+            float(world[SEARCHER]),
+        )
+        return view_of(column, self.config.graph, self.config.symbols, clock)
 
     def _book(self, which: int) -> NDArray[np.float64]:
         """Balances float64[tiles, T, LANES]; 0 for the prices."""

@@ -27,7 +27,7 @@ ROOMS = {
     ),
     "history": ("",),
     "envs": ("market", "auctions", "hidden_competition", "recorded", "", "calibration"),
-    "models": ("frozen", "volatility", "policy", "patterns", ""),
+    "models": ("", "frozen", "volatility", "policy", "patterns"),
     "agents": (
         "measures",
         "bidders",

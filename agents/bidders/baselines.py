@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from envs.market.config import MarketConfig
 from kernels.market.action import BID_PPM, BIDS, PASS, PPM
 from kernels.market.observation import AGE_SCALE, BASE_FEE_CENTRE, FIELDS, VALUE_CENTRE, VALUE_SCALE
-from models.frozen import Network, Player, compile_network
+from models.frozen import Network, OnnxNetwork, Player, compile_network
 
 Observations = NDArray[np.float32]
 Masks = NDArray[np.bool_]
@@ -100,6 +100,6 @@ def gross_rule(market: MarketConfig) -> Bidder:
     return decide
 
 
-def network_bidder(network: Network) -> Player:
-    """Argmax of a network, run by the serving kernel: as the frozen policy will decide."""
+def network_bidder(network: Network | OnnxNetwork) -> Player:
+    """Argmax of a network, run as the server runs it: as the frozen policy will decide."""
     return Player(compile_network(network))

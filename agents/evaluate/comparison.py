@@ -1,6 +1,7 @@
 """Compares bidders on the same held-out episodes, as a sceptical reviewer would.
 
-python -m agents.evaluate --policy DIR [--scenarios NAME,NAME] [--seeds N] [--json FILE]
+python -m agents.evaluate --policy DIR [--scenarios NAME,NAME] [--rules MODULE:NAME] [--seeds N]
+    [--json FILE]
 
 Every arm plays the same episodes (same randomness, same prices); intervals are stratified
 bootstraps over episodes within seeds; differences between arms are paired.
@@ -195,7 +196,7 @@ def compare_all(
     playing = play_held_out(held_out, networks, workers, folder)
     for done, (scenario, result) in enumerate(playing, 1):
         found[scenario] |= result
-        progress(done, len(config.scenarios) * tasks_each(networks))
+        progress(done, len(config.scenarios) * tasks_each(networks, config.rules))
     return [_compared(s, found[s], names, learned, config) for s in config.scenarios]
 
 
@@ -209,7 +210,8 @@ def _compared(
     """names: those in `found` of the learned bidders by their id."""
     shape = config.seeds, config.episodes
     arms = {POLICY: POLICY} | {arm: names[id(b)] for arm, b in learned.bidders.items()}
-    played = {arm: found[name] for arm, name in (arms | {arm: arm for arm in SCRIPTED}).items()}
+    scripted = (*SCRIPTED, *(path.partition(":")[2] for path in config.rules))
+    played = {arm: found[name] for arm, name in (arms | {arm: arm for arm in scripted}).items()}
     tuned = {arm: one for arm, one in played.items() if one.tried}
     curve = found[POLICY].curve
     assert curve is not None
@@ -233,12 +235,18 @@ def _compared(
 
 
 def evaluate_folder(
-    directory: Path, scenarios: Sequence[str], config: EvaluationConfig, workers: int = 1
+    directory: Path,
+    scenarios: Sequence[str] = ("default",),
+    config: EvaluationConfig | None = None,
+    workers: int = 1,
 ) -> dict[str, Any]:
     """Compare a frozen policy in the market and on the prices of its own configuration.
 
-    Raises PolicyError for a folder that must not be used, ValueError for bad prices or scenarios.
+    In each of `scenarios`, whatever `config` names (default: EvaluationConfig()). `policy` of the
+    result holds the numbers of `Comparison.summary` by arm and scenario. Raises PolicyError for a
+    folder that must not be used, ValueError for bad prices, scenarios or rules.
     """
+    config = config or EvaluationConfig()
     policy = frozen.load(directory)
     trained = config_from_dict(policy.manifest["config"])
     for scenario in scenarios:
@@ -265,12 +273,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scenarios", type=str, default="default", help="names, comma-separated")
     parser.add_argument("--seeds", type=int, default=4, help="seeds of the test split")
     parser.add_argument("--episodes", type=int, default=256, help="episodes per seed")
+    parser.add_argument(
+        "--rules", type=str, default="", help="rules of your own, MODULE:NAME, comma-separated"
+    )
     parser.add_argument("--workers", type=int, default=0, help="processes; 0: one per core")
     parser.add_argument("--json", type=str, default="", help="write the result to this file")
     given = parser.parse_args(arguments)
     console = Console()
     try:
-        config = EvaluationConfig(seeds=given.seeds, episodes=given.episodes)
+        rules = tuple(path.strip() for path in given.rules.split(",") if path.strip())
+        config = EvaluationConfig(seeds=given.seeds, episodes=given.episodes, rules=rules)
         names = [name.strip() for name in given.scenarios.split(",")]
         result = evaluate_folder(Path(given.policy), names, config, given.workers or cores())
     except ValueError as error:

@@ -19,11 +19,12 @@ from agents.prices import Forecasting
 from agents.training.checkpoints import load_policy
 from agents.training.trial import TrialInputs
 from agents.training.trials import TrialResult
-from envs.market.config import PricePaths
+from envs.market.config import MarketConfig, PricePaths
 from envs.vector import MarketVectorEnv
-from models.frozen import Network
+from models.frozen import Network, OnnxNetwork
 from models.policy.export import write_policy
 from models.volatility.onnx_file import export_forecaster
+from models.volatility.predictor import Forecaster
 
 TEST_VECTORS = 64
 VECTOR_SEED = 9001
@@ -69,11 +70,26 @@ def freeze(
 ) -> None:
     """Write the frozen policy of a finished training into `directory`, atomically."""
     network = trained_network(result, inputs)
-    observations, masks, state = recorded_inputs(network, inputs)
+    write_folder(directory, network, inputs.market, inputs.paths, forecasting.forecaster, config)
+
+
+def write_folder(
+    directory: Path,
+    network: Network | OnnxNetwork,
+    market: MarketConfig,
+    paths: PricePaths,
+    forecaster: Forecaster,
+    config: dict[str, Any],
+) -> None:
+    """Write a network as a frozen policy; the test vectors are met in `market` on `paths`.
+
+    config: the whole training configuration, as `agents.config.config_to_dict` gives it.
+    """
+    observations, masks, state = recorded_inputs(network, market, paths)
 
     def write_forecaster(folder: Path) -> dict[str, Any]:
-        described = export_forecaster(forecasting.forecaster, folder)
-        return described | {"fallback_log_variance": median_forecast(inputs.paths)}
+        described = export_forecaster(forecaster, folder)
+        return described | {"fallback_log_variance": median_forecast(paths)}
 
     threads = {"torch": torch.get_num_threads()}
     write_policy(directory, network, observations, masks, write_forecaster, config, threads, state)
@@ -98,12 +114,12 @@ def trained_network(result: TrialResult, inputs: TrialInputs) -> Network:
 
 
 def recorded_inputs(
-    network: Network, inputs: TrialInputs
+    network: Network | OnnxNetwork, market: MarketConfig, paths: PricePaths
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]:
-    """Observations [n, D], masks [n, A], states [n, 2, H] met in the middle of test episodes."""
-    env = MarketVectorEnv(TEST_VECTORS, inputs.market, inputs.paths, split="test")
+    """Observations [n, D], masks [n, A], states [n, ...] met in the middle of test episodes."""
+    env = MarketVectorEnv(TEST_VECTORS, market, paths, split="test")
     observations, _ = env.reset(seed=VECTOR_SEED)
     player = network_bidder(network)
-    for _ in range(inputs.market.episode_slots // 2):
+    for _ in range(market.episode_slots // 2):
         observations, *_ = env.step(player(observations, env.action_masks()))
     return observations, env.action_masks(), player.state

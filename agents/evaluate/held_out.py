@@ -30,6 +30,7 @@ from agents.bidders.arms import (
     tuned_adaptive,
 )
 from agents.bidders.baselines import Bidder, Remembering
+from agents.bidders.own_rules import OwnRule, load_rules, tuned_rule
 from agents.config import EvaluationConfig
 from agents.measures.bid_curve import BidCurve
 from agents.measures.tally import Tally, joined
@@ -132,6 +133,10 @@ def _adaptive(arm: str, fallback: int, world: World) -> Result:
     return {arm: _played(tuned_adaptive(arm, fallback, world.validation), world)}
 
 
+def _rule(rule: OwnRule, world: World) -> Result:
+    return {rule.name: _played(tuned_rule(rule.path, world.market, world.validation), world)}
+
+
 def _played(tuned: Tuned, world: World) -> Found:
     return Found(world.play(tuned.bidder), tuned.setting, tuned.tried)
 
@@ -144,12 +149,13 @@ class Networks(NamedTuple):
     trainings: dict[str, Bidder]
 
 
-def _first_tasks(scenario: str, networks: Networks) -> list[Task]:
+def _first_tasks(scenario: str, networks: Networks, rules: Sequence[OwnRule]) -> list[Task]:
     """What waits for nothing, the longest first."""
     jobs = (
         {STATIC: _static, POLICY: partial(_policy, networks.policy)}
         | {name: partial(_network, name, b) for name, b in networks.arms.items()}
         | {name: partial(_training, name, b) for name, b in networks.trainings.items()}
+        | {rule.name: partial(_rule, rule) for rule in rules}
         | {arm: partial(_fixed, arm) for arm in FIXED}
     )
     return [Task(scenario, name, job) for name, job in jobs.items()]
@@ -163,10 +169,10 @@ def _next_tasks(task: Task, result: Result) -> list[Task]:
     return [Task(task.scenario, arm, partial(_adaptive, arm, fallback)) for arm in ADAPTIVE]
 
 
-def tasks_each(networks: Networks) -> int:
-    """Tasks of one scenario."""
+def tasks_each(networks: Networks, rules: Sequence[str] = ()) -> int:
+    """Tasks of one scenario; rules: those of one's own."""
     learned = 1 + len(networks.arms) + len(networks.trainings)
-    return 1 + learned + len(FIXED) + len(ADAPTIVE)
+    return 1 + learned + len(rules) + len(FIXED) + len(ADAPTIVE)
 
 
 def play_held_out(
@@ -177,15 +183,16 @@ def play_held_out(
 ) -> Iterator[tuple[str, Result]]:
     """(scenario, result) of every task, as they finish; what lies in `folder` comes first.
 
-    All scripted arms play beside the networks, which must be picklable with several workers or a
-    folder.
+    All scripted arms and the rules of the configuration play beside the networks, which must be
+    picklable with several workers or a folder.
     """
     for bidder in (networks.policy, *networks.arms.values(), *networks.trainings.values()):
         if isinstance(bidder, Remembering):
             bidder.restart()  # what it remembers does not belong to it
     store = None if folder is None else _Store(folder, held_out)
+    rules = load_rules(held_out.config.rules)
     waiting = deque(
-        task for name in held_out.config.scenarios for task in _first_tasks(name, networks)
+        task for name in held_out.config.scenarios for task in _first_tasks(name, networks, rules)
     )
     open_: list[Task] = []
     while waiting:

@@ -15,7 +15,10 @@ from models.frozen.folder import (
 )
 from models.frozen.forecaster import FrozenForecaster, load_forecaster
 from models.frozen.network import OPSET, Layer, Lstm, Network, policy_graph, read_network
+from models.frozen.onnx_network import NetworkFileError, OnnxNetwork, named_graph
 from models.frozen.policy import (
+    KERNEL,
+    ONNXRUNTIME,
     FrozenPolicy,
     Player,
     compile_network,
@@ -28,6 +31,8 @@ __all__ = [
     "DECODE",
     "FORMAT",
     "HORIZONS_MINUTES",
+    "KERNEL",
+    "ONNXRUNTIME",
     "OPSET",
     "TOLERANCE",
     "FrozenForecaster",
@@ -35,12 +40,15 @@ __all__ = [
     "Layer",
     "Lstm",
     "Network",
+    "NetworkFileError",
+    "OnnxNetwork",
     "Player",
     "PolicyError",
     "compile_network",
     "kernel_contract",
     "load",
     "load_forecaster",
+    "named_graph",
     "policy_graph",
     "read_network",
     "recurrent_contract",

@@ -44,6 +44,11 @@ class Network(NamedTuple):
         return 0 if self.lstm is None else int(self.lstm.weight_hidden.shape[1])
 
     @property
+    def recurrent(self) -> bool:
+        """Whether it has a state."""
+        return self.lstm is not None
+
+    @property
     def inputs(self) -> int:
         """D, width of the observation."""
         first = self.layers[0][0] if self.lstm is None else self.lstm.weight_input

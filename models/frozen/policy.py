@@ -17,6 +17,10 @@ from kernels.networks.forward import (
 )
 from models.frozen.folder import RETRAIN, TOLERANCE, open_folder, refuse, session_of
 from models.frozen.network import Network, read_network
+from models.frozen.onnx_network import NetworkFileError, OnnxNetwork
+
+# The manifest's `runtime`; a folder without one is of the first kind.
+KERNEL, ONNXRUNTIME = "kernel", "onnxruntime"
 
 
 class Compiled(NamedTuple):
@@ -30,17 +34,43 @@ class Compiled(NamedTuple):
         """State float32[n, 2, units] of n markets before their first slot."""
         return np.zeros((n, 2, self.units), np.float32)
 
+    @property
+    def recurrent(self) -> bool:
+        """Whether it has a state."""
+        return self.units > 0
+
+    @property
+    def outputs(self) -> int:
+        """A, number of logits."""
+        return int(self.sizes[-1])
+
     def run(
         self, observations: NDArray[np.float32], state: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """Logits float32[n, A] of observations float32[n, D]; `state` is replaced by the next."""
-        logits = np.empty((len(observations), int(self.sizes[-1])), np.float32)
+        logits = np.empty((len(observations), self.outputs), np.float32)
         policy_forward_batch(observations, self.parameters, self.sizes, state, logits)
         return logits
 
+    def forward(
+        self,
+        observation: NDArray[np.float32],
+        state: NDArray[np.float32],
+        after: NDArray[np.float32],
+        scratch: NDArray[np.float32],
+        logits: NDArray[np.float32],
+    ) -> None:
+        """One market: `logits` float32[A] and the next state `after` of observation float32[D]."""
+        policy_forward(observation, self.parameters, self.sizes, state, after, scratch, logits)
 
-def compile_network(network: Network) -> Compiled:
-    """Flatten the weights for the kernel."""
+
+Runnable = Compiled | OnnxNetwork
+
+
+def compile_network(network: Network | OnnxNetwork) -> Runnable:
+    """Flatten the weights for the kernel; what onnxruntime runs stays as it is."""
+    if isinstance(network, OnnxNetwork):
+        return network
     weights, biases = zip(*network.layers)
     parts = [mlp_parameters(list(weights), list(biases))]
     if network.lstm is not None:
@@ -52,7 +82,7 @@ def compile_network(network: Network) -> Compiled:
 class Player:
     """Plays a network in n markets at once, one call per slot; keeps the state of each market."""
 
-    def __init__(self, network: Compiled) -> None:
+    def __init__(self, network: Runnable) -> None:
         self.network = network
         self.state = network.new_state(0)
 
@@ -75,36 +105,38 @@ class Player:
 
 
 class FrozenPolicy:
-    """A policy ready to decide in one market. `load` builds it; `decide` allocates nothing.
+    """A policy ready to decide in one market. `load` builds it.
+
+    `decide` allocates nothing where the network runs in the kernel (`models.frozen.network`); any
+    other network runs in onnxruntime, which takes longer.
 
     A recurrent policy moves once per slot, as it was trained: any number of `decide` on what is
     seen so far, then `end_slot`. `player` plays many markets at once.
     """
 
-    def __init__(self, network: Network, manifest: dict[str, Any]) -> None:
+    def __init__(self, network: Network | OnnxNetwork, manifest: dict[str, Any]) -> None:
         self.network = compile_network(network)
         self.manifest = manifest
-        self.logits = np.empty(network.outputs, np.float32)
+        self.logits = np.empty(self.network.outputs, np.float32)
         self.state, self._after = self.network.new_state(2)
-        widest = max(4 * network.units, 2 * int(self.network.sizes.max()))
+        widest = 0
+        if isinstance(self.network, Compiled):
+            widest = max(4 * self.network.units, 2 * int(self.network.sizes.max()))
         self._scratch = np.empty(widest, np.float32)
 
     def decide(self, observation: NDArray[np.float32], mask: NDArray[np.bool_]) -> int:
         """Action for observation float32[D] under mask bool[A]; `logits` holds what it compared."""
-        parameters, sizes, _ = self.network
-        policy_forward(
-            observation, parameters, sizes, self.state, self._after, self._scratch, self.logits
-        )
+        self._forward(observation)
         return masked_argmax(self.logits, mask)
 
     def end_slot(self, observation: NDArray[np.float32]) -> None:
         """Remember the slot by its last observation float32[D]."""
-        if self.network.units:
-            parameters, sizes, _ = self.network
-            policy_forward(
-                observation, parameters, sizes, self.state, self._after, self._scratch, self.logits
-            )
+        if self.network.recurrent:
+            self._forward(observation)
             self.state, self._after = self._after, self.state
+
+    def _forward(self, observation: NDArray[np.float32]) -> None:
+        self.network.forward(observation, self.state, self._after, self._scratch, self.logits)
 
     def restart(self) -> None:
         """Forget the past, as at the start of an episode."""
@@ -118,14 +150,26 @@ class FrozenPolicy:
 def load(directory: Path | str) -> FrozenPolicy:
     """Load and verify the frozen policy in `directory`; PolicyError when it must not be used."""
     manifest, contents = open_folder(Path(directory))
-    network = read_network(contents["policy.onnx"])
+    network = _read(contents["policy.onnx"], manifest)
     _check_shapes(network, manifest)
     policy = FrozenPolicy(network, manifest)
     _check_forward_pass(policy, contents["policy.onnx"])
     return policy
 
 
-def _check_shapes(network: Network, manifest: dict[str, Any]) -> None:
+def _read(content: bytes, manifest: dict[str, Any]) -> Network | OnnxNetwork:
+    runtime = manifest.get("runtime", KERNEL)
+    if runtime == KERNEL:
+        return read_network(content)
+    if runtime != ONNXRUNTIME:
+        refuse(f"runtime: {runtime!r}, this version has {KERNEL} and {ONNXRUNTIME}", RETRAIN)
+    try:
+        return OnnxNetwork(content)
+    except NetworkFileError as error:
+        refuse(f"policy.onnx: {error}", RETRAIN)
+
+
+def _check_shapes(network: Network | OnnxNetwork, manifest: dict[str, Any]) -> None:
     wanted, found = (len(FIELDS), ACTIONS), (network.inputs, network.outputs)
     if found != wanted:
         refuse(f"policy.onnx maps {found[0]} to {found[1]}, expected {wanted}", RETRAIN)
@@ -133,18 +177,20 @@ def _check_shapes(network: Network, manifest: dict[str, Any]) -> None:
         refuse(
             f"shapes: manifest {manifest.get('shapes')}, policy.onnx {network.shapes()}", RETRAIN
         )
-    recurrent = recurrent_contract(network.units)
+    recurrent = recurrent_contract(network)
     if manifest.get("recurrent") != recurrent:
         refuse(f"recurrent: manifest {manifest.get('recurrent')}, here {recurrent}", RETRAIN)
 
 
-def recurrent_contract(units: int) -> dict[str, Any] | None:
-    """How the state is kept, for the manifest; None without an LSTM."""
-    if not units:
+def recurrent_contract(network: Network | OnnxNetwork) -> dict[str, Any] | None:
+    """How the state is kept, for the manifest; None without one."""
+    if isinstance(network, OnnxNetwork):
+        kept: dict[str, Any] = {"state": list(network.state_shape)} if network.recurrent else {}
+    else:
+        kept = {"state": ["h", "c"], "units": network.units} if network.units else {}
+    if not kept:
         return None
-    return {
-        "state": ["h", "c"],
-        "units": units,
+    return kept | {
         "first": "zeros, at the first slot of a market",
         "advance": "once per slot, by the last observation of the slot",
     }
@@ -161,14 +207,13 @@ class _TestVectors(NamedTuple):
 
 
 def _read_test_vectors(policy: FrozenPolicy) -> _TestVectors:
-    units = policy.network.units
     try:
         vectors = policy.manifest["test_vectors"]
         observations = np.array(vectors["observations"], np.float32).reshape(-1, len(FIELDS))
         n = len(observations)
         state = policy.network.new_state(n)
-        if units:
-            state = np.array(vectors["state"], np.float32).reshape(n, 2, units)
+        if policy.network.recurrent:
+            state = np.array(vectors["state"], np.float32).reshape(state.shape)
         logits = np.array(vectors["logits"], np.float32).reshape(n, ACTIONS)
         masks = np.zeros(logits.shape, bool)
         for mask, allowed in zip(masks, vectors["allowed"], strict=True):
@@ -186,8 +231,13 @@ def _read_test_vectors(policy: FrozenPolicy) -> _TestVectors:
 def _check_forward_pass(policy: FrozenPolicy, content: bytes) -> None:
     """Kernel, onnxruntime and the recorded outputs agree on the recorded observations."""
     observations, state, masks, recorded, actions = _read_test_vectors(policy)
-    reference, next_state = run_onnx(content, observations, state)
-    ours = policy.network.run(observations, state)
+    if isinstance(policy.network, OnnxNetwork):
+        reference, next_state = policy.network.run(observations, state.copy()), state[:, :0]
+        state = next_state  # there is one way to run it: nothing to hold it against
+        ours = reference
+    else:
+        reference, next_state = run_onnx(content, observations, state)
+        ours = policy.network.run(observations, state)
     for name, mine, other in (
         ("onnxruntime", ours, reference),
         ("the recorded logits", ours, recorded),

@@ -25,8 +25,10 @@ from models.frozen import (
     DECODE,
     FORMAT,
     HORIZONS_MINUTES,
+    ONNXRUNTIME,
     OPSET,
     Network,
+    OnnxNetwork,
     compile_network,
     kernel_contract,
     policy_graph,
@@ -35,7 +37,7 @@ from models.frozen import (
 
 
 def record_test_vectors(
-    network: Network,
+    network: Network | OnnxNetwork,
     observations: NDArray[np.float32],
     masks: NDArray[np.bool_],
     state: NDArray[np.float32],
@@ -48,7 +50,7 @@ def record_test_vectors(
     logits = compile_network(network).run(observations, state.copy())
     return {
         "observations": observations.tolist(),
-        "state": state.tolist() if network.units else [],
+        "state": state.tolist() if state.size else [],
         "allowed": [np.flatnonzero(mask).tolist() for mask in masks],
         "logits": logits.tolist(),
         "actions": [int(masked_argmax(row, mask)) for row, mask in zip(logits, masks)],
@@ -57,7 +59,7 @@ def record_test_vectors(
 
 def write_policy(
     directory: Path,
-    network: Network,
+    network: Network | OnnxNetwork,
     observations: NDArray[np.float32],
     masks: NDArray[np.bool_],
     write_forecaster: Callable[[Path], dict[str, Any]],
@@ -74,21 +76,22 @@ def write_policy(
     """
     if state is None:
         state = compile_network(network).new_state(len(observations))
+    other = isinstance(network, OnnxNetwork)
     directory = Path(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:
-        onnx.save(policy_graph(network), os.fspath(staging / "policy.onnx"))
+        (staging / "policy.onnx").write_bytes(graph_bytes(network))
         volatility = write_forecaster(staging)
         manifest = {
             "format": FORMAT,
             **kernel_contract(),
             "decode": DECODE,
             "horizons_minutes": list(HORIZONS_MINUTES),
-            "activation": "tanh",
+            **({"runtime": ONNXRUNTIME} if other else {"activation": "tanh"}),
             "shapes": network.shapes(),
-            "recurrent": recurrent_contract(network.units),
-            "opset": OPSET,
+            "recurrent": recurrent_contract(network),
+            "opset": opset_of(network),
             "sha256": {path.name: sha256(path) for path in sorted(staging.iterdir())},
             "commit": git_commit(),
             "threads": threads,
@@ -104,6 +107,20 @@ def write_policy(
         replace_folder(staging, directory)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def graph_bytes(network: Network | OnnxNetwork) -> bytes:
+    """The file policy.onnx of a network."""
+    if isinstance(network, OnnxNetwork):
+        return network.content
+    return policy_graph(network).SerializeToString()
+
+
+def opset_of(network: Network | OnnxNetwork) -> int:
+    """Version of the operators of its graph."""
+    if not isinstance(network, OnnxNetwork):
+        return OPSET
+    return max(int(opset.version) for opset in onnx.load_from_string(network.content).opset_import)
 
 
 def replace_folder(source: Path, target: Path) -> None:

@@ -8,7 +8,10 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+from sb3_contrib import MaskablePPO
+from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
+from stable_baselines3.common.env_util import make_vec_env
 
 import envs  # noqa: F401  registers mevrl/Market-v0
 from envs.market.block import (
@@ -37,7 +40,7 @@ from envs.market.simulator import play
 from envs.searcher import Searcher
 from envs.vector import MarketVectorEnv
 from kernels.market.action import ACTIONS, BID_FRACTION, BIDS, FIRST_HALF
-from kernels.market.observation import SIZE
+from kernels.market.observation import FIELDS, SIZE
 from kernels.market.tile import (
     BASE_FEE,
     BORROWERS,
@@ -60,11 +63,101 @@ from tests.support.worlds import BARE, markets, paths, some_actions
 
 
 def test_checkers_accept_the_environment() -> None:
+    # Among others: a step that ends in an error for actions out of range, and all render modes.
     env = gymnasium.make("mevrl/Market-v0", paths=paths())
     check_env(env.unwrapped)
     sb3_check_env(Searcher(paths=paths()))
     many = gymnasium.make_vec("mevrl/Market-v0", num_envs=3, paths=paths())
     assert many.reset(seed=1)[0].shape == (3, SIZE)
+
+
+def test_stable_baselines_trains_on_the_name_alone() -> None:
+    model = PPO("MlpPolicy", "mevrl/Market-v0", n_steps=8, batch_size=8, n_epochs=1)
+    assert model.learn(8).num_timesteps == 8
+    masked = MaskablePPO(
+        "MlpPolicy", make_vec_env("mevrl/Market-v0", n_envs=4), n_steps=4, batch_size=8, n_epochs=1
+    )
+    assert masked.learn(16).num_timesteps == 16
+
+
+def test_environments_without_a_seed_differ_and_with_one_agree() -> None:
+    def first(count: int, **settings: Any) -> np.ndarray:
+        return make_vec_env("mevrl/Market-v0", n_envs=count, **settings).reset()
+
+    assert np.unique(first(4), axis=0).shape[0] == 4
+    np.testing.assert_array_equal(first(2, seed=5), first(2, seed=5))
+    assert np.unique(first(2, seed=5), axis=0).shape[0] == 2
+    one, other = (MarketVectorEnv(3, paths=paths()).reset()[0] for _ in range(2))
+    assert np.unique(np.concatenate([one, other]), axis=0).shape[0] == 6
+
+
+@pytest.mark.parametrize(
+    ("actions", "named"),
+    [
+        ([0, -1, 0], "action -1 of market 1: give 0 to"),
+        ([0, 0, ACTIONS], f"action {ACTIONS} of market 2"),
+        ([0, 0], r"shape \(2,\)"),
+        ([[0, 0, 0]], r"shape \(1, 3\)"),
+        ([0.0, 1.0, 0.5], "float64"),
+        ([True, False, True], "bool"),
+        ([None, 0, 0], "object"),
+    ],
+)
+def test_actions_that_the_table_does_not_have_are_refused(actions: Any, named: str) -> None:
+    env = markets(3, seed=1)
+    before = env.state()
+    with pytest.raises(ValueError, match=named):
+        env.step(np.array(actions))
+    after = env.state()
+    assert all(np.array_equal(before[name], after[name]) for name in before)  # nothing was played
+
+
+@pytest.mark.parametrize("action", [-1, ACTIONS, 1.0, None, np.array([3])])
+def test_one_action_that_the_table_does_not_have_is_refused(action: Any) -> None:
+    env = Searcher(paths=paths(), seed=1)
+    env.reset()
+    with pytest.raises(ValueError, match="action"):
+        env.step(action)
+    env.step(np.array(3))  # as a policy of stable-baselines3 gives it
+
+
+def test_the_slot_is_drawn_as_text_and_as_an_image() -> None:
+    """Numbers of the text are those of the observation; the image changes with the slot."""
+    one = Searcher(MarketConfig(ticks_per_slot=2), paths(), seed=3, render_mode="ansi")
+    other = Searcher(MarketConfig(ticks_per_slot=2), paths(), seed=3, render_mode="rgb_array")
+    observation, _ = one.reset()
+    other.reset()
+    named = [field.name for field in FIELDS]
+    bids, images = 0, []
+    for step in range(60):
+        text, image = one.render(), other.render()
+        assert isinstance(text, str)
+        assert isinstance(image, np.ndarray)
+        assert image.shape == (540, 900, 3)
+        assert image.dtype == np.uint8
+        if step % 20 == 0:
+            images.append(image)
+        seen = dict(zip(named, observation))
+        assert f"slot {step // 2 + 1} of 256, decision {step % 2 + 1} of 2" in text
+        assert f"base fee {np.exp(seen['base_fee'] + 2.7):.2f} gwei" in text
+        assert f"pending swaps seen: {round(seen['pending'] * 8)}\n" in text
+        for k in range(4):
+            if seen[f"opportunity{k}_exists"]:
+                net = np.exp(seen[f"opportunity{k}_net"] * 1.6 - 3.32)
+                assert f"  {k} {net:>8.4f} ETH net" in text
+        assert ("our bundle: 45%" in text) == bool(seen["standing_found"])
+        bids += bool(seen["standing_found"])
+        action = int(one.action_masks()[1]) * 5
+        observation = one.step(action)[0]
+        other.step(action)
+    assert bids > 3
+    assert len({image.tobytes() for image in images}) == 3
+    many = MarketVectorEnv(2, paths=paths(), render_mode="ansi")
+    with pytest.raises(RuntimeError, match="reset"):
+        many.render()
+    many.reset()
+    assert len(many.render() or ()) == 2
+    assert MarketVectorEnv(2, paths=paths()).render() is None
 
 
 def _record(env: MarketVectorEnv, lanes: int, steps: int) -> list[np.ndarray]:
@@ -433,6 +526,7 @@ def test_ten_thousand_episodes_of_random_play(seed: int) -> None:
         ({"num_envs": 0}, "num_envs"),
         ({"num_envs": 1, "split": "dev"}, "split"),
         ({"num_envs": 1, "seed": -1}, "seed"),
+        ({"num_envs": 1, "render_mode": "human"}, "render_mode"),
     ],
 )
 def test_bad_arguments_are_refused_by_name(arguments: dict[str, object], named: str) -> None:
