@@ -19,25 +19,28 @@ SPELL_MINUTES = 240  # an episode of 256 slots takes 52
 
 def _crowded(market: MarketConfig) -> MarketConfig:
     """Half as many rivals again in every regime."""
-    rates = tuple(rate + 0.405 for rate in market.rival_log_rate)
-    return dataclasses.replace(market, rival_log_rate=rates)
+    rates = tuple(rate + 0.405 for rate in market.regimes.log_rate)
+    return market.changed({"regimes.log_rate": rates})
 
 
 def _high_base_fee(market: MarketConfig) -> MarketConfig:
     """Gas four times as expensive: many small opportunities no longer pay."""
-    return dataclasses.replace(market, base_fee_median_gwei=4.0 * market.base_fee_median_gwei)
+    fee = 4.0 * market.gas.base_fee_median_gwei
+    return market.changed({"gas.base_fee_median_gwei": fee})
 
 
 def _count_only(market: MarketConfig) -> MarketConfig:
     """Control: regimes differ in the number of rivals alone, so history tells next to nothing."""
-    middle = len(market.efficiency_a) // 2
-    regimes = len(market.efficiency_a)
-    return dataclasses.replace(
-        market,
-        efficiency_a=(market.efficiency_a[middle],) * regimes,
-        efficiency_b=(market.efficiency_b[middle],) * regimes,
-        rule_weight=(market.rule_weight[middle],) * regimes,
+    regimes = market.regimes
+    count = len(regimes.efficiency_a)
+    middle = count // 2
+    alike = dataclasses.replace(
+        regimes,
+        efficiency_a=(regimes.efficiency_a[middle],) * count,
+        efficiency_b=(regimes.efficiency_b[middle],) * count,
+        rule_weight=(regimes.rule_weight[middle],) * count,
     )
+    return dataclasses.replace(market, regimes=alike)
 
 
 def _as_hidden(scenario: str, market: MarketConfig) -> MarketConfig:
@@ -47,19 +50,21 @@ def _as_hidden(scenario: str, market: MarketConfig) -> MarketConfig:
     are multiplied by there; regimes of other numbers lie evenly between the three of D.
     """
     before, after = hidden_competition.SCENARIOS["D"], hidden_competition.SCENARIOS[scenario]
-    place = np.linspace(0.0, 1.0, len(market.efficiency_a))
+    regimes = market.regimes
+    place = np.linspace(0.0, 1.0, len(regimes.efficiency_a))
 
     def changed(values: tuple[float, ...], name: str) -> tuple[float, ...]:
         factors = np.array(getattr(after, name)) / np.array(getattr(before, name))
         factor = np.interp(place, np.linspace(0.0, 1.0, factors.size), factors)
         return tuple(float(value) for value in values * factor)
 
-    return dataclasses.replace(
-        market,
-        regime_stay_slots=market.regime_stay_slots * after.persistence / before.persistence,
-        efficiency_a=changed(market.efficiency_a, "bid_a"),
-        efficiency_b=changed(market.efficiency_b, "bid_b"),
+    other = dataclasses.replace(
+        regimes,
+        stay_slots=regimes.stay_slots * after.persistence / before.persistence,
+        efficiency_a=changed(regimes.efficiency_a, "bid_a"),
+        efficiency_b=changed(regimes.efficiency_b, "bid_b"),
     )
+    return dataclasses.replace(market, regimes=other)
 
 
 def _same(market: MarketConfig) -> MarketConfig:

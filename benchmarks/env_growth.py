@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.env import SEED, drawn_actions
 from benchmarks.harness import Measurement
-from envs.market.config import MarketConfig
+from envs.market.config import Loans, MarketConfig, Pools
 from envs.market.paths import PricePaths, stand_in_paths
 from envs.vector import MarketVectorEnv
 
@@ -19,6 +19,7 @@ VENUES = (1, 2, 3)  # of each kind, over three tokens
 DOLLARS = (1, 2, 3)  # dollar tokens at two venues of each kind
 SWAPS = (0.5, 1.5, 3.0, 6.0, 12.0)  # per slot
 ROUNDS = 5
+TICKS = 3  # decisions per slot, but where they are what varies
 DECISIONS = (1, 2, 3, 6)  # per slot
 AXES = ("pools", "tokens", "swaps per slot", "decisions per slot")
 
@@ -28,8 +29,7 @@ def larger(venues: int, dollars: int) -> MarketConfig:
     symbols = ("WETH", "WBTC", *(f"USD{i}" for i in range(dollars)))
     pairs = [(0, token) for token in range(1, len(symbols))] + [(1, 2)]
     plain = pairs * venues
-    return replace(
-        MarketConfig(),
+    pools = Pools(
         symbols=symbols,
         decimals=(18, 8) + (6,) * dollars,
         eth_exposure=(0.0, -1.0) + (-1.0,) * dollars,
@@ -37,20 +37,20 @@ def larger(venues: int, dollars: int) -> MarketConfig:
         token0=tuple(a for a, _ in plain * 2),
         token1=tuple(b for _, b in plain * 2),
         depth_eth=(2000.0,) * (2 * len(plain)),
-        concentrated_pools=len(plain),
-        loan_pools=(1, 1),
+        concentrated=len(plain),
     )
+    return MarketConfig(ticks_per_slot=TICKS, pools=pools, loans=Loans(pools=(1, 1)))
 
 
 def cases() -> list[tuple[str, float, MarketConfig]]:
     """(axis, place on it, market) of every point; the other quantities are the default's."""
-    default = MarketConfig()
+    default = MarketConfig(ticks_per_slot=TICKS)
     by_venue = [larger(venues, 1) for venues in VENUES]
     by_token = [larger(2, dollars) for dollars in DOLLARS]
     return [
-        *(("pools", float(len(config.token0)), config) for config in by_venue),
-        *(("tokens", float(len(config.symbols)), config) for config in by_token),
-        *(("swaps per slot", rate, replace(default, user_rate=rate)) for rate in SWAPS),
+        *(("pools", float(len(config.pools.token0)), config) for config in by_venue),
+        *(("tokens", float(len(config.pools.symbols)), config) for config in by_token),
+        *(("swaps per slot", rate, default.changed({"users.rate": rate})) for rate in SWAPS),
         *(
             ("decisions per slot", float(count), replace(default, ticks_per_slot=count))
             for count in DECISIONS
@@ -75,7 +75,7 @@ def measure(
             env.step(actions)
         rounds.append(time.thread_time() - begin)
     seconds = min(rounds)
-    pools, cycles = len(config.token0), config.graph.cycle_hops.size
+    pools, cycles = len(config.pools.token0), config.graph.cycle_hops.size
     note = f"{pools} pools, {cycles} cycles, {lanes * steps / seconds:,.0f} steps/s"
     extra = {"place": place, "pools": float(pools), "cycles": float(cycles)}
     name = f"growth: {place:g} {axis}"

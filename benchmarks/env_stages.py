@@ -150,7 +150,9 @@ def by_stage(env: MarketVectorEnv, actions: list[np.ndarray]) -> list[Measuremen
         env.step(each)
         states.append(env._tiles.copy())
         ticks.append(states[-1][0, physics.world + TICK_INDEX, 0] + 1.0)
-    last = [state for state, tick in zip(states, ticks, strict=True) if tick == physics.ticks]
+    last = [
+        state for state, tick in zip(states, ticks, strict=True) if tick == physics.ticks_per_slot
+    ]
     tiles = len(env._tiles)
     rng = np.random.default_rng(SEED)
     work = Work(

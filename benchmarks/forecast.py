@@ -15,6 +15,7 @@ from kernels.networks.features import N_FEATURES, ORIGIN, encode_inputs, new_sta
 from models.volatility.har_lstm import HarLstm, VolatilityConfig, standardise, train_har_lstm
 from models.volatility.origins import Origins, build_origins
 from models.volatility.predictor import Forecaster
+from models.volatility.train import FULL
 
 SEED = 3
 DAYS = 310  # of two symbols: the 180,000 origins of the recorded 1-minute windows
@@ -84,8 +85,8 @@ def bar_us(minutes: int) -> float:
 
 
 def run(quick: bool) -> list[Measurement]:
-    """Full: the default configuration. Quick: one network for two epochs of fewer days."""
-    config = VolatilityConfig()
+    """Full: the whole model. Quick: one network for two epochs of fewer days."""
+    config = FULL
     if quick:
         config = replace(config, ensemble=1, epochs=2)
     origins = build_origins(

@@ -33,7 +33,7 @@ from models.policy.masked import network_of
 
 SEED = 5
 DEFAULT_LANES = 8
-RECURRENT = PPOConfig(num_envs=256, rollout_slots=32, minibatch=4096, lstm=64)
+RECURRENT = PPOConfig(learning_rate=1e-3, num_envs=256, rollout_slots=32, minibatch=4096, lstm=64)
 # Settings and slots per episode. RecurrentPPO steps through time in Python when an episode ends
 # inside a rollout; episodes of 256 slots never do.
 RECURRENTS = {
@@ -54,7 +54,7 @@ def market(
     paths: PricePaths, num_envs: int, episode_slots: int = MarketConfig.episode_slots
 ) -> MarketVecEnv:
     """Training markets of the default configuration, but for the length of episodes."""
-    config = MarketConfig(episode_slots=episode_slots)
+    config = MarketConfig(episode_slots=episode_slots, ticks_per_slot=3)
     return MarketVecEnv(MarketVectorEnv(num_envs, config, paths, seed=SEED))
 
 
@@ -138,7 +138,9 @@ def processes(paths: PricePaths, wanted: bool) -> Iterator[Callable[[PPOConfig],
     crews: list[Crew] = []
 
     def make(config: PPOConfig) -> Model:
-        crew = Crew(Markets(MarketConfig(), paths, config, 1.0), SEED, max_failures=0)
+        crew = Crew(
+            Markets(MarketConfig(ticks_per_slot=3), paths, config, 1.0), SEED, max_failures=0
+        )
         crews.append(crew)
         return build_remote(market(paths, config.num_envs), config, SEED, 1 << 30, crew)
 
@@ -155,7 +157,7 @@ def contenders(
     paths: PricePaths, quick: bool, remote: Callable[[PPOConfig], Model]
 ) -> dict[str, Contender]:
     """All learners, by name."""
-    config, updates = PPOConfig(), 2 if quick else 6
+    config, updates = PPOConfig(learning_rate=1e-3), 2 if quick else 6
     lanes: list[Any] = [
         lambda i=i: Searcher(paths=paths, seed=SEED + i) for i in range(DEFAULT_LANES)
     ]
@@ -204,7 +206,7 @@ def run(quick: bool) -> list[Measurement]:
 
 def _table(speeds: dict[str, list[float]], share: str) -> list[Measurement]:
     best = {name: max(of_rounds) for name, of_rounds in speeds.items()}
-    config = PPOConfig()
+    config = PPOConfig(learning_rate=1e-3)
     note = f"{config.num_envs} markets, minibatch {config.minibatch}, {config.epochs} epochs"
     memory = f"{RECURRENT.num_envs} markets, {RECURRENT.lstm} units"
     rows = [

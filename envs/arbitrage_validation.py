@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import ndtr
 
-from envs.market.config import MarketConfig
+from envs.market.config import Blocks, Gas, Informed, Loans, MarketConfig, Pools, Users
 from envs.market.paths import SLOTS_PER_MINUTE, PricePaths
 from envs.market.physics import INFORMED_BOOK, MINUTE, PRICE, book_row
 from envs.vector import MarketVectorEnv
@@ -147,25 +147,27 @@ def _config(episode_slots: int, fee_numerator: int, watched: float) -> MarketCon
         episode_slots=episode_slots,
         ticks_per_slot=1,
         decision_lead_s=0.0,
-        symbols=("WETH", "DAI"),
-        decimals=(18, 18),
-        eth_exposure=(0.0, -1.0),
-        btc_exposure=(0.0, 0.0),
-        token0=(0,) * POOLS,
-        token1=(1,) * POOLS,
-        concentrated_pools=0,
-        fee_numerator=fee_numerator,
-        depth_eth=(2000.0,) * POOLS,
-        provider_rate=0.0,
-        user_rate=1e-12,
-        swap_gas=1,
-        informed_probability=watched,
-        informed_payment_bps=(0.0,) * 5,
-        loan_pools=(),
-        base_gas=10**15,  # no cycle ever pays: only the reference price is arbitraged
-        own_tip_gwei=0.0,
-        base_fee_median_gwei=1e-3,
-        missed_share=0.0,
+        pools=Pools(
+            symbols=("WETH", "DAI"),
+            decimals=(18, 18),
+            eth_exposure=(0.0, -1.0),
+            btc_exposure=(0.0, 0.0),
+            token0=(0,) * POOLS,
+            token1=(1,) * POOLS,
+            concentrated=0,
+            fee_numerator=fee_numerator,
+            depth_eth=(2000.0,) * POOLS,
+            provider_rate=0.0,
+        ),
+        users=Users(rate=1e-12, swap_gas=1),
+        informed=Informed(probability=watched, payment_bps=(0.0,) * 5),
+        loans=Loans(pools=()),
+        gas=Gas(
+            per_arbitrage=10**15,  # no cycle ever pays: only the reference price is arbitraged
+            own_tip_gwei=0.0,
+            base_fee_median_gwei=1e-3,
+        ),
+        blocks=Blocks(missed_share=0.0),
     )
 
 

@@ -227,9 +227,9 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
         """Tiles are whole, so the last one may hold lanes that are simulated but not shown."""
         count = -(-self.num_envs // LANES)
         lanes = count * LANES
-        rows = self._physics.world + world_rows(len(self.config.symbols))
+        rows = self._physics.world + world_rows(len(self.config.pools.symbols))
         self._tiles = np.zeros((count, rows, LANES))
-        empty = new_tile(graph, LANES, self.config.concentrated_pools)
+        empty = new_tile(graph, LANES, self.config.pools.concentrated)
         empty[CHANNELS] = 1 << BUNDLE | 1 << PUBLIC
         self._tiles[:, : self._physics.world] = empty
         self._observation = np.zeros((lanes, SIZE), np.float32)
@@ -364,7 +364,7 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
         """
         price = self._book(0)
         held = self._book(INSIDE).copy()
-        plain = len(self.config.token0) - self.config.concentrated_pools
+        plain = len(self.config.pools.token0) - self.config.pools.concentrated
         pools = self._physics.token0.size
         for side, tokens in enumerate((self._physics.token0, self._physics.token1)):
             for pool in range(plain):
@@ -430,6 +430,6 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
 
     def _book(self, which: int) -> NDArray[np.float64]:
         """Balances float64[tiles, T, LANES]; 0 for the prices."""
-        tokens = len(self.config.symbols)
+        tokens = len(self.config.pools.symbols)
         first = book_row(self._physics.world, tokens, which)
         return self._tiles[:, first : first + tokens]

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Rooms of a folder, ground first: a room imports itself and those before it. "" is the folder.
 ROOMS = {
+    "configs": ("",),
     "kernels": (
         "",
         "numbers",

@@ -15,18 +15,29 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Arrows of docs/architecture.md: a folder may import itself and what is listed here.
 MAY_IMPORT = {
+    "configs": set(),
     "kernels": set(),
     "history": {"kernels"},
-    "envs": {"kernels", "history"},
-    "models": {"kernels", "history"},
-    "agents": {"kernels", "history", "envs", "models"},
-    "live": {"kernels", "models.frozen"},
-    "devnet": {"kernels", "history"},
+    "envs": {"configs", "kernels", "history"},
+    "models": {"configs", "kernels", "history"},
+    "agents": {"configs", "kernels", "history", "envs", "models"},
+    "live": {"configs", "kernels", "models.frozen"},
+    "devnet": {"configs", "kernels", "history"},
     "models/frozen": {"kernels", "models.frozen"},
     "train.py": {"kernels", "history", "envs", "models", "agents"},
-    "serve.py": {"kernels", "history", "models.frozen", "live", "devnet"},
+    "serve.py": {"configs", "kernels", "history", "models.frozen", "live", "devnet"},
 }
-PACKAGES = ("kernels", "history", "envs", "models", "agents", "live", "devnet", "benchmarks")
+PACKAGES = (
+    "configs",
+    "kernels",
+    "history",
+    "envs",
+    "models",
+    "agents",
+    "live",
+    "devnet",
+    "benchmarks",
+)
 # torch alone costs over a second and 200 MiB at import: the server must never load these.
 HEAVY = {"torch", "ray", "stable_baselines3", "sb3_contrib"}
 

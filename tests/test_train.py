@@ -14,7 +14,7 @@ from models import frozen
 TINY = """
 prices: {stand_in_days: 16, test_from: "2024-01-08"}
 forecaster: {ensemble: 1, epochs: 1, refit_days: 0, garch: false, confidence_set: false}
-market: {episode_slots: 32}
+market: {episode_slots: 32, ticks_per_slot: 3}
 ppo: {num_envs: 64, rollout_slots: 8, minibatch: 256, epochs: 1, hidden: [16, 16]}
 trials: {seeds: 1, arms: [history, stateless], steps: 2048, reports: 2, validation_envs: 16}
 evaluation: {seeds: 2, episodes: 16, resamples: 100, scenarios: [default, high-base-fee]}

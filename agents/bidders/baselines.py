@@ -82,7 +82,7 @@ def gross_rule(market: MarketConfig) -> Bidder:
     grid. The clamp comes from the market's fee history; it makes the rule bid little on large
     profits.
     """
-    low, high = market.clamp_gwei
+    low, high = market.rivals.clamp_gwei
 
     def decide(observations: Observations, masks: Masks) -> Actions:
         seen = observations.astype(np.float64)

@@ -248,7 +248,7 @@ def evaluate_folder(
     """
     config = config or EvaluationConfig()
     policy = frozen.load(directory)
-    trained = config_from_dict(policy.manifest["config"])
+    trained = config_from_dict(policy.manifest["config"], f"{directory}/manifest.json")
     for scenario in scenarios:
         check_scenario(scenario)
     bars = bars_to_learn_from(trained.prices, data_folder(trained.prices), trained.run.seed)

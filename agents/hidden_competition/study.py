@@ -12,20 +12,21 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from agents.config import PPOConfig
+from agents.config import BARE_AUCTIONS, PPOConfig
 from agents.hidden_competition.report import HISTORY, STATELESS, figure, shares_table
 from agents.learner.build import build
 from agents.learner.ppo import ScheduledPPO
 from agents.learner.vecenv import MarketVecEnv
 from agents.processes import as_finished
 from agents.runs import write_text
+from configs.settings import Count, Natural, Settings
 from envs.hidden_competition.env import HiddenCompetitionEnv
 from envs.hidden_competition.model import FRACTIONS, SCENARIOS, Chains, HiddenCompetition, record
 from envs.hidden_competition.references import (
@@ -49,49 +50,40 @@ Point = tuple[int, float, float]  # auctions learned from, processor seconds of 
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(Settings):
     """What to train and how large the test is."""
 
     scenario: str = "D"
     """Names separated by commas: D, S, D20, D200, count-only."""
-    seeds: int = 10
+    seeds: Natural = 10
     """Independent trainings with history per scenario."""
-    stateless_seeds: int = 1
+    stateless_seeds: Natural = 1
     """Trainings that see the present value only."""
-    steps: int = 2_000_000
+    steps: Count = 2_000_000
     """Auctions each learner bids in."""
-    window: int = 16
+    window: Natural = 16
     """Past auctions that a learner sees."""
-    chains: int = 256
+    chains: Count = 256
     """Held-out chains."""
-    length: int = 1000
+    length: Count = 1000
     """Auctions per held-out chain that count, after `burn_in`."""
-    burn_in: int = 100
+    burn_in: Natural = 100
     """First auctions of a held-out chain, in which every arm gathers history."""
-    resamples: int = 2000
+    resamples: Count = 2000
     """Bootstrap samples over chains."""
-    split: str = "test"
+    split: Literal["validation", "test"] = "test"
     """Held-out chains: test, or validation while choosing settings."""
-    workers: int = 1
+    workers: Count = 1
     """Trainings at a time, one process each."""
-    validations: int = 0
+    validations: Natural = 0
     """Times that a training with history is played on validation chains while it learns."""
-    ppo: PPOConfig = field(default_factory=PPOConfig)
+    ppo: PPOConfig = field(default_factory=lambda: BARE_AUCTIONS)
     """The learner."""
 
-    def __post_init__(self) -> None:
-        """Name the field that cannot be used."""
-        unknown = [name for name in self.names if name not in SCENARIOS]
-        if unknown:
-            raise ValueError(f"scenario {', '.join(unknown)}: choose from {', '.join(SCENARIOS)}")
-        if self.split not in ("validation", "test"):
-            raise ValueError(f"split {self.split!r}: validation or test")
-        for name in ("steps", "chains", "length", "resamples", "workers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: at least 1")
-        for name in ("seeds", "stateless_seeds", "burn_in", "window", "validations"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: 0 or more")
+    def check(self) -> None:
+        """Scenarios that there are."""
+        known = all(name in SCENARIOS for name in self.names)
+        self.require(known, "scenario", f"names of {', '.join(SCENARIOS)}")
 
     @property
     def names(self) -> list[str]:

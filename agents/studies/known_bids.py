@@ -4,11 +4,12 @@ The bounds are those that tests/theory holds; docs/validation.md and docs/learni
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from agents.config import PPOConfig
+from agents.config import BARE_AUCTIONS
 from agents.findings import Finding, near
 from agents.studies.auction_learning import (
     AveragePolicy,
@@ -38,7 +39,7 @@ from envs.auctions.exploitability import (
 from envs.auctions.game import AuctionGame, AuctionVectorEnv, log_gap_fractions
 
 QUANTILES = (np.arange(4000) + 0.5) / 4000
-QUICK = PPOConfig(rollout_slots=8, minibatch=2048)
+QUICK = replace(BARE_AUCTIONS, rollout_slots=8, minibatch=2048)
 UNPROTECTED = 1.0 - np.geomspace(1.0, 0.001, 64)  # of V - g
 
 
@@ -102,7 +103,7 @@ def _uniform() -> list[Finding]:
     """64 linear bins (one is 2/3), argmax; the error counts where winning has more than 1 %."""
     law, rivals = PowerLaw(), Rivals(2)
     game = AuctionGame(law, rivals=rivals)
-    trainer = learn(game, 1_000_000, PPOConfig(entropy=0.002), 0.2)
+    trainer = learn(game, 1_000_000, replace(BARE_AUCTIONS, entropy=0.002), 0.2)
     seen = AuctionVectorEnv(1, game).observe(QUANTILES)
     bids = decode(probabilities(trainer, seen), np.array(game.fractions))
     score = first_price_score(law, rivals, QUANTILES, bids)
@@ -116,7 +117,7 @@ def _lognormal() -> list[Finding]:
     """Flat sampling of ln v, reward as a share of the value."""
     law, rivals = LogNormalLaw(), Rivals(2)
     game = AuctionGame(law, rivals=rivals, flat_z=(-3.0, 4.0))
-    trainer = learn(game, 2_000_000, PPOConfig(entropy=0.002), 0.2, reward="share")
+    trainer = learn(game, 2_000_000, replace(BARE_AUCTIONS, entropy=0.002), 0.2, reward="share")
     # Equal weights of quantiles miss the tail that holds the profit: draw finely there.
     quantiles = (np.arange(200_000) + 0.5) / 200_000
     chances = probabilities(trainer, AuctionVectorEnv(1, game).observe(law.quantile(quantiles)))
@@ -172,7 +173,7 @@ def _unprotected_self_play() -> list[Finding]:
     game = AuctionGame(prize, learners=5, fractions=tuple(UNPROTECTED.tolist()))
     seen = AuctionVectorEnv(5, game).observe(np.ones(1))[0]
     watch = AveragePolicy(seen)
-    config = PPOConfig(num_envs=1020, rollout_slots=16, minibatch=4080)
+    config = replace(BARE_AUCTIONS, num_envs=1020, rollout_slots=16, minibatch=4080)
     trainer = learn(game, 1_000_000, config, 0.3, callback=watch)
     bids = prize.top * UNPROTECTED
     average = common_value_exploitability(prize, watch.average(), bids)
@@ -187,7 +188,7 @@ def _unprotected_self_play() -> list[Finding]:
 def _self_play(bidders: int, lanes: int) -> list[Finding]:
     """U[0, 1], one shared policy; exploitability over the best reply's profit."""
     game = AuctionGame(PowerLaw(), learners=bidders)
-    config = PPOConfig(num_envs=lanes, rollout_slots=32, minibatch=lanes * 4)
+    config = replace(BARE_AUCTIONS, num_envs=lanes, rollout_slots=32, minibatch=lanes * 4)
     trainer = learn(game, 1_500_000, config, 0.2)
     values = (np.arange(500) + 0.5) / 500
     chances = probabilities(trainer, AuctionVectorEnv(bidders, game).observe(values))

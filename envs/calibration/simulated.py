@@ -106,14 +106,14 @@ class _Slots:
 
     def __init__(self, config: MarketConfig, keys: np.ndarray) -> None:
         self.keys = keys
-        self.ahead_share = config.private_ahead_share
+        self.ahead_share = config.users.private_ahead_share
         self.graph: Graph = config.graph
-        self.world = tile_rows(self.graph, config.concentrated_pools)
+        self.world = tile_rows(self.graph, config.pools.concentrated)
         self.pools = self.graph.token0.size
         self.seen: dict[str, list[np.ndarray]] = {}
         self.liquidity = [
             concentrated_row(self.pools, self.graph.cycle_hops.size, pool) + LIQUIDITY
-            for pool in range(config.concentrated_pools)
+            for pool in range(config.pools.concentrated)
         ]
 
     def add(self, name: str, values: np.ndarray) -> None:

@@ -46,7 +46,7 @@ def gas_cost(tile: np.ndarray, lane: int, gas: float) -> float:
 def revert_cost(physics: Physics, tile: np.ndarray, lane: int) -> float:
     """What our public transaction costs when it fails: part of the gas, at the price it bid."""
     gas = own_gas(physics, int(tile[STANDING_CYCLE, lane]))
-    share = physics.revert_gas_share
+    share = physics.revert_share
     return share * (gas_cost(tile, lane, gas) + tile[STANDING_PAYMENT, lane])
 
 
@@ -56,9 +56,9 @@ def _withdraw(physics: Physics, tile: np.ndarray, lane: int) -> None:
     candidate = int(tile[STANDING_CYCLE, lane])
     if candidate >= 0 and tile[STANDING_CHANNEL, lane] == PUBLIC:
         per_gas = bumped(tile[STANDING_PAYMENT, lane] / own_gas(physics, candidate), 0.0)
-        cost = gas_cost(tile, lane, physics.cancel_gas) + physics.cancel_gas * per_gas
+        cost = gas_cost(tile, lane, physics.per_cancel) + physics.per_cancel * per_gas
         tile[physics.world + CANCEL_COST, lane] += cost
-        burnt = physics.cancel_gas * tile[BASE_FEE, lane] * GWEI
+        burnt = physics.per_cancel * tile[BASE_FEE, lane] * GWEI
         tile[physics.world + CANCEL_BURNT, lane] += burnt
     tile[STANDING_CYCLE, lane] = -1.0
 

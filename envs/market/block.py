@@ -136,7 +136,7 @@ def _fees_of_losers(physics: Physics, tile: np.ndarray, lane: int, k: int, top_l
         bids += tile[world + TOP + k, lane]
     if count <= 0.0:
         return
-    share = physics.revert_gas_share
+    share = physics.revert_share
     gas = count * share * own_gas(physics, int(tile[FOUND_CYCLE + k, lane]))
     book_gas(tile, lane, world, world + RIVALS, gas, tile[OWN_TIP, lane])
     tile[world + RIVALS, lane] -= share * bids
@@ -230,7 +230,7 @@ def _settle(physics: Physics, tile: np.ndarray, lane: int, late: bool, result: n
         result[CAUSE] = result[OUTCOME]
         result[OUTCOME] = REVERTED
         cost += revert_cost(physics, tile, lane)
-        gas = physics.revert_gas_share * own_gas(physics, int(tile[STANDING_CYCLE, lane]))
+        gas = physics.revert_share * own_gas(physics, int(tile[STANDING_CYCLE, lane]))
         burnt += gas * tile[BASE_FEE, lane] * GWEI
     if cost > 0.0:
         tile[world + SEARCHER, lane] -= cost
@@ -262,7 +262,7 @@ def _reward(physics: Physics, profit: float, at_stake: float) -> float:
         share = profit / at_stake if at_stake > 0.0 else 0.0
         return min(max(share, -1.0), 1.0)
     if physics.reward == SQRT:
-        root = np.sqrt(abs(profit) / physics.reward_scale)
+        root = np.sqrt(abs(profit) / physics.reward_scale_eth)
         return root if profit > 0.0 else -root
     return profit
 

@@ -261,7 +261,7 @@ def _watch(physics: Physics, tile: np.ndarray, lane: int, keys: np.ndarray, like
     """
     pools, world = physics.token0.shape[0], physics.world
     words = load_words(keys, lane, like)
-    gas = (load(tile, BASE_FEE, lane, like) + physics.own_tip) * (physics.swap_gas * GWEI)
+    gas = (load(tile, BASE_FEE, lane, like) + physics.own_tip_gwei) * (physics.swap_gas * GWEI)
     built = load(tile, world + MISSED, lane, like) <= 0.0
     bits = whole(like)
     for pool in range(pools):
@@ -307,9 +307,9 @@ def _trade(
     ratio = price_in / price_out
     amount, out = _pull(tile, lane, pools, cycles, pool, forward, gamma, ratio)
     book_swap(tile, lane, holder, inside, token0, token1, pool, forward, amount, out)
-    book_gas(tile, lane, world, holder, physics.swap_gas, physics.own_tip)
+    book_gas(tile, lane, world, holder, physics.swap_gas, physics.own_tip_gwei)
     volume = amount * price_in
-    tip = physics.swap_gas * physics.own_tip * GWEI
+    tip = physics.swap_gas * physics.own_tip_gwei * GWEI
     u = uniform(key, INFORMED_PAYS + pool)
     payment = quantile(physics.quantiles, INFORMED_PAYMENT, u) * volume - tip
     payment = max(min(payment, out * price_out - volume - gas_eth), 0.0)
@@ -332,7 +332,7 @@ def informed_trades(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> Non
         _watch(physics, tile, lane, keys, wide())
     for lane in range(LANES):
         watched = np.float64(tile[WATCHED, lane]).view(np.int64)
-        gas_eth = physics.swap_gas * (tile[BASE_FEE, lane] + physics.own_tip) * GWEI
+        gas_eth = physics.swap_gas * (tile[BASE_FEE, lane] + physics.own_tip_gwei) * GWEI
         pool = 0
         while watched != 0:
             if watched & 1 == 1:

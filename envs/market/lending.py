@@ -36,8 +36,8 @@ def _open(physics: Physics, tile: np.ndarray, lane: int, loan: int, key: np.uint
     """A new loan: lognormal collateral, a health factor a little above 1."""
     z = quantile(physics.quantiles, NORMAL, uniform(key, LOAN_OPEN + 3 * loan))
     u = uniform(key, LOAN_OPEN + 3 * loan + 1)
-    health = physics.loan_health_low + u * (physics.loan_health_high - physics.loan_health_low)
-    collateral = physics.loan_median * np.exp(physics.loan_sigma * z)
+    health = physics.loans_health_low + u * (physics.loans_health_high - physics.loans_health_low)
+    collateral = physics.loans_median_eth * np.exp(physics.loans_sigma * z)
     tile[LOAN_COLLATERAL + loan, lane] = collateral
     debt_value = collateral * LIQUIDATION_THRESHOLD / health
     tile[LOAN_DEBT + loan, lane] = debt_value / tile[LOAN_PRICE + loan, lane]
@@ -86,6 +86,6 @@ def advance_loans(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> None:
             if moved:
                 price = _oracle_price(physics, tile, lane, _debt_token(physics, loan))
                 tile[LOAN_PRICE + loan, lane] = price
-            leaves = uniform(keys[lane], LOAN_OPEN + 3 * loan + 2) < physics.loan_leave
+            leaves = uniform(keys[lane], LOAN_OPEN + 3 * loan + 2) < physics.loans_leave
             if leaves or tile[LOAN_COLLATERAL + loan, lane] < SMALLEST_LOAN:
                 _open(physics, tile, lane, loan, keys[lane])

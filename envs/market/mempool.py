@@ -214,7 +214,7 @@ def _arrive(
     tile[PENDING_MIN_OUT + swap, lane] = quoted * least
     tile[world + WAITING_CAP + swap, lane] = cap
     tile[world + WAITING_TIP + swap, lane] = tip
-    tile[world + WAITING_SEEN + swap, lane] = time_s + 2.0 * physics.visibility_delay * delay
+    tile[world + WAITING_SEEN + swap, lane] = time_s + 2.0 * physics.visibility_delay_s * delay
     tile[world + WAITING_EXPIRY + swap, lane] = tile[SLOT, lane] + physics.deadline_slots - 1.0
     tile[world + WAITING_KIND + swap, lane] = kind
     tile[world + WAITING_AFTER + swap, lane] = -1.0
@@ -297,8 +297,8 @@ def receive(
 @inline
 def _show(physics: Physics, tile: np.ndarray, lane: int, like: Floats) -> None:
     world = physics.world
-    now = SLOT_S * (load(tile, world + TICK_INDEX, lane, like) + 1.0) / physics.ticks
-    now -= physics.decision_lead
+    now = SLOT_S * (load(tile, world + TICK_INDEX, lane, like) + 1.0) / physics.ticks_per_slot
+    now -= physics.decision_lead_s
     store(tile, TICK, lane, now / SLOT_S)
     base_fee = load(tile, BASE_FEE, lane, like)
     for swap in range(PENDING):

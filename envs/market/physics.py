@@ -6,6 +6,7 @@ import numpy as np
 from scipy.integrate import cumulative_trapezoid
 from scipy.special import ndtri
 
+from configs.settings import groups_of
 from envs.market.config import GAS_PROBABILITIES, REWARDS, SHOWN_PROBABILITIES, MarketConfig
 from kernels.graph.market_graph import Graph
 from kernels.market.tile import OPPORTUNITIES, PENDING, tile_rows
@@ -88,9 +89,9 @@ class Physics(NamedTuple):
     loan_pools: np.ndarray  # int64[B]
     world: int  # first of the simulator's own rows
     episode_slots: int
-    ticks: int
+    ticks_per_slot: int
     reward: int  # MARKED, SETTLED, FRACTION or SQRT
-    reward_scale: float  # ETH
+    reward_scale_eth: float  # ETH
     depth_sigma: float
     provider_rate: float
     provider_size: float
@@ -103,8 +104,8 @@ class Physics(NamedTuple):
     low_cap_share: float
     replace_share: float
     nonce_share: float
-    visibility_delay: float  # seconds, mean
-    decision_lead: float  # seconds
+    visibility_delay_s: float  # seconds, mean
+    decision_lead_s: float  # seconds
     private_share: float
     refund_share: float
     refund_to_user: float
@@ -112,16 +113,16 @@ class Physics(NamedTuple):
     size_max: float  # fraction of a reserve
     swap_gas: float
     informed_probability: float
-    loan_median: float  # ETH
-    loan_sigma: float
-    loan_health_low: float
-    loan_health_high: float
-    loan_leave: float
+    loans_median_eth: float  # ETH
+    loans_sigma: float
+    loans_health_low: float
+    loans_health_high: float
+    loans_leave: float
     oracle_deviation: float
-    own_tip: float  # gwei
-    revert_gas_share: float
-    cancel_gas: float
-    base_fee: float  # gwei
+    own_tip_gwei: float  # gwei
+    revert_share: float
+    per_cancel: float
+    base_fee_median_gwei: float  # gwei
     base_fee_sigma: float
     gas_limit: float
     fast_response: float  # of gas used / target to ln base fee above its fast mean
@@ -134,11 +135,11 @@ class Physics(NamedTuple):
     sandwich_share: float
     regime_leave: float  # chance per slot
     value_slope: float
-    public_rivals: float
-    local_rivals: float
+    public_share: float
+    local_share: float
     local_shade: float
-    clamp_low: float  # gwei
-    clamp_high: float  # gwei
+    clamp_gwei_low: float  # gwei
+    clamp_gwei_high: float  # gwei
     start_noise: float  # largest |ln price error| of a pool at the start
 
 
@@ -191,97 +192,78 @@ def equilibrium_bids(a: float, b: float, rate: float) -> np.ndarray:
 def _quantile_table(config: MarketConfig) -> np.ndarray:
     edges = _cell_edges()
     normal = ndtri(edges)
-    size = config.user_size_median * np.exp(config.user_size_sigma * normal)
-    tip = _shown_quantiles(config.tip_gwei, 0.0, 2.0 * config.tip_gwei[-1])
+    size = config.users.size_median * np.exp(config.users.size_sigma * normal)
+    tip = _shown_quantiles(config.users.tip_gwei, 0.0, 2.0 * config.users.tip_gwei[-1])
     # Beyond 95 % as far again as from 75 %, what the recorded residuals reach.
-    gas_low = max(0.0, 2.0 * config.gas_used_ratio[0] - config.gas_used_ratio[2])
-    gas_high = 2.0 * config.gas_used_ratio[-1] - config.gas_used_ratio[-3]
-    gas = _shown_quantiles(config.gas_used_ratio, gas_low, gas_high, GAS_PROBABILITIES)
-    shapes = list(zip(config.efficiency_a, config.efficiency_b))
+    gas_low = max(0.0, 2.0 * config.gas.used_ratio[0] - config.gas.used_ratio[2])
+    gas_high = 2.0 * config.gas.used_ratio[-1] - config.gas.used_ratio[-3]
+    gas = _shown_quantiles(config.gas.used_ratio, gas_low, gas_high, GAS_PROBABILITIES)
+    shapes = list(zip(config.regimes.efficiency_a, config.regimes.efficiency_b))
     efficiency = [efficiency_quantiles(a, b) for a, b in shapes]
     rates = np.exp(NODE_FIRST + NODE_STEP * np.arange(NODES))
     equilibrium = [equilibrium_bids(a, b, float(rate)) for a, b in shapes for rate in rates]
     # The recorded 99 % quantile is 3.5 times the 95 % one.
     payment = 1e-4 * _shown_quantiles(
-        config.informed_payment_bps, 0.0, 4.0 * config.informed_payment_bps[-1]
+        config.informed.payment_bps, 0.0, 4.0 * config.informed.payment_bps[-1]
     )
     return np.ascontiguousarray([normal, size, tip, gas, payment, *efficiency, *equilibrium])
 
 
+def _scalars(config: MarketConfig) -> dict[str, float]:
+    """Every number of the configuration by its name in Physics: its own, or group_name.
+
+    A pair is two numbers, name_low and name_high.
+    """
+    found: dict[str, float] = {}
+    for group, fields in (
+        ("", config),
+        *((name, getattr(config, name)) for name in groups_of(MarketConfig)),
+    ):
+        for name, value in vars(fields).items():
+            pair = isinstance(value, tuple) and len(value) == 2
+            ends = zip((f"{name}_low", f"{name}_high"), value) if pair else [(name, value)]
+            for end, number in ends:
+                if isinstance(number, int | float):
+                    found[end] = found[f"{group}_{end}"] = number
+    return found
+
+
 def physics_of(config: MarketConfig, graph: Graph) -> Physics:
     """Tabulate a configuration for the simulator."""
-    rule_cdf = np.cumsum(np.asarray(config.rule_weight, np.float64), axis=1)
+    pools, users, gas, regimes = config.pools, config.users, config.gas, config.regimes
+    rule_cdf = np.cumsum(np.asarray(regimes.rule_weight, np.float64), axis=1)
     rule_cdf[:, -1] = 1.0
-    style_cdf = np.cumsum(np.asarray(config.style_weight, np.float64))
+    style_cdf = np.cumsum(np.asarray(config.rivals.style_weight, np.float64))
     style_cdf[-1] = 1.0
-    pairs = list(zip(config.eth_exposure, config.btc_exposure))
-    decay = 1.0 / config.hawkes_decay_s
-    return Physics(
-        cycles=graph.cycles,
-        weights=graph.weights,
-        token0=graph.token0,
-        token1=graph.token1,
-        depth_eth=np.asarray(config.depth_eth, np.float64),
-        exposure=np.array(pairs, np.float64),
-        same_price=np.array([pairs.index(pair) for pair in pairs], np.int64),
-        quantiles=_quantile_table(config),
-        rival_log_rate=np.asarray(config.rival_log_rate, np.float64),
-        rule_cdf=rule_cdf,
-        style_cdf=style_cdf,
-        size_factor=np.asarray(config.regime_size_factor, np.float64),
-        loan_pools=np.asarray(config.loan_pools, np.int64).reshape(-1),
-        world=tile_rows(graph, config.concentrated_pools),
-        episode_slots=int(config.episode_slots),
-        ticks=int(config.ticks_per_slot),
-        reward=REWARDS.index(config.reward),
-        reward_scale=float(config.reward_scale_eth),
-        depth_sigma=float(config.depth_sigma),
-        provider_rate=float(config.provider_rate),
-        provider_size=float(config.provider_size),
-        immigrant_wait=SLOT_S / (config.user_rate * (1.0 - config.hawkes_branching)),
-        excitement=config.hawkes_branching * decay,
-        excitement_decay=decay,
-        slippage_low=float(config.slippage[0]),
-        slippage_high=float(config.slippage[1]),
-        deadline_slots=float(config.deadline_slots),
-        low_cap_share=float(config.low_cap_share),
-        replace_share=float(config.replace_share),
-        nonce_share=float(config.nonce_share),
-        visibility_delay=float(config.visibility_delay_s),
-        decision_lead=float(config.decision_lead_s),
-        private_share=float(config.private_share),
-        refund_share=float(config.refund_share),
-        refund_to_user=float(config.refund_to_user),
-        private_ahead_share=float(config.private_ahead_share),
-        size_max=float(config.user_size_max),
-        swap_gas=float(config.swap_gas),
-        informed_probability=float(config.informed_probability),
-        loan_median=float(config.loan_median_eth),
-        loan_sigma=float(config.loan_sigma),
-        loan_health_low=float(config.loan_health[0]),
-        loan_health_high=float(config.loan_health[1]),
-        loan_leave=float(config.loan_leave),
-        oracle_deviation=float(config.oracle_deviation),
-        own_tip=float(config.own_tip_gwei),
-        revert_gas_share=float(config.revert_gas_share),
-        cancel_gas=float(config.cancel_gas),
-        base_fee=float(config.base_fee_median_gwei),
-        base_fee_sigma=float(config.base_fee_sigma),
-        gas_limit=float(config.gas_limit),
-        fast_response=float(config.demand_response[0]),
-        slow_response=float(config.demand_response[1]),
-        fast_weight=-float(np.expm1(-1.0 / config.base_fee_memory_blocks[0])),
-        slow_weight=-float(np.expm1(-1.0 / config.base_fee_memory_blocks[1])),
-        missed_share=float(config.missed_share),
-        late_share=float(config.late_share),
-        mev_boost_share=float(config.mev_boost_share),
-        sandwich_share=float(config.sandwich_share),
-        regime_leave=1.0 / config.regime_stay_slots,
-        value_slope=float(config.rival_value_slope),
-        public_rivals=float(config.public_rivals),
-        local_rivals=float(config.local_rivals),
-        local_shade=float(config.local_shade),
-        clamp_low=float(config.clamp_gwei[0]),
-        clamp_high=float(config.clamp_gwei[1]),
-        start_noise=-0.9 * float(np.log(config.fee_numerator / config.fee_denominator)),
-    )
+    pairs = list(zip(pools.eth_exposure, pools.btc_exposure))
+    decay = 1.0 / users.hawkes_decay_s
+    computed = {
+        "cycles": graph.cycles,
+        "weights": graph.weights,
+        "token0": graph.token0,
+        "token1": graph.token1,
+        "depth_eth": np.asarray(pools.depth_eth, np.float64),
+        "exposure": np.array(pairs, np.float64),
+        "same_price": np.array([pairs.index(pair) for pair in pairs], np.int64),
+        "quantiles": _quantile_table(config),
+        "rival_log_rate": np.asarray(regimes.log_rate, np.float64),
+        "rule_cdf": rule_cdf,
+        "style_cdf": style_cdf,
+        "size_factor": np.asarray(regimes.size_factor, np.float64),
+        "loan_pools": np.asarray(config.loans.pools, np.int64).reshape(-1),
+        "world": tile_rows(graph, pools.concentrated),
+        "reward": REWARDS.index(config.reward),
+        "immigrant_wait": SLOT_S / (users.rate * (1.0 - users.hawkes_branching)),
+        "excitement": users.hawkes_branching * decay,
+        "excitement_decay": decay,
+        "fast_response": gas.demand_response[0],
+        "slow_response": gas.demand_response[1],
+        "fast_weight": -float(np.expm1(-1.0 / gas.base_fee_memory_blocks[0])),
+        "slow_weight": -float(np.expm1(-1.0 / gas.base_fee_memory_blocks[1])),
+        "regime_leave": 1.0 / regimes.stay_slots,
+        "start_noise": -0.9 * float(np.log(pools.fee_numerator / pools.fee_denominator)),
+    }
+    scalars = _scalars(config)
+    kinds = Physics.__annotations__
+    named = {name: kinds[name](scalars[name]) for name in Physics._fields if name not in computed}
+    return Physics(**computed, **named)

@@ -176,12 +176,12 @@ def _style(physics: Physics, bits: int, local: bool) -> int:
     When the proposer builds alone there is no sealed channel: some of the sealed come at the end.
     """
     u = (bits & 0xFF) * _EIGHT_BITS
-    if u >= physics.public_rivals:
+    if u >= physics.public_share:
         if not local:
             return SEALED
-        came = u - physics.public_rivals < physics.local_rivals * (1.0 - physics.public_rivals)
+        came = u - physics.public_share < physics.local_share * (1.0 - physics.public_share)
         return LAST_MINUTE if came else ABSENT
-    u /= physics.public_rivals
+    u /= physics.public_share
     style = 0
     while style < STYLES - 1 and u >= physics.style_cdf[style]:
         style += 1
@@ -208,7 +208,7 @@ def _meet(
     equilibrium = EFFICIENCY + physics.rival_log_rate.shape[0] + regime * NODES + node
     best, best_public, shown, losers, losers_bid = -1.0, False, 0.0, 0.0, 0.0
     adaptive = -1.0
-    low, high = physics.clamp_low, physics.clamp_high
+    low, high = physics.clamp_gwei_low, physics.clamp_gwei_high
     for rival in range(count):
         # 8 bits choose the rule, 8 the style, 16 the efficiency.
         bits = int(draw(key, channel + 1 + rival))
@@ -219,7 +219,7 @@ def _meet(
         row = choose(rule == EQUILIBRIUM, equilibrium, EFFICIENCY + regime)
         share = quantile(physics.quantiles, row, (bits >> 16) * _SIXTEEN_BITS)
         bid = rule_bid(rule, share * net, share * gross, gas, age, low, high)
-        if not local and ((bits >> 8) & 0xFF) * _EIGHT_BITS >= physics.public_rivals:
+        if not local and ((bits >> 8) & 0xFF) * _EIGHT_BITS >= physics.public_share:
             best_public = best_public and bid <= best
             best = max(best, bid)
             continue

@@ -186,10 +186,10 @@ def start_episode(
         tile[FORECAST + horizon, lane] = forecast[minute, horizon]
     set_prices(physics, tile, lane, 0.0)
     z = quantile(physics.quantiles, NORMAL, uniform(key, START + 2))
-    tile[BASE_FEE, lane] = physics.base_fee * np.exp(physics.base_fee_sigma * z)
+    tile[BASE_FEE, lane] = physics.base_fee_median_gwei * np.exp(physics.base_fee_sigma * z)
     _forget_fees(tile, lane, world)
     tile[GAS_USED_RATIO, lane] = 1.0
-    tile[OWN_TIP, lane] = physics.own_tip
+    tile[OWN_TIP, lane] = physics.own_tip_gwei
     tile[SLOT, lane] = 0.0
     tile[HISTORY_COUNT, lane] = 0.0
     tile[STANDING_CYCLE, lane] = -1.0
@@ -285,7 +285,7 @@ def play(
         ended = restart
         if not restart:
             _slot_keys(physics, tile, own, slot)
-            if tile[world + TICK_INDEX, 0] + 1.0 < physics.ticks:
+            if tile[world + TICK_INDEX, 0] + 1.0 < physics.ticks_per_slot:
                 decide_early(physics, tile, actions[first:last], reward[first:last])
                 for lane in range(LANES):
                     tile[world + TICK_INDEX, lane] += 1.0

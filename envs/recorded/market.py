@@ -64,7 +64,7 @@ def replay_paths(slots: RecordedSlots, config: MarketConfig) -> PricePaths:
         source=slots.source,
     )
     flow = _flow(slots, rows, config)
-    flow.check(len(paths), len(config.token0))
+    flow.check(len(paths), len(config.pools.token0))
     return replace(paths, recorded=flow)
 
 
@@ -112,7 +112,8 @@ def _flow(slots: RecordedSlots, rows: np.ndarray, config: MarketConfig) -> Recor
 
 def _matches(slots: RecordedSlots, config: MarketConfig) -> tuple[np.ndarray, np.ndarray]:
     """Pool of `config` for each recorded one, and whether its tokens are the other way round."""
-    pairs = [(config.symbols[a], config.symbols[b]) for a, b in zip(config.token0, config.token1)]
+    pools = config.pools
+    pairs = [(pools.symbols[a], pools.symbols[b]) for a, b in zip(pools.token0, pools.token1)]
     pool, flipped = [], []
     for key in slots.pools:
         pair = key.symbol0, key.symbol1
@@ -136,10 +137,11 @@ def _scaled(
     swaps = slots.swaps
     side = np.where(swaps.zero_for_one[at], 0, 1)
     reserve = slots.reserves[row, swaps.pool[at], side]
-    sold = np.where(forward, np.array(config.token0)[pool], np.array(config.token1)[pool])
-    power = np.stack([config.eth_exposure, config.btc_exposure], axis=1)[sold]
+    pools = config.pools
+    sold = np.where(forward, np.array(pools.token0)[pool], np.array(pools.token1)[pool])
+    power = np.stack([pools.eth_exposure, pools.btc_exposure], axis=1)[sold]
     price = np.exp(np.sum(power * slots.log_price[row], axis=1))
-    depth = np.array(config.depth_eth)[pool] / price
+    depth = np.array(pools.depth_eth)[pool] / price
     amount = swaps.amount_in[at]
     return np.where(np.isnan(reserve), amount, amount / reserve * depth)
 
@@ -170,22 +172,22 @@ def snapshot_market(market: PoolMarket, config: MarketConfig, bitcoin: bool) -> 
         for at, k in enumerate(chosen)
         if pools[k].kind != V3_KIND and number[0] in (pools[k].token0, pools[k].token1)
     ]
-    return replace(
-        config,
+    # Debts can be bought back only in constant-product pools with the hub.
+    loans = range(len(config.loans.pools) if with_hub else 0)
+    described = replace(
+        config.pools,
         symbols=tuple(TOKENS[address][0] for address in kept),
         decimals=tuple(market.decimals[token] for token in number),
         eth_exposure=tuple(TOKENS[address][1] for address in kept),
         btc_exposure=tuple(TOKENS[address][2] for address in kept),
         token0=tuple(number.index(pools[k].token0) for k in chosen),
         token1=tuple(number.index(pools[k].token1) for k in chosen),
-        concentrated_pools=sum(pools[k].kind == V3_KIND for k in chosen),
+        concentrated=sum(pools[k].kind == V3_KIND for k in chosen),
         depth_eth=tuple(depth[k] for k in chosen),
         depth_sigma=0.0,
-        # Debts can be bought back only in constant-product pools with the hub.
-        loan_pools=tuple(with_hub[loan % len(with_hub)] for loan in range(len(config.loan_pools)))
-        if with_hub
-        else (),
     )
+    bought_back = tuple(with_hub[loan % len(with_hub)] for loan in loans)
+    return config.changed({"pools": described, "loans.pools": bought_back})
 
 
 def _depth_eth(market: PoolMarket, tokens: list[int]) -> dict[int, float]:
@@ -224,7 +226,7 @@ def replay_market(
     blocks = load_blocks(data / BASE_FEES)
     calm = blocks.select(blocks.number >= MAY_2023)
     fee = float(np.median(calm.base_fee_wei)) * 1e-9
-    config = replace(config, base_fee_median_gwei=fee)
+    config = config.changed({"gas.base_fee_median_gwei": fee})
     if not swaps:
         slots = slots_of_blocks(calm, load_bars(data / BARS_2023))
         return config, replay_paths(slots, config)

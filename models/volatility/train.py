@@ -25,8 +25,9 @@ from models.volatility.origins import build_origins, usable_horizons
 from models.volatility.predictor import Forecaster
 from models.volatility.table import print_report
 
-FULL = VolatilityConfig()
-QUICK = replace(FULL, ensemble=2, train_days=730, refit_days=0, garch=False, confidence_set=False)
+QUICK = VolatilityConfig()
+# Everything that an evaluation can compare, on all history, refitted every month of the test.
+FULL = replace(QUICK, ensemble=4, train_days=0, refit_days=30, garch=True, confidence_set=True)
 SMOKE = replace(QUICK, ensemble=1, epochs=3, train_days=0)
 
 
@@ -142,6 +143,7 @@ def _parser() -> ArgumentParser:
         "--figure", type=str | None, default=None, help="draw the calibration here (.png or .svg)"
     )
     evaluation.add_class_arguments(VolatilityConfig, "config")
+    evaluation.set_defaults({f"config.{name}": value for name, value in vars(FULL).items()})
     commands.add_subcommand("evaluate", evaluation)
     return parser
 

@@ -13,4 +13,4 @@ def paths() -> PricePaths:
 
 @pytest.fixture(scope="session")
 def market() -> MarketConfig:
-    return MarketConfig(episode_slots=32)
+    return MarketConfig(episode_slots=32, ticks_per_slot=3)

@@ -28,7 +28,9 @@ from kernels.market.observation import FIELDS, HISTORY_START, SIZE
 from models.frozen import compile_network
 from models.policy.masked import network_of
 
-PPO = PPOConfig(num_envs=32, rollout_slots=8, minibatch=128, epochs=1, hidden=(16,))
+PPO = PPOConfig(
+    num_envs=32, rollout_slots=8, minibatch=128, epochs=1, hidden=(16,), learning_rate=1e-3
+)
 TRIALS = TrialsConfig(seeds=1, steps=1024, reports=2, validation_envs=16)
 
 

@@ -2,10 +2,10 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from agents.config import (
     DEFAULT_CONFIG,
@@ -20,20 +20,18 @@ from agents.runs import create_run, discard_unfinished, publish
 
 def test_yaml_is_read_first_and_arguments_override_it(tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
-    path.write_text("ppo:\n  epochs: 7\n  hidden: [8, 8, 8]\nmarket:\n  user_rate: 2.5\n")
+    path.write_text("ppo:\n  epochs: 7\n  hidden: [8, 8, 8]\nmarket:\n  users:\n    rate: 2.5\n")
     config, resumed = read_arguments(["--config", str(path), "--ppo.epochs", "9"])
     assert resumed is None
     assert config.ppo.epochs == 9
     assert config.ppo.hidden == (8, 8, 8)
-    assert config.market.user_rate == 2.5
+    assert config.market.users.rate == 2.5
     assert config.trials == TrainConfig().trials
 
 
 def test_the_default_configuration_is_the_file_in_configs() -> None:
-    written = yaml.safe_load(DEFAULT_CONFIG.read_text())
-    config, _ = read_arguments([])
-    assert config.forecaster.ensemble == written["forecaster"]["ensemble"]
-    assert read_arguments(["--config", str(DEFAULT_CONFIG)])[0] == config
+    assert read_arguments([])[0] == TrainConfig()
+    assert read_arguments(["--config", str(DEFAULT_CONFIG)])[0] == TrainConfig()
 
 
 @pytest.mark.parametrize("name", ["train.yaml", "smoke.yaml", "paper.yaml"])
@@ -47,13 +45,19 @@ def test_the_files_in_configs_are_valid(name: str) -> None:
         (["--ppo.gamm", "0.5"], "ppo.gamm"),
         (["--ppo.epochs", "four"], "ppo.epochs"),
         (["--ppo.hidden", "64"], "ppo.hidden"),
-        (["--market.user_rate", "-1"], "user_rate is -1.0"),
-        (["--market.tip_gwei", "[1, 2]"], "tip_gwei has 2 entries"),
-        (["--forecaster.burn_in", "500"], "burn_in: 500"),
-        (["--ppo.minibatch", "1000"], "ppo.minibatch: 1000"),
-        (["--ppo.gamma", "1.5"], "ppo.gamma: 1.5"),
-        (["--trials.keep_checkpoints", "2"], "trials.keep_checkpoints: 2"),
-        (["--trials.seeds", "0"], "trials.seeds: 0"),
+        (["--market.users.rate", "-1"], "market.users.rate is -1: give a number above 0"),
+        (
+            ["--market.users.tip_gwei", "[0, 1]"],
+            "market.users.tip_gwei is (0.0, 1.0): give 5 entries",
+        ),
+        (["--forecaster.burn_in", "500"], "forecaster.burn_in is 500"),
+        (["--ppo.minibatch", "1000"], "ppo.minibatch is 1000"),
+        (["--ppo.gamma", "1.5"], "ppo.gamma is 1.5: give a number from 0 to 1"),
+        (
+            ["--trials.keep_checkpoints", "2"],
+            "trials.keep_checkpoints is 2: give a whole number from 4",
+        ),
+        (["--trials.seeds", "0"], "trials.seeds is 0"),
         (["--evaluation.scenarios", "[default, dull]"], "dull"),
         (["--evaluation.scenarios", "[]"], "evaluation.scenarios"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
@@ -62,7 +66,7 @@ def test_the_files_in_configs_are_valid(name: str) -> None:
     ],
 )
 def test_bad_arguments_are_named(arguments: list[str], message: str) -> None:
-    with pytest.raises(ConfigError, match=message.replace("[", r"\[")):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         read_arguments(arguments)
 
 
@@ -94,7 +98,7 @@ def test_a_run_keeps_its_configuration(tmp_path: Path) -> None:
     again, resumed = read_arguments(["--resume", str(run)])
     assert resumed == run
     assert again == config
-    assert config_from_dict(json.loads(json.dumps(config_to_dict(config)))) == config
+    assert config_from_dict(json.loads(json.dumps(config_to_dict(config))), "here") == config
     with pytest.raises(ConfigError, match=r"a exists; choose another name or use --resume"):
         create_run(config)
 

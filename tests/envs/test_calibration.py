@@ -75,7 +75,7 @@ def test_the_response_to_a_recent_mean_is_found() -> None:
 
 
 def test_every_quantity_has_both_sides() -> None:
-    config = MarketConfig(episode_slots=320)
+    config = MarketConfig(episode_slots=320, ticks_per_slot=3)
     simulated = simulated_samples(config, paths(), lanes=64, slots=400)
     assert all(np.all(np.isfinite(values)) and values.size for values in simulated.values())
     for quantity in QUANTITIES:
@@ -141,30 +141,32 @@ def test_the_command_writes_what_was_asked_for(tmp_path: Path) -> None:
 
 
 def _bare(**changes: Any) -> dict[str, np.ndarray]:
-    config = MarketConfig(**(BARE | changes))
+    config = MarketConfig().changed(BARE | changes)
     return simulated_samples(config, paths(), lanes=32, slots=256)
 
 
 def test_backruns_lie_directly_behind_their_targets_but_for_unseen_swaps() -> None:
     assert np.all(_bare()["backrun_gap"] == 1.0)
-    hidden: dict[str, Any] = {"private_share": 0.6, "refund_share": 0.0}
-    assert np.all(_bare(**hidden, private_ahead_share=0.0)["backrun_gap"] == 1.0)
-    ahead = _bare(**hidden, private_ahead_share=1.0)
+    ahead_share = "users.private_ahead_share"
+    hidden: dict[str, Any] = {"users.private_share": 0.6, "users.refund_share": 0.0}
+    assert np.all(_bare(**(hidden | {ahead_share: 0.0}))["backrun_gap"] == 1.0)
+    ahead = _bare(**(hidden | {ahead_share: 1.0}))
     assert 0.05 < np.mean(ahead["backrun_gap"] > 1.0) < 0.6
     np.testing.assert_array_equal(ahead["backrun_gap"] == 1.0, ahead["backrun_adjacent"] == 1.0)
-    some = _bare(**hidden, private_ahead_share=0.5)
+    some = _bare(**(hidden | {ahead_share: 0.5}))
     assert some["backrun_adjacent"].mean() > ahead["backrun_adjacent"].mean() + 0.02
 
 
 def test_informed_trades_are_bundles_of_proposers_who_take_them() -> None:
-    alone: dict[str, Any] = {"user_rate": 1e-12, "swap_gas": 1, "base_gas": 10**15}
-    alone["informed_probability"] = 0.5
-    found = _bare(**alone, mev_boost_share=1.0)
+    alone: dict[str, Any] = {"users.rate": 1e-12, "users.swap_gas": 1, "gas.per_arbitrage": 10**15}
+    alone["informed.probability"] = 0.5
+    boost = "blocks.mev_boost_share"
+    found = _bare(**(alone | {boost: 1.0}))
     assert found["informed_share"] == 1.0
     assert np.all(found["bundle_payments"] > 0.0)
     # Every block with one trade told its payment: those with one bundle, exactly.
     assert found["cexdex_payment"].size == np.count_nonzero(found["bundles_per_block"] == 1.0) > 0
-    half = _bare(**alone, mev_boost_share=0.5)
+    half = _bare(**(alone | {boost: 0.5}))
     share = half["bundle_block"].mean() / found["bundle_block"].mean()
     assert share == pytest.approx(0.5, abs=0.06)
-    assert not _bare(**alone, mev_boost_share=0.0)["bundle_block"].any()
+    assert not _bare(**(alone | {boost: 0.0}))["bundle_block"].any()

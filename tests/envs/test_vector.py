@@ -193,7 +193,7 @@ def test_lanes_do_not_depend_on_the_thread_that_plays_them() -> None:
 def test_the_single_environment_is_lane_zero() -> None:
     vector, single = (
         markets(3, seed=9, episode_slots=7),
-        Searcher(MarketConfig(episode_slots=7), paths(), seed=9),
+        Searcher(MarketConfig(episode_slots=7, ticks_per_slot=3), paths(), seed=9),
     )
     shown, _ = single.reset()
     ends = 0
@@ -301,11 +301,13 @@ def test_rewards_and_outcomes_agree() -> None:
 
 def test_private_swaps_can_make_a_plan_stale_at_no_cost() -> None:
     changes: dict[str, Any] = BARE | {
-        "private_share": 0.6,
-        "private_ahead_share": 1.0,
-        "mev_boost_share": 1.0,
+        "users.rate": 6.0,
+        "users.refund_share": 0.0,
+        "users.private_share": 0.6,
+        "users.private_ahead_share": 1.0,
+        "blocks.mev_boost_share": 1.0,
     }
-    env = markets(64, seed=7, user_rate=6.0, refund_share=0.0, **changes)
+    env = markets(64, seed=7, **changes)
     stale = 0
     for _ in range(100):
         masks = env.action_masks()
@@ -319,7 +321,7 @@ def test_private_swaps_can_make_a_plan_stale_at_no_cost() -> None:
 
 def test_a_slot_moves_the_pools_as_the_block_says() -> None:
     """Without private and informed flow: visible swaps, then the cycles that somebody won."""
-    env = markets(48, seed=11, concentrated_pools=0, **BARE)
+    env = markets(48, seed=11, **(BARE | {"pools.concentrated": 0}))
     graph, pools = env.config.graph, env.config.graph.token0.size
     arbitraged = 0
     for step in range(40):
@@ -354,7 +356,7 @@ def test_a_slot_moves_the_pools_as_the_block_says() -> None:
 
 
 def test_constant_products_keep_their_invariant_and_stay_positive() -> None:
-    env = markets(32, seed=12, provider_rate=0.0)
+    env = markets(32, seed=12, **{"pools.provider_rate": 0.0})
     pools, plain = env.config.graph.token0.size, 4
     rows = slice(RESERVES, RESERVES + 2 * pools)
     for step in range(150):
@@ -369,7 +371,7 @@ def test_constant_products_keep_their_invariant_and_stay_positive() -> None:
 
 def test_concentrated_pools_hold_what_their_liquidity_says() -> None:
     """Price inside its segment, virtual reserves L / root and L root, all tokens accounted for."""
-    env = markets(32, seed=18, provider_rate=0.1)
+    env = markets(32, seed=18, **{"pools.provider_rate": 0.1})
     graph, world, tokens = env.config.graph, env._physics.world, 4
     pools, cycles = graph.token0.size, graph.cycle_hops.size
     visited = set()
@@ -409,10 +411,10 @@ def test_concentrated_pools_hold_what_their_liquidity_says() -> None:
 
 def test_informed_traders_leave_pools_inside_the_fee_band() -> None:
     """With a certain watcher no pool offers more than gas and payment against the reference."""
-    changes: dict[str, Any] = BARE | {"informed_probability": 1.0, "swap_gas": 1}
+    changes: dict[str, Any] = BARE | {"informed.probability": 1.0, "users.swap_gas": 1}
     env = markets(32, seed=13, **changes)
     physics = env._physics
-    tokens, pools = len(env.config.symbols), env.config.graph.token0.size
+    tokens, pools = len(env.config.pools.symbols), env.config.graph.token0.size
     for step in range(10):
         env.step(some_actions(env, step))
         tiles = env._tiles
@@ -508,15 +510,19 @@ def test_random_play_stays_inside_the_spaces() -> None:
 
 def test_random_play_of_loans_near_the_edge_stays_inside() -> None:
     """Liquidations of half and of all of a debt, and a price that jumps past both."""
-    loans: dict[str, Any] = {"loan_health": (1.0, 1.002), "oracle_deviation": 0.03}
-    _play_at_random(64, 299, 18, episode_slots=50, loan_leave=0.0, **loans)
+    loans: dict[str, Any] = {
+        "loans.health": (1.0, 1.002),
+        "loans.oracle_deviation": 0.03,
+        "loans.leave": 0.0,
+    }
+    _play_at_random(64, 299, 18, episode_slots=50, **loans)
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("seed", range(4))
 def test_ten_thousand_episodes_of_random_play(seed: int) -> None:
     """4 x 2,560 whole episodes of the default market, wilder prices and flow in two of them."""
-    wild = {"user_rate": 6.0, "user_size_median": 0.02, "slippage": (0.2, 0.5)}
+    wild = {"users.rate": 6.0, "users.size_median": 0.02, "users.slippage": (0.2, 0.5)}
     _play_at_random(1280, 2 * 3 * 256 - 1, 100 + seed, **(wild if seed % 2 else {}))
 
 

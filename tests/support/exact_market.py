@@ -190,7 +190,7 @@ def build_rows(env: MarketVectorEnv) -> list[list[ConcentratedRow]]:
     """Concentrated pools [lanes][V] of the present tiles, in the arrays of the exact kernel."""
     graph, tiles = env.config.graph, env._tiles
     pools, cycles = graph.token0.size, graph.cycle_hops.size
-    count = env.config.concentrated_pools
+    count = env.config.pools.concentrated
     found: list[tuple[PoolSnapshot, int, tuple[int, ...], tuple[int, ...]]] = []
     for lane in range(env.num_envs):
         column = tiles[lane // LANES, :, lane % LANES]

@@ -1,6 +1,5 @@
 """Small environments for the tests, built on one short set of price paths."""
 
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -18,8 +17,11 @@ def paths() -> PricePaths:
 
 
 def markets(num_envs: int, split: str = "train", seed: int = 0, **changes: Any) -> MarketVectorEnv:
-    """An environment that has been reset, with some fields of the configuration changed."""
-    config = replace(MarketConfig(), **changes)
+    """An environment that has been reset, with some fields of the configuration changed.
+
+    Three decisions per slot unless `changes` says otherwise: more can happen. Keys are dotted.
+    """
+    config = MarketConfig(ticks_per_slot=3).changed(changes)
     env = MarketVectorEnv(num_envs, config, paths(), split, seed)
     env.reset()
     return env
@@ -29,17 +31,17 @@ def markets(num_envs: int, split: str = "train", seed: int = 0, **changes: Any) 
 BARE: dict[str, Any] = {
     "ticks_per_slot": 1,
     "decision_lead_s": 0.0,
-    "private_share": 0.0,
-    "visibility_delay_s": 0.0,
-    "low_cap_share": 0.0,
-    "nonce_share": 0.0,
-    "informed_probability": 0.0,
-    "provider_rate": 0.0,
-    "sandwich_share": 0.0,
-    "missed_share": 0.0,
-    "late_share": 0.0,
-    "slippage": (0.5, 0.6),
-    "loan_pools": (),
+    "users.private_share": 0.0,
+    "users.visibility_delay_s": 0.0,
+    "users.low_cap_share": 0.0,
+    "users.nonce_share": 0.0,
+    "informed.probability": 0.0,
+    "pools.provider_rate": 0.0,
+    "rivals.sandwich_share": 0.0,
+    "blocks.missed_share": 0.0,
+    "blocks.late_share": 0.0,
+    "users.slippage": (0.5, 0.6),
+    "loans.pools": (),
 }
 
 

@@ -77,7 +77,7 @@ def test_gross_rule_is_the_clamped_rule_of_the_rivals(
                 continue
             net, gross = row[FOUND_NET], row[FOUND_GROSS]
             gas = (gross - net) / (row[BASE_FEE] + row[OWN_TIP]) / 1e-9
-            bid = rule_bid(CLAMPED, net, gross, gas, row[FOUND_AGE], *market.clamp_gwei)
+            bid = rule_bid(CLAMPED, net, gross, gas, row[FOUND_AGE], *market.rivals.clamp_gwei)
             _, opportunity, ppm, _, _ = decode(int(action))
             assert opportunity == 0
             # The observation is float32 and clipped: neighbours on the grid are the same bid.

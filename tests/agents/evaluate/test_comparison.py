@@ -239,7 +239,7 @@ def test_scenarios_are_worlds_and_unknown_ones_are_named(
     for name in set(SCENARIOS) - set(RANKS):
         assert world_of(name, market, paths)[1] is paths
     assert world_of("default", market, paths)[0] == market
-    assert world_of("crowded", market, paths)[0].rival_log_rate > market.rival_log_rate
+    assert world_of("crowded", market, paths)[0].regimes.log_rate > market.regimes.log_rate
     with pytest.raises(ValueError, match="scenario 'dull': choose from default, calm"):
         check_scenario("dull")
     monkeypatch.delenv("MEVRL_DATA", raising=False)
@@ -251,30 +251,27 @@ def test_regimes_change_as_in_hidden_competition_and_nothing_else(
     market: MarketConfig, paths: PricePaths
 ) -> None:
     sharp, quick, slow = (world_of(name, market, paths)[0] for name in ("S", "D20", "D200"))
-    stays = [world.regime_stay_slots for world in (quick, market, sharp, slow)]
+    stays = [world.regimes.stay_slots for world in (quick, market, sharp, slow)]
     np.testing.assert_allclose(stays, [28.0, 70.0, 140.0, 280.0])
     for world in (quick, slow):
-        assert dataclasses.replace(world, regime_stay_slots=70.0) == market
-    changed = {"regime_stay_slots", "efficiency_a", "efficiency_b"}
-    assert {k for k, v in vars(sharp).items() if v != getattr(market, k)} == changed
+        assert world.changed({"regimes.stay_slots": 70.0}) == market
+    assert dataclasses.replace(sharp, regimes=market.regimes) == market
+    changed = {"stay_slots", "efficiency_a", "efficiency_b"}
+    were = vars(market.regimes)
+    assert {k for k, v in vars(sharp.regimes).items() if v != were[k]} == changed
     widths, apart = {}, {}
     for name, world in (("default", market), ("S", sharp)):
-        shapes = zip(world.efficiency_a, world.efficiency_b, strict=True)
+        shapes = zip(world.regimes.efficiency_a, world.regimes.efficiency_b, strict=True)
         laws = np.array([efficiency_quantiles(a, b) for a, b in shapes])
         cells = laws.shape[1] - 1
         low, middle, high = laws[:, [cells // 10, cells // 2, 9 * cells // 10]].T
         widths[name], apart[name] = high - low, np.diff(middle) / (high - low)[:-1]
     assert np.all(widths["S"] < widths["default"])
     assert np.all(apart["S"] > apart["default"])
-    two = dataclasses.replace(
-        market,
-        efficiency_a=market.efficiency_a[::2],
-        efficiency_b=market.efficiency_b[::2],
-        rule_weight=market.rule_weight[::2],
-        rival_log_rate=market.rival_log_rate[::2],
-        regime_size_factor=market.regime_size_factor[::2],
-    )
-    assert world_of("S", two, paths)[0].efficiency_b == sharp.efficiency_b[::2]
+    per_regime = ("efficiency_a", "efficiency_b", "rule_weight", "log_rate", "size_factor")
+    ends = {name: were[name][::2] for name in per_regime}
+    two = dataclasses.replace(market, regimes=dataclasses.replace(market.regimes, **ends))
+    assert world_of("S", two, paths)[0].regimes.efficiency_b == sharp.regimes.efficiency_b[::2]
 
 
 def test_every_scenario_has_seeds_of_its_own() -> None:
@@ -326,7 +323,7 @@ def test_what_is_won_keeps_the_quoted_profit_less_the_bid(
     """But for unseen swaps that land ahead: they move the pools, seldom and mostly for more."""
 
     def kept(ahead: float) -> float:
-        config = dataclasses.replace(market, private_ahead_share=ahead)
+        config = market.changed({"users.private_ahead_share": ahead})
         env = MarketVectorEnv(128, config, paths, split="test")
         tally = play(static(20), env, 2)
         quoted = tally.bid_on_eth - sum(tally.lost_eth.values())

@@ -131,7 +131,7 @@ def test_results_of_other_inputs_are_not_taken(
     forecast = paths.forecast.copy()
     forecast[-1] += 1e-9
     changes: tuple[dict[str, Any], ...] = (
-        {"market": dataclasses.replace(MARKET, demand_response=(0.0, 0.0))},
+        {"market": MARKET.changed({"gas.demand_response": (0.0, 0.0)})},
         {"paths": dataclasses.replace(paths, forecast=forecast)},
         {"config": dataclasses.replace(CONFIG, episodes=9)},
         {"config": dataclasses.replace(CONFIG, seeds=1)},

@@ -1,13 +1,14 @@
 """The hidden-competition study: pairing, its arithmetic, its command, and what it must reach."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from agents.config import PPOConfig
+from agents.config import BARE_AUCTIONS
 from agents.hidden_competition import study as hidden_competition
 from agents.hidden_competition.report import HISTORY, figure, findings, markdown
 from agents.hidden_competition.study import (
@@ -28,7 +29,7 @@ from envs.hidden_competition.model import FRACTIONS, SCENARIOS, record
 from envs.hidden_competition.references import Bids, capture
 
 D = SCENARIOS["D"]
-SMALL = PPOConfig(num_envs=64, rollout_slots=8, minibatch=256, epochs=1, hidden=(8,))
+SMALL = replace(BARE_AUCTIONS, num_envs=64, rollout_slots=8, minibatch=256, epochs=1, hidden=(8,))
 
 
 def test_a_policy_bids_in_the_chains_that_the_references_see() -> None:
@@ -214,7 +215,7 @@ def test_trials_in_processes_give_the_bits_of_trials_in_turn() -> None:
 @pytest.mark.theory
 def test_history_pays_on_the_default_scenario() -> None:
     """One seed of docs/learning.md: a filter that knows the model bounds it, no rule comes near."""
-    trainer = learner(D, 16, PPOConfig(), 0, 2_000_000)
+    trainer = learner(D, 16, BARE_AUCTIONS, 0, 2_000_000)
     shape = (1100, 256)
     chains = record(D, "test", 0, shape[1], shape[0])
     mine = f"{HISTORY}, seed 0"

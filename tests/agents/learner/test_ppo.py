@@ -14,7 +14,9 @@ from agents.training.checkpoints import load_checkpoint, save_checkpoint
 from models.policy.masked import network_of
 from tests.support.auctions import FRACTIONS, RIVALS, FirstPriceEnv
 
-SMALL = PPOConfig(num_envs=64, rollout_slots=8, minibatch=256, epochs=2, hidden=(16, 16))
+SMALL = PPOConfig(
+    num_envs=64, rollout_slots=8, minibatch=256, epochs=2, hidden=(16, 16), learning_rate=1e-3
+)
 ROLLOUT = 64 * 8
 
 
@@ -85,7 +87,9 @@ def test_exported_layers_are_the_action_network() -> None:
 
 
 def test_learns_the_best_bid_against_equilibrium_rivals() -> None:
-    config = PPOConfig(num_envs=512, rollout_slots=16, minibatch=2048, entropy=0.002)
+    config = PPOConfig(
+        num_envs=512, rollout_slots=16, minibatch=2048, learning_rate=1e-3, entropy=0.002
+    )
     model, venv = trainer(config, 1, 160_000)
     model.learn(160_000, reset_num_timesteps=False)
     value = np.linspace(0.3, 1.0, 200)

@@ -18,7 +18,14 @@ from tests.support.auctions import FirstPriceEnv
 from tests.support.hidden_auctions import HiddenRegimeEnv
 
 SMALL = PPOConfig(
-    num_envs=32, rollout_slots=8, minibatch=64, epochs=2, hidden=(16,), lstm=8, critic_lstm=True
+    num_envs=32,
+    rollout_slots=8,
+    minibatch=64,
+    epochs=2,
+    hidden=(16,),
+    lstm=8,
+    critic_lstm=True,
+    learning_rate=1e-3,
 )
 ROLLOUT = 32 * 8
 

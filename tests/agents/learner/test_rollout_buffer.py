@@ -17,7 +17,9 @@ from tests.support.auctions import FirstPriceEnv
 
 SLOTS, LANES, WIDTH, ACTIONS = 8, 30, 40, 7
 BOX, DISCRETE = spaces.Box(-9.0, 9.0, (WIDTH,), np.float32), spaces.Discrete(ACTIONS)
-SMALL = PPOConfig(num_envs=64, rollout_slots=8, minibatch=256, epochs=2, hidden=(16, 16))
+SMALL = PPOConfig(
+    num_envs=64, rollout_slots=8, minibatch=256, epochs=2, hidden=(16, 16), learning_rate=1e-3
+)
 
 
 def fill(buffer: Any, seed: int = 0, varying: int = 13, forced: float = 0.4) -> None:
@@ -112,7 +114,7 @@ def test_without_any_choice_nothing_is_learned() -> None:
 
 def test_forced_states_are_left_out_at_gamma_0_only() -> None:
     for gamma, told, left_out in ((0.0, False, True), (0.0, True, False), (0.9, False, False)):
-        model = learner(PPOConfig(gamma=gamma, learn_from_forced=told))
+        model = learner(PPOConfig(learning_rate=1e-3, gamma=gamma, learn_from_forced=told))
         assert model.rollout_buffer.skip_forced is left_out
 
 
@@ -123,7 +125,11 @@ def test_gradients_do_not_depend_on_what_is_fed(memory: dict[str, Any]) -> None:
     """The loss of a minibatch: columns folded into the bias, and all columns fed."""
     gradients = []
     for fold in (True, False):
-        model = learner(PPOConfig(num_envs=LANES, rollout_slots=SLOTS, minibatch=240, **memory))
+        model = learner(
+            PPOConfig(
+                learning_rate=1e-3, num_envs=LANES, rollout_slots=SLOTS, minibatch=240, **memory
+            )
+        )
         small: Any = model
         small.observation_space, small.action_space = BOX, DISCRETE
         small._setup_model()

@@ -23,7 +23,13 @@ from envs.market.config import MarketConfig, PricePaths
 from tests.agents.training.test_trials import processes_of
 
 PPO = PPOConfig(
-    num_envs=32, rollout_slots=8, minibatch=128, epochs=2, hidden=(16,), rollout_workers=2
+    num_envs=32,
+    rollout_slots=8,
+    minibatch=128,
+    epochs=2,
+    hidden=(16,),
+    rollout_workers=2,
+    learning_rate=1e-3,
 )
 TRIALS = TrialsConfig(seeds=1, steps=1024, reports=4, validation_envs=16)
 TRIAL = Trial("seed-0-rate-0.001", 0, 1e-3)
@@ -184,7 +190,8 @@ from envs.market.config import MarketConfig
 from envs.market.paths import stand_in_paths
 
 folder, ppo = Path(sys.argv[1]), MODES[int(sys.argv[2])].values[0]
-inputs = inputs_of(folder, MarketConfig(episode_slots=32), stand_in_paths(days=4), ppo)
+market = MarketConfig(episode_slots=32, ticks_per_slot=3)
+inputs = inputs_of(folder, market, stand_in_paths(days=4), ppo)
 run_trials(folder / "checkpoints", inputs, [TRIAL], 3, lambda *_: print("report", flush=True))
 """
 

@@ -10,7 +10,9 @@ from agents.config import PPOConfig, TrialsConfig
 from agents.training.trial import Training, Trial, TrialInputs
 from envs.market.config import MarketConfig, PricePaths
 
-PPO = PPOConfig(num_envs=32, rollout_slots=8, minibatch=128, epochs=1, hidden=(16,))
+PPO = PPOConfig(
+    num_envs=32, rollout_slots=8, minibatch=128, epochs=1, hidden=(16,), learning_rate=1e-3
+)
 TRIALS = TrialsConfig(seeds=1, steps=1024, reports=2, validation_envs=16)
 
 

@@ -18,7 +18,9 @@ from agents.training.trial import Training, Trial, TrialInputs
 from agents.training.trials import latest_checkpoint, ray_session, run_trials
 from envs.market.config import MarketConfig, PricePaths
 
-PPO = PPOConfig(num_envs=32, rollout_slots=8, minibatch=128, epochs=2, hidden=(16,))
+PPO = PPOConfig(
+    num_envs=32, rollout_slots=8, minibatch=128, epochs=2, hidden=(16,), learning_rate=1e-3
+)
 TRIALS = TrialsConfig(seeds=1, steps=1024, reports=4, validation_envs=16)
 
 

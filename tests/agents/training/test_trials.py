@@ -17,7 +17,9 @@ from agents.training.trial import Training, Trial, TrialInputs, planned_trials, 
 from agents.training.trials import TrialResult, latest_checkpoint, run_trials
 from envs.market.config import MarketConfig, PricePaths
 
-PPO = PPOConfig(num_envs=32, rollout_slots=8, minibatch=128, epochs=2, hidden=(16,))
+PPO = PPOConfig(
+    num_envs=32, rollout_slots=8, minibatch=128, epochs=2, hidden=(16,), learning_rate=1e-3
+)
 TRIALS = TrialsConfig(seeds=1, steps=1024, reports=4, validation_envs=16)
 TRIAL = Trial("seed-0-rate-0.001", 0, 1e-3)
 
@@ -137,7 +139,7 @@ from envs.market.config import MarketConfig
 from envs.market.paths import stand_in_paths
 
 folder = Path(sys.argv[1])
-inputs = inputs_in(folder, MarketConfig(episode_slots=32), stand_in_paths(days=4))
+inputs = inputs_in(folder, MarketConfig(episode_slots=32, ticks_per_slot=3), stand_in_paths(days=4))
 run_trials(folder / "checkpoints", inputs, [TRIAL], 1, lambda *_: print("report", flush=True))
 """
 

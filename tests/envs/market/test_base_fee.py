@@ -14,7 +14,7 @@ FULLNESS = 1.3  # of every block whose base fee equals its means
 
 def test_demand_falls_with_the_fee_above_its_means() -> None:
     """Blocks that would always be too full: the fee rises until users answer, wei by wei."""
-    config = {"gas_used_ratio": (FULLNESS,) * 7, "episode_slots": 300}
+    config = {"gas.used_ratio": (FULLNESS,) * 7, "episode_slots": 300}
     env = markets(LANES, seed=3, ticks_per_slot=1, **config)
     tile, world = env._tiles[0], env._physics.world
     fee = np.rint(1e9 * tile[BASE_FEE])

@@ -1,6 +1,5 @@
 """Configurations that cannot work are refused, by the name of the field."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,45 +22,45 @@ from envs.market.physics import (
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"decimals": (18, 18)}, "decimals has 2"),
-        ({"depth_eth": (1.0,)}, "depth_eth has 1"),
-        ({"depth_eth": (0.0,) * 8}, "depth_eth"),
+        ({"pools.decimals": (18, 18)}, "pools.decimals"),
+        ({"pools.depth_eth": (1.0,)}, "pools.depth_eth"),
+        ({"pools.depth_eth": (0.0,) * 8}, "pools.depth_eth"),
         ({"episode_slots": 0}, "episode_slots"),
-        ({"user_rate": -1.0}, "user_rate"),
-        ({"user_size_max": 1.5}, "user_size_max"),
-        ({"private_share": 1.1}, "private_share"),
-        ({"informed_probability": -0.1}, "informed_probability"),
-        ({"regime_stay_slots": 0.5}, "regime_stay_slots"),
-        ({"eth_exposure": (1.0, -1.0, -1.0, -1.0)}, "eth_exposure"),
-        ({"gas_used_ratio": (0.9, 0.8, 1.0, 1.1, 1.2, 1.3, 1.4)}, "gas_used_ratio"),
-        ({"base_fee_memory_blocks": (3.0, 0.0)}, "base_fee_memory_blocks"),
-        ({"demand_response": (1.0, -0.1)}, "demand_response"),
-        ({"informed_payment_bps": (-1.0, 1.0, 2.0, 3.0, 4.0)}, "informed_payment_bps"),
+        ({"users.rate": -1.0}, "users.rate"),
+        ({"users.size_max": 1.5}, "users.size_max"),
+        ({"users.private_share": 1.1}, "users.private_share"),
+        ({"informed.probability": -0.1}, "informed.probability"),
+        ({"regimes.stay_slots": 0.5}, "regimes.stay_slots"),
+        ({"pools.eth_exposure": (1.0, -1.0, -1.0, -1.0)}, "pools.eth_exposure"),
+        ({"gas.used_ratio": (0.9, 0.8, 1.0, 1.1, 1.2, 1.3, 1.4)}, "gas.used_ratio"),
+        ({"gas.base_fee_memory_blocks": (3.0, 0.0)}, "gas.base_fee_memory_blocks"),
+        ({"gas.demand_response": (1.0, -0.1)}, "gas.demand_response"),
+        ({"informed.payment_bps": (-1.0, 1.0, 2.0, 3.0, 4.0)}, "informed.payment_bps"),
         ({"reward_scale_eth": 0.0}, "reward_scale_eth"),
-        ({"rule_weight": ((1.0, 0.0, 0.0, 0.0, 0.0),) * 2}, "rule_weight"),
-        ({"rule_weight": ((0.5, 0.0, 0.0, 0.0, 0.0),) * 3}, "rule_weight"),
-        ({"rule_weight": ((1.0, 0.0, 0.0, 0.0),) * 3}, "rule_weight"),
-        ({"style_weight": (0.5,) * 5}, "style_weight"),
+        ({"regimes.rule_weight": ((1.0, 0.0, 0.0, 0.0, 0.0),) * 2}, "regimes.rule_weight"),
+        ({"regimes.rule_weight": ((0.5, 0.0, 0.0, 0.0, 0.0),) * 3}, "regimes.rule_weight"),
+        ({"regimes.rule_weight": ((1.0, 0.0, 0.0, 0.0),) * 3}, "regimes.rule_weight"),
+        ({"rivals.style_weight": (0.5,) * 5}, "rivals.style_weight"),
         ({"ticks_per_slot": 0}, "ticks_per_slot"),
-        ({"decision_lead_s": 4.0}, "decision_lead_s"),
+        ({"decision_lead_s": 12.0}, "decision_lead_s"),
         ({"reward": "log"}, "reward"),
-        ({"hawkes_branching": 1.0}, "hawkes_branching"),
-        ({"slippage": (0.1, 0.05)}, "slippage"),
-        ({"slippage": (0.1, 1.5)}, "slippage"),
-        ({"missed_share": 1.5}, "missed_share"),
-        ({"concentrated_pools": 9}, "concentrated_pools"),
-        ({"loan_pools": (4,)}, "loan_pools"),
-        ({"loan_pools": (3,)}, "loan_pools"),
-        ({"loan_pools": (0,) * 5}, "loan_pools"),
-        ({"loan_health": (0.9, 1.1)}, "loan_health"),
-        ({"provider_size": 0.5}, "provider_size"),
-        ({"rival_log_rate": (0.0, 1.4, 1.6)}, "free ride"),
-        ({"token1": (1, 2, 3, 2, 1, 2, 3, 9)}, "token1"),
+        ({"users.hawkes_branching": 1.0}, "users.hawkes_branching"),
+        ({"users.slippage": (0.1, 0.05)}, "users.slippage"),
+        ({"users.slippage": (0.1, 1.5)}, "users.slippage"),
+        ({"blocks.missed_share": 1.5}, "blocks.missed_share"),
+        ({"pools.concentrated": 9}, "pools.concentrated"),
+        ({"loans.pools": (4,)}, "loans.pools"),
+        ({"loans.pools": (3,)}, "loans.pools"),
+        ({"loans.pools": (0,) * 5}, "loans.pools"),
+        ({"loans.health": (0.9, 1.1)}, "loans.health"),
+        ({"pools.provider_size": 0.5}, "pools.provider_size"),
+        ({"regimes.log_rate": (0.0, 1.4, 1.6)}, "free ride"),
+        ({"pools.token1": (1, 2, 3, 2, 1, 2, 3, 9)}, "token1"),
     ],
 )
 def test_bad_values_are_refused_by_name(change: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
-        _ = replace(MarketConfig(), **change).graph
+        _ = MarketConfig().changed(change).graph
 
 
 def test_tables_hold_the_configured_quantiles() -> None:
@@ -71,11 +70,11 @@ def test_tables_hold_the_configured_quantiles() -> None:
     assert np.all(np.diff(table, axis=1) >= 0.0)
     middle = CELLS // 2
     assert table[NORMAL, middle] == pytest.approx(0.0, abs=1e-12)
-    assert table[SIZE, middle] == pytest.approx(config.user_size_median)
-    bps = 1e-4 * np.array(config.informed_payment_bps)
+    assert table[SIZE, middle] == pytest.approx(config.users.size_median)
+    bps = 1e-4 * np.array(config.informed.payment_bps)
     for row, shown, at in (
-        (TIP, config.tip_gwei, SHOWN_PROBABILITIES),
-        (GAS_RATIO, config.gas_used_ratio, GAS_PROBABILITIES),
+        (TIP, config.users.tip_gwei, SHOWN_PROBABILITIES),
+        (GAS_RATIO, config.gas.used_ratio, GAS_PROBABILITIES),
         (INFORMED_PAYMENT, bps, SHOWN_PROBABILITIES),
     ):
         found = np.interp(at, np.linspace(0, 1, CELLS + 1), table[row])

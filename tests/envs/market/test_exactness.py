@@ -53,10 +53,10 @@ GWEI = 10**9
 WEI = 1e-18
 # A float64 of a hundred ETH is off by up to 7,000 wei, and a profit is a difference of such.
 LEAST_PROFIT_WEI = 1e14
-EIGHTEEN = {"decimals": (18,) * 4}
+EIGHTEEN = {"pools.decimals": (18,) * 4}
 KINDS = ("constant products", "with concentrated pools", "across segments", "liquidation")
 # Many loans near the edge, and an oracle that moves often enough to liquidate them.
-LOANS = {"loan_pools": (0, 1, 0, 1), "loan_health": (1.0, 1.004), "oracle_deviation": 0.001}
+LOANS = {"loans.pools": (0, 1, 0, 1), "loans.health": (1.0, 1.004), "loans.oracle_deviation": 0.001}
 
 
 @dataclass
@@ -154,7 +154,7 @@ def replay(lanes: int, slots: int, seed: int, **changes: Any) -> Replayed:
     rows = build_rows(env)
     ledgers = [Ledger(env, lane, rows[lane]) for lane in range(lanes)]
     seen, pools = Replayed(episodes=lanes), env.config.graph.token0.size
-    whole_wei = all(d == 18 for d in env.config.decimals)
+    whole_wei = all(d == 18 for d in env.config.pools.decimals)
     for step in range(slots):
         before, actions = env._tiles.copy(), _bids(env, step)
         assert actions.max() < FIRST_HALF

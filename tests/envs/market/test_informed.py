@@ -30,8 +30,8 @@ def test_they_have_more_than_a_quarter_of_the_volume() -> None:
 
 def test_volume_is_what_the_books_gave_away() -> None:
     """One trade of a slot: its input leaves the traders' book, at the prices of that moment."""
-    env = markets(64, seed=20, **BARE | {"informed_probability": 0.2, "swap_gas": 1})
-    tokens, world = len(env.config.symbols), env._physics.world
+    env = markets(64, seed=20, **BARE | {"informed.probability": 0.2, "users.swap_gas": 1})
+    tokens, world = len(env.config.pools.symbols), env._physics.world
     book = slice(*(book_row(world, tokens, INFORMED_BOOK) + np.array([0, tokens])))
     seen = 0
     for _ in range(100):
@@ -66,8 +66,9 @@ def test_payments_follow_their_quantiles_as_far_as_profit_goes() -> None:
         shares.append(1e4 * paid[one] / volume[one])
     found = np.quantile(np.concatenate(shares), (0.05, 0.25, 0.5, 0.75, 0.95))
     # Priority fees lift the lowest; profits cap the highest.
-    np.testing.assert_allclose(found, env.config.informed_payment_bps, rtol=0.25, atol=0.25)
-    nothing = markets(16, informed_payment_bps=(0.0,) * 5, own_tip_gwei=0.0)
+    np.testing.assert_allclose(found, env.config.informed.payment_bps, rtol=0.25, atol=0.25)
+    free = {"informed.payment_bps": (0.0,) * 5, "gas.own_tip_gwei": 0.0}
+    nothing = markets(16, **free)
     for _ in range(30):
         nothing.step(np.zeros(16, np.int64))
     assert np.all(_row(nothing, INFORMED_PAID) == pytest.approx(0.0))

@@ -12,10 +12,10 @@ from tests.support.worlds import BARE, markets
 def test_a_block_liquidates_half_of_a_loan_at_most() -> None:
     """A bundle and a rival's bid for the same loan: after the first it is healthy again."""
     changes: dict[str, Any] = BARE | {
-        "loan_pools": (0, 1, 0, 1),
-        "loan_health": (1.0, 1.004),
-        "loan_leave": 0.0,
-        "oracle_deviation": 0.001,
+        "loans.pools": (0, 1, 0, 1),
+        "loans.health": (1.0, 1.004),
+        "loans.leave": 0.0,
+        "loans.oracle_deviation": 0.001,
     }
     env = markets(128, seed=22, **changes)
     halved = 0

@@ -48,10 +48,10 @@ def _pass(env: MarketVectorEnv) -> None:
 
 def test_arrivals_are_a_hawkes_process() -> None:
     """Mean rate as configured; counts of slots vary more than Poisson and are correlated."""
-    calm: dict[str, Any] = BARE | {"user_rate": 1.0}
+    calm: dict[str, Any] = BARE | {"users.rate": 1.0, "users.hawkes_decay_s": 6.0}
     counts = {}
     for branching in (0.0, 0.6):
-        env = markets(512, seed=41, hawkes_branching=branching, hawkes_decay_s=6.0, **calm)
+        env = markets(512, seed=41, **(calm | {"users.hawkes_branching": branching}))
         seen = []
         for _ in range(150):
             _pass(env)
@@ -67,7 +67,7 @@ def test_arrivals_are_a_hawkes_process() -> None:
 
 
 def test_swaps_are_seen_from_the_first_decision_after_their_delay() -> None:
-    env = markets(256, seed=42, low_cap_share=0.0, nonce_share=0.0)
+    env = markets(256, seed=42, **{"users.low_cap_share": 0.0, "users.nonce_share": 0.0})
     hidden = shown = 0
     for _ in range(60):
         _pass(env)
@@ -85,7 +85,8 @@ def test_swaps_are_seen_from_the_first_decision_after_their_delay() -> None:
 
 def test_what_a_block_cannot_take_waits_is_replaced_and_expires() -> None:
     """Low fee caps wait: their fees rise by a tenth at least or not at all; deadlines hold."""
-    env = markets(256, seed=43, low_cap_share=1.0, ticks_per_slot=1, base_fee_sigma=0.0)
+    changes: dict[str, Any] = {"users.low_cap_share": 1.0, "gas.base_fee_sigma": 0.0}
+    env = markets(256, seed=43, ticks_per_slot=1, **changes)
     world, kept, raised = env._physics.world, 0, 0
     for _ in range(80):
         caps, tips = _rows(env, WAITING_CAP, True), _rows(env, WAITING_TIP, True)
@@ -118,7 +119,7 @@ def test_what_a_block_cannot_take_waits_is_replaced_and_expires() -> None:
 
 
 def test_a_later_nonce_never_comes_before_an_earlier_one() -> None:
-    env = markets(256, seed=44, nonce_share=0.7, low_cap_share=0.3)
+    env = markets(256, seed=44, **{"users.nonce_share": 0.7, "users.low_cap_share": 0.3})
     chained = stuck = 0
     for _ in range(60):
         after = _rows(env, WAITING_AFTER, True).astype(int)

@@ -1,5 +1,7 @@
 """Rules, equilibrium, styles and numbers of rivals, and sandwiches, against their definitions."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -98,8 +100,8 @@ def test_no_deviation_from_the_equilibrium_pays(shape: tuple[float, float], rate
 
 def test_the_public_channel_shows_bids_and_adaptive_rivals_answer_ours() -> None:
     """A public bid of ours at the first decision raises what adaptive rivals will pay."""
-    changes = BARE | {"ticks_per_slot": 2, "public_rivals": 1.0}
-    changes |= {"style_weight": (0.0, 1.0, 0.0, 0.0, 0.0)}
+    changes = BARE | {"ticks_per_slot": 2, "rivals.public_share": 1.0}
+    changes |= {"rivals.style_weight": (0.0, 1.0, 0.0, 0.0, 0.0)}
     quiet, loud = markets(256, seed=31, **changes), markets(256, seed=31, **changes)
     world = quiet._physics.world
     bid = FIRST_PUBLIC + 3  # a middling public bid on the best opportunity
@@ -122,9 +124,10 @@ def test_the_public_channel_shows_bids_and_adaptive_rivals_answer_ours() -> None
 
 
 def test_what_is_shown_is_only_what_public_styles_show() -> None:
-    sealed = markets(64, seed=32, public_rivals=0.0, mev_boost_share=1.0)
-    naive = BARE | {"public_rivals": 1.0, "style_weight": (1.0, 0.0, 0.0, 0.0, 0.0)}
-    honest = markets(64, seed=32, mev_boost_share=1.0, **naive)
+    boosted: dict[str, Any] = {"blocks.mev_boost_share": 1.0}
+    sealed = markets(64, seed=32, **(boosted | {"rivals.public_share": 0.0}))
+    naive = BARE | {"rivals.public_share": 1.0, "rivals.style_weight": (1.0, 0.0, 0.0, 0.0, 0.0)}
+    honest = markets(64, seed=32, **(boosted | naive))
     for _ in range(10):
         assert not np.any(sealed._tiles[:, FOUND_PUBLIC_BID : FOUND_PUBLIC_BID + 4])
         tiles, world = honest._tiles, honest._physics.world

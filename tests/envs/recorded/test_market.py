@@ -72,9 +72,9 @@ def test_every_slot_of_the_paths_is_a_recorded_one() -> None:
         for k in swaps:
             sells_dollars = row % 2 == 0
             # The market's pool 1 is WETH/USDC: the recorded pool the other way round.
-            assert flow.swap_pool[k] == config.symbols.index("USDC") - 1 == 1
+            assert flow.swap_pool[k] == config.pools.symbols.index("USDC") - 1 == 1
             assert flow.swap_zero_for_one[k] == (0.0 if sells_dollars else 1.0)
-            depth = config.depth_eth[1]
+            depth = config.pools.depth_eth[1]
             wanted = depth * np.exp(slots.log_price[row, 0]) if sells_dollars else depth
             assert flow.swap_amount_in[k] == pytest.approx(0.01 * wanted)
             assert flow.swap_tip_gwei[k] == pytest.approx(1.0 + row / 1000)
@@ -123,15 +123,15 @@ def test_a_snapshot_becomes_a_configuration() -> None:
     )
     market = PoolMarket("made here", tokens, (6, 18, 8, 18), pools, ())
     config = snapshot_market(market, MarketConfig(), bitcoin=True)
-    assert config.symbols == ("WETH", "USDC", "WBTC")
-    assert config.decimals == (18, 6, 8)
-    assert list(zip(config.token0, config.token1)) == [(1, 0), (2, 1), (1, 0), (2, 0)]
-    assert config.concentrated_pools == 2
-    np.testing.assert_allclose(config.depth_eth, [10e3, 1500.0, 40e3, 3e3], rtol=1e-6)
-    assert config.btc_exposure == (0.0, 0.0, 1.0)
-    assert config.loan_pools == (0, 0, 0, 0)
+    assert config.pools.symbols == ("WETH", "USDC", "WBTC")
+    assert config.pools.decimals == (18, 6, 8)
+    assert list(zip(config.pools.token0, config.pools.token1)) == [(1, 0), (2, 1), (1, 0), (2, 0)]
+    assert config.pools.concentrated == 2
+    np.testing.assert_allclose(config.pools.depth_eth, [10e3, 1500.0, 40e3, 3e3], rtol=1e-6)
+    assert config.pools.btc_exposure == (0.0, 0.0, 1.0)
+    assert config.loans.pools == (0, 0, 0, 0)
     without = snapshot_market(market, MarketConfig(), bitcoin=False)
-    assert without.symbols == ("WETH", "USDC")
+    assert without.pools.symbols == ("WETH", "USDC")
     with pytest.raises(ValueError, match=r"no pool of 0\.3 %"):
         snapshot_market(market.select(np.arange(7) == 3), MarketConfig(), bitcoin=True)
 
@@ -168,14 +168,14 @@ def follow(config: MarketConfig, slots: RecordedSlots, steps: int) -> int:
 
 @pytest.mark.parametrize("pools", [(), (USDC_WETH,)])
 def test_the_market_follows_the_recorded_fees(pools: tuple[PoolKey, ...]) -> None:
-    config = MarketConfig(episode_slots=40)
+    config = MarketConfig(episode_slots=40, ticks_per_slot=3)
     assert follow(config, made_slots(pools=pools), 200) > 500
 
 
 @pytest.mark.parametrize("swaps", [False, True])
 def test_the_recorded_days_can_be_played(swaps: bool) -> None:
     data = data_file("blocks").parent
-    config, paths = replay_market(data, MarketConfig(), swaps)
+    config, paths = replay_market(data, MarketConfig(ticks_per_slot=3), swaps)
     env = MarketVectorEnv(16, config, paths, split="test")
     env.reset(seed=1)
     for _ in range(200):

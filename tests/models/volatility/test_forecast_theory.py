@@ -1,8 +1,6 @@
 """What theory says about forecasts and their tests: no model beats the true variance, estimates
 centre on what was planted, tests reject a true hypothesis as often as they say."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -88,7 +86,7 @@ def test_no_model_beats_the_hidden_truth_and_ours_comes_near() -> None:
     truth = expected_variances(3, days, horizons)
     origins = build_origins(bars, horizons)
     first = int(np.datetime64(FIRST_DAY, "m").astype(np.int64)) + 90 * 1440
-    config = replace(VolatilityConfig(), ensemble=2, epochs=12, garch=False, refit_days=0)
+    config = VolatilityConfig(ensemble=2, epochs=12, train_days=0, confidence_set=True)
     forecaster = train_har_lstm(origins, config, first, 1)
     symbols = list(bars.symbols)
     test = forecast(bars, origins, symbols, config, first, lambda _: forecaster)

@@ -23,11 +23,10 @@ from models.volatility.evaluation import (
 )
 from models.volatility.figures import calibration_figure, regime_figure
 from models.volatility.garch import conditional_variance, returns_on_grid
-from models.volatility.har_lstm import VolatilityConfig
 from models.volatility.onnx_file import export_forecaster
 from models.volatility.origins import build_origins
 from models.volatility.table import markdown_report, verdict_lines
-from models.volatility.train import SMOKE, evaluate, main, train_forecaster
+from models.volatility.train import FULL, SMOKE, evaluate, main, train_forecaster
 
 FIRST = "2024-01-12"
 HORIZONS = (15, 60)
@@ -307,7 +306,7 @@ def test_real_bars_reach_the_claims() -> None:
     Gates to three decimals; measured values in docs/volatility.md.
     """
     bars = recorded("binance_1m_windows_eth_btc.parquet")
-    report = evaluate(bars, VolatilityConfig(), "2025-05-20")
+    report = evaluate(bars, FULL, "2025-05-20")
     pooled = {r["horizon_minutes"]: r for r in report["rows"] if r["symbol"] == POOLED}
     assert np.mean([r["ratio"][0] for r in pooled.values()]) <= 0.98
     gates = {5: (0.91, 0.90), 15: (0.89, 0.82), 60: (0.89, 0.80)}
@@ -325,7 +324,7 @@ def test_real_bars_reach_the_claims() -> None:
 def test_five_minute_bars_of_another_year_are_not_worse() -> None:
     """2023, test October to December, the recipe unchanged."""
     bars = recorded("binance_5m_2023_eth_btc.parquet")
-    report = evaluate(bars, replace(VolatilityConfig(), garch=False), "2023-10-01")
+    report = evaluate(bars, replace(FULL, garch=False), "2023-10-01")
     for row in report["rows"]:
         if row["symbol"] == POOLED:
             assert row["ratio"][0] <= 1.03
