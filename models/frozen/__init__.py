@@ -9,16 +9,16 @@ from models.frozen.folder import (
     DECODE,
     FORMAT,
     HORIZONS_MINUTES,
+    KERNEL,
+    ONNXRUNTIME,
     TOLERANCE,
     PolicyError,
     kernel_contract,
 )
 from models.frozen.forecaster import FrozenForecaster, load_forecaster
 from models.frozen.network import OPSET, Layer, Lstm, Network, policy_graph, read_network
-from models.frozen.onnx_network import NetworkFileError, OnnxNetwork, named_graph
+from models.frozen.onnx_network import LOGITS, OBSERVATION, OnnxNetwork
 from models.frozen.policy import (
-    KERNEL,
-    ONNXRUNTIME,
     FrozenPolicy,
     Player,
     compile_network,
@@ -26,12 +26,15 @@ from models.frozen.policy import (
     recurrent_contract,
     run_onnx,
 )
+from models.frozen.row_graph import NetworkFileError, Port, RowGraph, named_graph
 
 __all__ = [
     "DECODE",
     "FORMAT",
     "HORIZONS_MINUTES",
     "KERNEL",
+    "LOGITS",
+    "OBSERVATION",
     "ONNXRUNTIME",
     "OPSET",
     "TOLERANCE",
@@ -44,6 +47,8 @@ __all__ = [
     "OnnxNetwork",
     "Player",
     "PolicyError",
+    "Port",
+    "RowGraph",
     "compile_network",
     "kernel_contract",
     "load",

@@ -6,8 +6,6 @@ becomes the ONNX graph that PyTorch exports, which onnxruntime runs.
 """
 
 import copy
-import io
-import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,16 @@ from torch import Tensor, nn
 
 from kernels.market.action import ACTIONS
 from kernels.market.observation import SIZE
-from models.frozen import OPSET, TOLERANCE, Network, NetworkFileError, OnnxNetwork, named_graph
+from models.frozen import (
+    LOGITS,
+    OBSERVATION,
+    TOLERANCE,
+    Network,
+    NetworkFileError,
+    OnnxNetwork,
+    named_graph,
+)
+from models.onnx_export import ExportError, module_graph
 from models.policy.masked import network_of
 
 ActorCritic = ActorCriticPolicy | MaskableActorCriticPolicy
@@ -63,7 +70,7 @@ def servable(policy: Any) -> Network | OnnxNetwork:
 
 def _of_graph(source: bytes | Path) -> OnnxNetwork:
     try:
-        return OnnxNetwork(named_graph(source))
+        return OnnxNetwork(named_graph(source, OBSERVATION, LOGITS))
     except NetworkFileError as error:
         where = "ONNX graph" if isinstance(source, bytes) else str(source)
         raise CannotServeError(f"{where}: {error}") from error
@@ -153,7 +160,11 @@ def _of_module(module: nn.Module) -> OnnxNetwork:
             f"{type(module).__name__} gives {found} for {_COMPARED_ROWS} observations: give logits "
             f"[n, {ACTIONS}], alone or first in a tuple"
         )
-    network = _of_graph(module_graph(logits, rows[:_TRACED_ROWS], "observation", "logits"))
+    try:
+        graph = module_graph(logits, rows[:_TRACED_ROWS], OBSERVATION, LOGITS)
+    except ExportError as error:
+        raise CannotServeError(str(error)) from error
+    network = _of_graph(graph)
     served = network.run(rows.numpy(), network.new_state(_COMPARED_ROWS))
     gap = float(np.abs(served - wanted.numpy()).max())
     if not gap <= TOLERANCE * max(1.0, float(wanted.abs().max())):
@@ -174,28 +185,3 @@ class _Logits(nn.Module):
     def forward(self, observation: Tensor) -> Any:
         out = self.module(observation)
         return out[0] if isinstance(out, tuple | list) else out
-
-
-def module_graph(module: nn.Module, rows: Tensor, input_name: str, output_name: str) -> bytes:
-    """ONNX graph of a module of one input and one output, traced on rows [n, D]; n may be any.
-
-    Raises CannotServeError for operators that ONNX does not have.
-    """
-    buffer = io.BytesIO()
-    try:
-        with warnings.catch_warnings():
-            # The exporter that needs no further package calls itself legacy; torch is pinned.
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                module,
-                (rows,),
-                buffer,  # type: ignore[arg-type]
-                input_names=[input_name],
-                output_names=[output_name],
-                dynamic_axes={input_name: {0: "n"}, output_name: {0: "n"}},
-                opset_version=OPSET,
-                dynamo=False,
-            )
-    except Exception as error:  # the exporter has many types of its own
-        raise CannotServeError(f"{type(module).__name__} has no ONNX graph: {error}") from error
-    return buffer.getvalue()

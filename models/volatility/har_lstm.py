@@ -43,6 +43,9 @@ class VolatilityConfig:
 
     horizons_minutes: tuple[int, ...] = (5, 15, 60)
     """Minutes ahead over which variance is forecast; multiples of 5."""
+    model: str = ""
+    """A forecaster of your own instead of the HAR-LSTM, as MODULE:NAME, see models.volatility.own.
+    """
     ensemble: int = 4
     """Networks averaged; each starts from its own seed."""
     epochs: int = 32
