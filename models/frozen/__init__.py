@@ -26,7 +26,14 @@ from models.frozen.policy import (
     recurrent_contract,
     run_onnx,
 )
-from models.frozen.row_graph import NetworkFileError, Port, RowGraph, named_graph
+from models.frozen.row_graph import (
+    NEXT_STATE,
+    STATE,
+    NetworkFileError,
+    Port,
+    RowGraph,
+    named_graph,
+)
 
 __all__ = [
     "DECODE",
@@ -34,9 +41,11 @@ __all__ = [
     "HORIZONS_MINUTES",
     "KERNEL",
     "LOGITS",
+    "NEXT_STATE",
     "OBSERVATION",
     "ONNXRUNTIME",
     "OPSET",
+    "STATE",
     "TOLERANCE",
     "FrozenForecaster",
     "FrozenPolicy",

@@ -5,7 +5,6 @@ A tanh perceptron over the observation, with or without one LSTM layer before it
 becomes the ONNX graph that PyTorch exports, which onnxruntime runs.
 """
 
-import copy
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,16 @@ from kernels.market.action import ACTIONS
 from kernels.market.observation import SIZE
 from models.frozen import (
     LOGITS,
+    NEXT_STATE,
     OBSERVATION,
+    STATE,
     TOLERANCE,
     Network,
     NetworkFileError,
     OnnxNetwork,
     named_graph,
 )
-from models.onnx_export import ExportError, module_graph
+from models.onnx_export import ExportError, evaluating, module_graph
 from models.policy.masked import network_of
 
 ActorCritic = ActorCriticPolicy | MaskableActorCriticPolicy
@@ -45,7 +46,8 @@ def servable(policy: Any) -> Network | OnnxNetwork:
     """The network of a policy.
 
     policy: an algorithm of stable-baselines3 or its policy; a torch module that maps observations
-    float32[n, D] to logits [n, A], alone or first in a tuple; an ONNX file or its bytes (see
+    float32[n, D] to logits [n, A], alone or first in a tuple, or one with a `state_shape` (K, H) that
+    maps observations and state float32[K, n, H] to logits, values and the next state; an ONNX file or its bytes (see
     `models.frozen.onnx_network`); a `Network`. Raises CannotServeError.
     """
     if isinstance(policy, Network | OnnxNetwork):
@@ -116,11 +118,12 @@ class _Actor(nn.Module):
 
     def __init__(self, policy: ActorCritic) -> None:
         super().__init__()
-        self.policy = policy
+        self.features = policy.pi_features_extractor
+        self.layers = policy.mlp_extractor
+        self.head = policy.action_net
 
     def forward(self, observation: Tensor) -> Tensor:
-        features: Any = self.policy.extract_features(observation, self.policy.pi_features_extractor)
-        return self.policy.action_net(self.policy.mlp_extractor.forward_actor(features))
+        return self.head(self.layers.forward_actor(self.features(observation)))
 
 
 def _actor_of(policy: BasePolicy) -> nn.Module:
@@ -143,30 +146,35 @@ def _actor_of(policy: BasePolicy) -> nn.Module:
 
 def _of_module(module: nn.Module) -> OnnxNetwork:
     """The graph of a torch module, held against the module itself."""
-    module = copy.deepcopy(module).cpu().float().eval()
     generator = torch.Generator().manual_seed(0)
-    rows = torch.rand(_COMPARED_ROWS, SIZE, generator=generator) * 4.0 - 2.0
-    logits = _Logits(module)
+    inputs = {OBSERVATION: torch.rand(_COMPARED_ROWS, SIZE, generator=generator) * 4.0 - 2.0}
+    decider: nn.Module = _Logits(module)
+    if shape := tuple(getattr(module, "state_shape", ())):
+        decider = _LogitsWithState(module)
+        inputs[STATE] = torch.rand(_COMPARED_ROWS, *shape, generator=generator) - 0.5
     try:
-        with torch.no_grad():
-            wanted = logits(rows)
-    except Exception as error:
+        with evaluating(module) as device:
+            found = decider(*(value.to(device) for value in inputs.values()))
+    except Exception as error:  # whatever the module does
         raise CannotServeError(
             f"{type(module).__name__} does not take observations float32[n, {SIZE}]: {error}"
         ) from error
+    wanted = found[0] if shape else found
     if not isinstance(wanted, Tensor) or wanted.shape != (_COMPARED_ROWS, ACTIONS):
-        found = list(wanted.shape) if isinstance(wanted, Tensor) else type(wanted).__name__
+        given = list(wanted.shape) if isinstance(wanted, Tensor) else type(wanted).__name__
         raise CannotServeError(
-            f"{type(module).__name__} gives {found} for {_COMPARED_ROWS} observations: give logits "
+            f"{type(module).__name__} gives {given} for {_COMPARED_ROWS} observations: give logits "
             f"[n, {ACTIONS}], alone or first in a tuple"
         )
+    traced = {name: value[:_TRACED_ROWS] for name, value in inputs.items()}
     try:
-        graph = module_graph(logits, rows[:_TRACED_ROWS], OBSERVATION, LOGITS)
+        graph = module_graph(decider, traced, [LOGITS, NEXT_STATE] if shape else [LOGITS])
     except ExportError as error:
         raise CannotServeError(str(error)) from error
     network = _of_graph(graph)
-    served = network.run(rows.numpy(), network.new_state(_COMPARED_ROWS))
-    gap = float(np.abs(served - wanted.numpy()).max())
+    state = inputs[STATE].numpy().copy() if shape else network.new_state(_COMPARED_ROWS)
+    served = network.run(inputs[OBSERVATION].numpy(), state)
+    gap = float(np.abs(served - wanted.cpu().numpy()).max())
     if not gap <= TOLERANCE * max(1.0, float(wanted.abs().max())):
         raise CannotServeError(
             f"the ONNX graph of {type(module).__name__} differs from it by {gap:.3g}: its forward "
@@ -185,3 +193,18 @@ class _Logits(nn.Module):
     def forward(self, observation: Tensor) -> Any:
         out = self.module(observation)
         return out[0] if isinstance(out, tuple | list) else out
+
+
+class _LogitsWithState(nn.Module):
+    """Logits and next state of a module with a memory, as `agents.learner` trains them.
+
+    Its state is float32[K, n, H]; a frozen policy keeps that of a market together, [n, K, H].
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, observation: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        logits, _, after = self.module(observation, state.transpose(0, 1))
+        return logits, after.transpose(0, 1)

@@ -7,7 +7,6 @@ maps such inputs to such forecasts: inputs float32[n, F] -> log_variance float32
 remember: state float32[n, ...] -> next_state.
 """
 
-import copy
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -109,7 +108,7 @@ def train_own(
         "give a function of (inputs, targets, config) that returns a torch module or ONNX bytes"
     )
     if not callable(fit):
-        raise refused(KEY, config.model, f"it is a {type(fit).__name__}", remedy)
+        raise refused(KEY, config.model, f"it is of type {type(fit).__name__}", remedy)
     try:
         fitted = fit(inputs[known], targets[known].astype(np.float32), config)
     except Exception as error:  # whatever the function does
@@ -134,11 +133,10 @@ def train_own(
 def _graph_of(fitted: object, path: str, remedy: str) -> bytes:
     try:
         if isinstance(fitted, nn.Module):
-            module = copy.deepcopy(fitted).cpu().float().eval()
             rows = torch.zeros(_TRACED_ROWS, N_FEATURES)
-            return module_graph(module, rows, INPUTS, LOG_VARIANCE)
+            return module_graph(fitted, {INPUTS: rows}, [LOG_VARIANCE])
         if isinstance(fitted, bytes):
             return named_graph(fitted, INPUTS, LOG_VARIANCE)
     except (ExportError, NetworkFileError) as error:
         raise refused(KEY, path, str(error), remedy) from error
-    raise refused(KEY, path, f"it gives a {type(fitted).__name__}", remedy)
+    raise refused(KEY, path, f"it gives an object of type {type(fitted).__name__}", remedy)
