@@ -127,6 +127,10 @@ def _checked(content: bytes, source: Port, target: Port) -> tuple[int, ...]:
     """Shape of the state of one row, empty without one. Raises NetworkFileError."""
     try:
         model = onnx.load_from_string(content)
+        attributes = (a for node in model.graph.node for a in node.attribute)
+        tensors = (*model.graph.initializer, *(a.t for a in attributes if a.HasField("t")))
+        if any(tensor.data_location == TensorProto.EXTERNAL for tensor in tensors):
+            raise ValueError("its weights lie in another file; save them inside the graph")
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # protobuf raises its own types on hostile bytes
         raise NetworkFileError(f"not a valid ONNX graph: {error}") from error

@@ -45,10 +45,15 @@ class CannotServeError(ValueError):
 def servable(policy: Any) -> Network | OnnxNetwork:
     """The network of a policy.
 
-    policy: an algorithm of stable-baselines3 or its policy; a torch module that maps observations
-    float32[n, D] to logits [n, A], alone or first in a tuple, or one with a `state_shape` (K, H) that
-    maps observations and state float32[K, n, H] to logits, values and the next state; an ONNX file or its bytes (see
-    `models.frozen.onnx_network`); a `Network`. Raises CannotServeError.
+    policy: one of
+    - an algorithm of stable-baselines3 or sb3-contrib, or its policy;
+    - a torch module that maps observations float32[n, D] to logits [n, A], alone or first in a
+      tuple; with a `state_shape` (K, H) it maps observations and state float32[K, n, H] to logits, values
+      and the next state;
+    - an ONNX file or its bytes, see `models.frozen.onnx_network`;
+    - a `Network`.
+
+    Raises CannotServeError.
     """
     if isinstance(policy, Network | OnnxNetwork):
         return policy
@@ -149,7 +154,8 @@ def _of_module(module: nn.Module) -> OnnxNetwork:
     generator = torch.Generator().manual_seed(0)
     inputs = {OBSERVATION: torch.rand(_COMPARED_ROWS, SIZE, generator=generator) * 4.0 - 2.0}
     decider: nn.Module = _Logits(module)
-    if shape := tuple(getattr(module, "state_shape", ())):
+    shape: Any = getattr(module, "state_shape", ())
+    if shape:
         decider = _LogitsWithState(module)
         inputs[STATE] = torch.rand(_COMPARED_ROWS, *shape, generator=generator) - 0.5
     try:
