@@ -18,7 +18,7 @@ from history.stochastic_volatility import stochastic_volatility_bars
 from kernels.networks.features import BLOCK_MINUTES
 from models.volatility.har_lstm import Members, VolatilityConfig
 from models.volatility.onnx_file import export_forecaster, load_forecaster
-from models.volatility.predictor import Forecaster
+from models.volatility.predictor import VarianceForecaster
 from models.volatility.train import evaluate, train_forecaster
 
 ETH, BTC = "ETHUSDT", "BTCUSDT"
@@ -28,7 +28,7 @@ DAY_MINUTES = 1440
 class Forecasting(NamedTuple):
     """A trained forecaster and its held-out table."""
 
-    forecaster: Forecaster
+    forecaster: VarianceForecaster
     report: dict[str, Any]
 
 
@@ -117,12 +117,12 @@ def forecasting_of(
     return Forecasting(forecaster, report)
 
 
-def market_paths(forecaster: Forecaster, bars: Bars) -> PricePaths:
+def market_paths(forecaster: VarianceForecaster, bars: Bars) -> PricePaths:
     """The bars as the market's reference prices, with the forecasts known at each minute."""
     return paths_of_bars(bars, forecast_column(forecaster, bars))
 
 
-def forecast_column(forecaster: Forecaster, bars: Bars) -> NDArray[np.float64]:
+def forecast_column(forecaster: VarianceForecaster, bars: Bars) -> NDArray[np.float64]:
     """float64[ETH bars, 3]: newest forecast of log variance known at each bar's close.
 
     nan before the first forecast of a window and where the bars have a gap.

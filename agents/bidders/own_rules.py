@@ -59,7 +59,7 @@ def bidders_of(path: str, market: MarketConfig) -> dict[str, Bidder]:
     make = imported(path, KEY)
     wanted = "give a function or class that takes a MarketConfig and returns a bidder"
     if not callable(make):
-        raise refused(KEY, path, f"it is a {type(make).__name__}", wanted)
+        raise refused(KEY, path, f"it is of type {type(make).__name__}", wanted)
     made: Any = _called(path, "calling it with the market", lambda: make(market))
     bidders: dict[str, Bidder] = dict(made) if isinstance(made, Mapping) else {"": made}
     if not bidders or not all(isinstance(setting, str) for setting in bidders):
@@ -85,7 +85,7 @@ def tuned_rule(path: str, market: MarketConfig, validation: MarketVectorEnv) -> 
 def _try(path: str, bidder: object, wanted: str) -> None:
     """One decision in markets where everything is allowed."""
     if not callable(bidder):
-        raise refused(KEY, path, f"it gives a {type(bidder).__name__}, which cannot bid", wanted)
+        raise refused(KEY, path, f"it gives an object of type {type(bidder).__name__}, which cannot bid", wanted)
     observations = np.zeros((_TRIED_MARKETS, SIZE), np.float32)
     masks = np.ones((_TRIED_MARKETS, ACTIONS), np.bool_)
     actions = np.asarray(_called(path, "its bidder", lambda: bidder(observations, masks)))

@@ -19,7 +19,7 @@ from agents.progress import Report
 from models.extensions import imported, refused
 from models.policy.convert import CannotServeError, servable
 from models.volatility.onnx_file import load_forecaster
-from models.volatility.predictor import Forecaster
+from models.volatility.predictor import VarianceForecaster
 from models.volatility.train import train_forecaster
 
 
@@ -27,7 +27,7 @@ def freeze_policy(
     policy: Any,
     directory: Path | str,
     config: TrainConfig | None = None,
-    forecaster: Forecaster | Path | str | None = None,
+    forecaster: VarianceForecaster | Path | str | None = None,
     progress: Report = lambda done, total: None,
 ) -> Path:
     """Write a policy that was trained elsewhere into `directory`, as train.py does with its own.
@@ -48,7 +48,7 @@ def freeze_policy(
     if forecaster is None:
         test_from = first_test_minute(config.prices, bars)
         forecaster = train_forecaster(bars, config.forecaster, test_from, progress)
-    elif not isinstance(forecaster, Forecaster):
+    elif not isinstance(forecaster, VarianceForecaster):
         forecaster = load_forecaster(forecaster)
     paths = market_paths(forecaster, bars)
     directory = Path(directory)

@@ -24,7 +24,7 @@ from envs.vector import MarketVectorEnv
 from models.frozen import Network, OnnxNetwork
 from models.policy.export import write_policy
 from models.volatility.onnx_file import export_forecaster
-from models.volatility.predictor import Forecaster
+from models.volatility.predictor import VarianceForecaster
 
 TEST_VECTORS = 64
 VECTOR_SEED = 9001
@@ -78,7 +78,7 @@ def write_folder(
     network: Network | OnnxNetwork,
     market: MarketConfig,
     paths: PricePaths,
-    forecaster: Forecaster,
+    forecaster: VarianceForecaster,
     config: dict[str, Any],
 ) -> None:
     """Write a network as a frozen policy; the test vectors are met in `market` on `paths`.

@@ -9,16 +9,16 @@ from models.frozen.folder import (
     DECODE,
     FORMAT,
     HORIZONS_MINUTES,
+    KERNEL,
+    ONNXRUNTIME,
     TOLERANCE,
     PolicyError,
     kernel_contract,
 )
 from models.frozen.forecaster import FrozenForecaster, load_forecaster
 from models.frozen.network import OPSET, Layer, Lstm, Network, policy_graph, read_network
-from models.frozen.onnx_network import NetworkFileError, OnnxNetwork, named_graph
+from models.frozen.onnx_network import LOGITS, OBSERVATION, OnnxNetwork
 from models.frozen.policy import (
-    KERNEL,
-    ONNXRUNTIME,
     FrozenPolicy,
     Player,
     compile_network,
@@ -26,14 +26,26 @@ from models.frozen.policy import (
     recurrent_contract,
     run_onnx,
 )
+from models.frozen.row_graph import (
+    NEXT_STATE,
+    STATE,
+    NetworkFileError,
+    Port,
+    RowGraph,
+    named_graph,
+)
 
 __all__ = [
     "DECODE",
     "FORMAT",
     "HORIZONS_MINUTES",
     "KERNEL",
+    "LOGITS",
+    "NEXT_STATE",
+    "OBSERVATION",
     "ONNXRUNTIME",
     "OPSET",
+    "STATE",
     "TOLERANCE",
     "FrozenForecaster",
     "FrozenPolicy",
@@ -44,6 +56,8 @@ __all__ = [
     "OnnxNetwork",
     "Player",
     "PolicyError",
+    "Port",
+    "RowGraph",
     "compile_network",
     "kernel_contract",
     "load",

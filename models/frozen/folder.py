@@ -14,6 +14,8 @@ from kernels.market.tile import HISTORY
 FORMAT = 2
 DECODE = "argmax of the logits over allowed actions, lowest index on a tie"
 HORIZONS_MINUTES = (5, 15, 60)
+# `runtime` in the manifest, of the policy and of `volatility`; without it, the kernel.
+KERNEL, ONNXRUNTIME = "kernel", "onnxruntime"
 FILES = ("policy.onnx", "volatility.onnx")
 # Largest difference allowed between two forward passes, relative to logits above 1: float32 sums
 # of about 100 terms differ by 1e-6 of their size when the order of addition differs.

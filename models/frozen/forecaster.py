@@ -14,12 +14,15 @@ from kernels.networks.forecast import forecast_step, new_scratch
 from kernels.networks.forward import lstm_parameters, mlp_parameters
 from models.frozen.folder import (
     HORIZONS_MINUTES,
+    KERNEL,
+    ONNXRUNTIME,
     RETRAIN,
     TOLERANCE,
     open_folder,
     refuse,
     session_of,
 )
+from models.frozen.row_graph import NetworkFileError, Port, RowGraph
 
 
 class ForecasterWeights(NamedTuple):
@@ -59,28 +62,61 @@ class FrozenForecaster:
         return self._out[-1]
 
 
+class OnnxForecaster(FrozenForecaster):
+    """A forecaster of one's own: its ONNX graph, run by onnxruntime for one asset."""
+
+    def __init__(self, graph: RowGraph, fallback: list[float]) -> None:
+        self.fallback = np.array(fallback, np.float32)
+        self._graph = graph
+        self._state = graph.new_state(1)
+
+    def step(self, inputs: NDArray[np.float64]) -> NDArray[np.float32]:
+        """As `FrozenForecaster.step`; where the graph gives no number it is the fallback."""
+        out = self._graph.run(inputs.astype(np.float32)[None], self._state)[0]
+        return np.where(np.isfinite(out), out, self.fallback)
+
+
 def load_forecaster(directory: Path | str) -> FrozenForecaster:
     """Load and verify the forecaster beside the policy in `directory`, for one asset."""
     manifest, contents = open_folder(Path(directory))
     described = manifest.get("volatility")
     described = described if isinstance(described, dict) else {}
-    arrays = _ensemble(contents["volatility.onnx"], described)
+    content = contents["volatility.onnx"]
+    own = described.get("runtime", KERNEL) == ONNXRUNTIME
+    made = _own_graph(content, described) if own else _ensemble(content, described)
     try:
         fallback = [float(x) for x in described["fallback_log_variance"]]
         if len(fallback) != len(HORIZONS_MINUTES) or not np.isfinite(fallback).all():
             raise ValueError(f"{fallback} is not one finite value per horizon")
     except (KeyError, TypeError, ValueError) as error:
         refuse(f"volatility.fallback_log_variance cannot be used: {error!r}", RETRAIN)
-    forecaster = FrozenForecaster(arrays, fallback)
-    _check_forecasts(forecaster, contents["volatility.onnx"], described)
+    if isinstance(made, RowGraph):
+        forecaster: FrozenForecaster = OnnxForecaster(made, fallback)
+    else:
+        forecaster = FrozenForecaster(made, fallback)
+    _check_forecasts(forecaster, content, described)
     return forecaster
+
+
+def _check_features(described: dict[str, Any]) -> None:
+    theirs = described.get("features")
+    if theirs != list(FEATURES):
+        refuse(f"volatility.features: {theirs}, this version computes {list(FEATURES)}", RETRAIN)
+
+
+def _own_graph(content: bytes, described: dict[str, Any]) -> RowGraph:
+    """The graph of a forecaster of one's own; refused when its features differ."""
+    _check_features(described)
+    try:
+        ports = Port("inputs", len(FEATURES)), Port("log_variance", len(HORIZONS_MINUTES))
+        return RowGraph(content, *ports)
+    except NetworkFileError as error:
+        refuse(f"volatility.onnx: {error}", RETRAIN)
 
 
 def _ensemble(content: bytes, described: dict[str, Any]) -> ForecasterWeights:
     """Weights of volatility.onnx, laid out for the kernel; refused when its features differ."""
-    theirs = described.get("features")
-    if theirs != list(FEATURES):
-        refuse(f"volatility.features: {theirs}, this version computes {list(FEATURES)}", RETRAIN)
+    _check_features(described)
     try:
         arrays = {
             t.name: numpy_helper.to_array(t)
@@ -144,13 +180,17 @@ def _check_forecasts(
             raise ValueError(f"inputs {inputs.shape}, forecasts {recorded.shape}")
     except (KeyError, TypeError, ValueError, IndexError) as error:
         refuse(f"volatility.test_vectors cannot be used: {error!r}", RETRAIN)
+    own = isinstance(forecaster, OnnxForecaster)
     session = session_of(content)
     state = np.zeros((1, *forecaster._state.shape), np.float32)
     for t, row in enumerate(inputs):
         ours = forecaster.step(row.astype(np.float64))
-        feed = {"inputs": row[None], "state": state}
-        reference, state = map(np.asarray, session.run(["log_variance", "next_state"], feed))
-        for name, other in (("onnxruntime", reference[0]), ("the recorded forecast", recorded[t])):
+        others = {"the recorded forecast": recorded[t]}
+        if not own:  # there is one way to run a forecaster of one's own
+            feed = {"inputs": row[None], "state": state}
+            reference, state = map(np.asarray, session.run(["log_variance", "next_state"], feed))
+            others["onnxruntime"] = reference[0]
+        for name, other in others.items():
             gap = float(np.abs(ours - other).max())
             if not gap <= TOLERANCE * max(1.0, float(np.abs(other).max())):
                 refuse(

@@ -15,12 +15,18 @@ from kernels.networks.forward import (
     policy_forward,
     policy_forward_batch,
 )
-from models.frozen.folder import RETRAIN, TOLERANCE, open_folder, refuse, session_of
+from models.frozen.folder import (
+    KERNEL,
+    ONNXRUNTIME,
+    RETRAIN,
+    TOLERANCE,
+    open_folder,
+    refuse,
+    session_of,
+)
 from models.frozen.network import Network, read_network
-from models.frozen.onnx_network import NetworkFileError, OnnxNetwork
-
-# The manifest's `runtime`; a folder without one is of the first kind.
-KERNEL, ONNXRUNTIME = "kernel", "onnxruntime"
+from models.frozen.onnx_network import OnnxNetwork
+from models.frozen.row_graph import NetworkFileError
 
 
 class Compiled(NamedTuple):

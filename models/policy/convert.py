@@ -5,9 +5,6 @@ A tanh perceptron over the observation, with or without one LSTM layer before it
 becomes the ONNX graph that PyTorch exports, which onnxruntime runs.
 """
 
-import copy
-import io
-import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,7 +20,18 @@ from torch import Tensor, nn
 
 from kernels.market.action import ACTIONS
 from kernels.market.observation import SIZE
-from models.frozen import OPSET, TOLERANCE, Network, NetworkFileError, OnnxNetwork, named_graph
+from models.frozen import (
+    LOGITS,
+    NEXT_STATE,
+    OBSERVATION,
+    STATE,
+    TOLERANCE,
+    Network,
+    NetworkFileError,
+    OnnxNetwork,
+    named_graph,
+)
+from models.onnx_export import ExportError, evaluating, module_graph
 from models.policy.masked import network_of
 
 ActorCritic = ActorCriticPolicy | MaskableActorCriticPolicy
@@ -37,9 +45,15 @@ class CannotServeError(ValueError):
 def servable(policy: Any) -> Network | OnnxNetwork:
     """The network of a policy.
 
-    policy: an algorithm of stable-baselines3 or its policy; a torch module that maps observations
-    float32[n, D] to logits [n, A], alone or first in a tuple; an ONNX file or its bytes (see
-    `models.frozen.onnx_network`); a `Network`. Raises CannotServeError.
+    policy: one of
+    - an algorithm of stable-baselines3 or sb3-contrib, or its policy;
+    - a torch module that maps observations float32[n, D] to logits [n, A], alone or first in a
+      tuple; with a `state_shape` (K, H) it maps observations and state float32[K, n, H] to logits, values
+      and the next state;
+    - an ONNX file or its bytes, see `models.frozen.onnx_network`;
+    - a `Network`.
+
+    Raises CannotServeError.
     """
     if isinstance(policy, Network | OnnxNetwork):
         return policy
@@ -63,7 +77,7 @@ def servable(policy: Any) -> Network | OnnxNetwork:
 
 def _of_graph(source: bytes | Path) -> OnnxNetwork:
     try:
-        return OnnxNetwork(named_graph(source))
+        return OnnxNetwork(named_graph(source, OBSERVATION, LOGITS))
     except NetworkFileError as error:
         where = "ONNX graph" if isinstance(source, bytes) else str(source)
         raise CannotServeError(f"{where}: {error}") from error
@@ -109,11 +123,12 @@ class _Actor(nn.Module):
 
     def __init__(self, policy: ActorCritic) -> None:
         super().__init__()
-        self.policy = policy
+        self.features = policy.pi_features_extractor
+        self.layers = policy.mlp_extractor
+        self.head = policy.action_net
 
     def forward(self, observation: Tensor) -> Tensor:
-        features: Any = self.policy.extract_features(observation, self.policy.pi_features_extractor)
-        return self.policy.action_net(self.policy.mlp_extractor.forward_actor(features))
+        return self.head(self.layers.forward_actor(self.features(observation)))
 
 
 def _actor_of(policy: BasePolicy) -> nn.Module:
@@ -136,26 +151,36 @@ def _actor_of(policy: BasePolicy) -> nn.Module:
 
 def _of_module(module: nn.Module) -> OnnxNetwork:
     """The graph of a torch module, held against the module itself."""
-    module = copy.deepcopy(module).cpu().float().eval()
     generator = torch.Generator().manual_seed(0)
-    rows = torch.rand(_COMPARED_ROWS, SIZE, generator=generator) * 4.0 - 2.0
-    logits = _Logits(module)
+    inputs = {OBSERVATION: torch.rand(_COMPARED_ROWS, SIZE, generator=generator) * 4.0 - 2.0}
+    decider: nn.Module = _Logits(module)
+    shape: Any = getattr(module, "state_shape", ())
+    if shape:
+        decider = _LogitsWithState(module)
+        inputs[STATE] = torch.rand(_COMPARED_ROWS, *shape, generator=generator) - 0.5
     try:
-        with torch.no_grad():
-            wanted = logits(rows)
-    except Exception as error:
+        with evaluating(module) as device:
+            found = decider(*(value.to(device) for value in inputs.values()))
+    except Exception as error:  # whatever the module does
         raise CannotServeError(
             f"{type(module).__name__} does not take observations float32[n, {SIZE}]: {error}"
         ) from error
+    wanted = found[0] if shape else found
     if not isinstance(wanted, Tensor) or wanted.shape != (_COMPARED_ROWS, ACTIONS):
-        found = list(wanted.shape) if isinstance(wanted, Tensor) else type(wanted).__name__
+        given = list(wanted.shape) if isinstance(wanted, Tensor) else type(wanted).__name__
         raise CannotServeError(
-            f"{type(module).__name__} gives {found} for {_COMPARED_ROWS} observations: give logits "
+            f"{type(module).__name__} gives {given} for {_COMPARED_ROWS} observations: give logits "
             f"[n, {ACTIONS}], alone or first in a tuple"
         )
-    network = _of_graph(module_graph(logits, rows[:_TRACED_ROWS], "observation", "logits"))
-    served = network.run(rows.numpy(), network.new_state(_COMPARED_ROWS))
-    gap = float(np.abs(served - wanted.numpy()).max())
+    traced = {name: value[:_TRACED_ROWS] for name, value in inputs.items()}
+    try:
+        graph = module_graph(decider, traced, [LOGITS, NEXT_STATE] if shape else [LOGITS])
+    except ExportError as error:
+        raise CannotServeError(str(error)) from error
+    network = _of_graph(graph)
+    state = inputs[STATE].numpy().copy() if shape else network.new_state(_COMPARED_ROWS)
+    served = network.run(inputs[OBSERVATION].numpy(), state)
+    gap = float(np.abs(served - wanted.cpu().numpy()).max())
     if not gap <= TOLERANCE * max(1.0, float(wanted.abs().max())):
         raise CannotServeError(
             f"the ONNX graph of {type(module).__name__} differs from it by {gap:.3g}: its forward "
@@ -176,26 +201,16 @@ class _Logits(nn.Module):
         return out[0] if isinstance(out, tuple | list) else out
 
 
-def module_graph(module: nn.Module, rows: Tensor, input_name: str, output_name: str) -> bytes:
-    """ONNX graph of a module of one input and one output, traced on rows [n, D]; n may be any.
+class _LogitsWithState(nn.Module):
+    """Logits and next state of a module with a memory, as `agents.learner` trains them.
 
-    Raises CannotServeError for operators that ONNX does not have.
+    Its state is float32[K, n, H]; a frozen policy keeps that of a market together, [n, K, H].
     """
-    buffer = io.BytesIO()
-    try:
-        with warnings.catch_warnings():
-            # The exporter that needs no further package calls itself legacy; torch is pinned.
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                module,
-                (rows,),
-                buffer,  # type: ignore[arg-type]
-                input_names=[input_name],
-                output_names=[output_name],
-                dynamic_axes={input_name: {0: "n"}, output_name: {0: "n"}},
-                opset_version=OPSET,
-                dynamo=False,
-            )
-    except Exception as error:  # the exporter has many types of its own
-        raise CannotServeError(f"{type(module).__name__} has no ONNX graph: {error}") from error
-    return buffer.getvalue()
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, observation: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        logits, _, after = self.module(observation, state.transpose(0, 1))
+        return logits, after.transpose(0, 1)

@@ -18,10 +18,9 @@ from models.volatility.har import DESIGNS, fit_log_linear
 from models.volatility.har_lstm import VolatilityConfig, training_part
 from models.volatility.losses import floored, qlike, squared_log_error
 from models.volatility.origins import Origins
-from models.volatility.predictor import Forecaster
+from models.volatility.predictor import HAR_LSTM, VarianceForecaster
 from models.volatility.significance import diebold_mariano, model_confidence_set, ratio_interval
 
-HAR_LSTM = "HAR-LSTM"
 SINGLE = "HAR-LSTM network "
 LINEAR = tuple(f"{design} {fit}" for design in DESIGNS for fit in ("OLS", "GLM"))
 EWMA, RANDOM_WALK = "EWMA", "random walk"
@@ -41,6 +40,7 @@ class Test:
     predictions: Predictions
     refits: list[int]
     horizons_minutes: tuple[int, ...]
+    ours: str = HAR_LSTM  # the model that is tested against the others
 
 
 def symbols_to_test(
@@ -70,12 +70,12 @@ def forecast_test_part(
     symbols: list[str],
     config: VolatilityConfig,
     test_from: int,
-    forecaster_at: Callable[[int], Forecaster],
+    forecaster_at: Callable[[int], VarianceForecaster],
 ) -> Test:
     """Fit every model at `test_from` and every `refit_days` after it, and forecast in between.
 
-    All origins train, those of `symbols` are forecast; `forecaster_at(minute)` gives the HAR-LSTM
-    that was trained until a refit.
+    All origins train, those of `symbols` are forecast; `forecaster_at(minute)` gives ours as
+    it was trained until a refit.
     """
     horizons = config.horizons_minutes
     tested = [o for o in origins if o.symbol in symbols]
@@ -84,11 +84,14 @@ def forecast_test_part(
     refits = list(range(test_from, end, step))
     if len(refits) > 1 and end - refits[-1] < step // 4:
         refits.pop()  # no refit for a short rest
+    ours = HAR_LSTM
     stretches: list[Predictions] = []
     for refit, until in pairwise([*refits, end]):
         parts = training_part(origins, config, refit)
         stretch = [o.select((o.minute >= refit) & (o.minute < until)) for o in tested]
-        predictions = _har_lstm(forecaster_at(refit), tested, refit, until)
+        forecaster = forecaster_at(refit)
+        ours = forecaster.name
+        predictions = _ours(forecaster, tested, refit, until)
         for design in DESIGNS:
             for fit in ("OLS", "GLM"):
                 model = fit_log_linear(parts, design, horizons, gamma=fit == "GLM")
@@ -105,19 +108,21 @@ def forecast_test_part(
         for name in stretches[0]
     }
     whole = [o.select((o.minute >= test_from) & (o.minute < end)) for o in tested]
-    return Test(whole, joined, refits, horizons)
+    return Test(whole, joined, refits, horizons, ours)
 
 
-def _har_lstm(
-    forecaster: Forecaster, origins: list[Origins], refit: int, until: int
+def _ours(
+    forecaster: VarianceForecaster, origins: list[Origins], refit: int, until: int
 ) -> Predictions:
     """Ensemble and single networks, the state running from the start of each window."""
     predictions: Predictions = {}
     for o in origins:
         f = forecaster.predict_origins(o)
         chosen = (f.minute >= refit) & (f.minute < until)
-        predictions.setdefault(HAR_LSTM, []).append(f.log_variance[chosen].astype(np.float64))
-        for e in range(forecaster.members):
+        predictions.setdefault(forecaster.name, []).append(
+            f.log_variance[chosen].astype(np.float64)
+        )
+        for e in range(f.members.shape[1]):
             member = f.members[chosen, e].astype(np.float64)
             predictions.setdefault(f"{SINGLE}{e}", []).append(member)
     return predictions
@@ -212,8 +217,8 @@ def _row(
         for kind, table in series.items()
     }
     means = {k: {m: float(v.mean()) for m, v in table.items()} for k, table in usable.items()}
-    mine = usable["qlike"][HAR_LSTM]
-    others = [m for m in usable["qlike"] if m != HAR_LSTM]
+    mine = usable["qlike"][test.ours]
+    others = [m for m in usable["qlike"] if m != test.ours]
     dm = {m: diebold_mariano(mine, usable["qlike"][m], lags) for m in others}
     strongest = min(LINEAR, key=lambda m: means["qlike"][m])
     informed = min(("HARX OLS", "HARX GLM"), key=lambda m: means["qlike"][m])
@@ -260,12 +265,12 @@ def _stretches(
 
 
 def _calibration(test: Test, a: int, mask: np.ndarray, horizon: int) -> list[dict[str, Any]]:
-    """Mean forecast and mean realised variance per minute in tenths of the HAR-LSTM's forecasts.
+    """Mean forecast and mean realised variance per minute in tenths of our forecasts.
 
     Their ratio is one in every tenth where "the variance will be h" can be taken at its word.
     """
     j = test.horizons_minutes.index(horizon)
-    forecast = np.exp(test.predictions[HAR_LSTM][a][mask, j]) / horizon
+    forecast = np.exp(test.predictions[test.ours][a][mask, j]) / horizon
     realised = floored(test.origins[a].targets[mask, j], horizon) / horizon
     order = np.argsort(forecast, kind="stable")
     return [

@@ -51,6 +51,9 @@ class VolatilityConfig(Settings):
 
     horizons_minutes: tuple[Count, ...] = (5, 15, 60)
     """Minutes ahead over which variance is forecast; multiples of 5."""
+    model: str = ""
+    """A forecaster of your own instead of the HAR-LSTM, as MODULE:NAME, see models.volatility.own.
+    """
     ensemble: Count = 2
     """Networks averaged; each starts from its own seed."""
     epochs: Count = 32

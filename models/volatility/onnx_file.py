@@ -18,7 +18,9 @@ from history.prices import minute_of
 from kernels.networks.features import FEATURES, N_FEATURES
 from kernels.networks.forecast import CLIP
 from kernels.networks.forward import lstm_parameters, mlp_parameters
-from models.volatility.predictor import Forecaster
+from models.frozen import ONNXRUNTIME, NetworkFileError
+from models.volatility.own import OwnForecaster
+from models.volatility.predictor import Forecaster, VarianceForecaster
 
 FILE_NAME = "volatility.onnx"
 OPSET = 17
@@ -49,16 +51,22 @@ class _Graph:
         return self.add(kind, *inputs, **attributes)[0]
 
 
-def export_forecaster(forecaster: Forecaster, directory: str | Path) -> dict[str, Any]:
+def export_forecaster(forecaster: VarianceForecaster, directory: str | Path) -> dict[str, Any]:
     """Write `volatility.onnx` into the directory; returns what a manifest says about it.
 
     That is `Forecaster.metadata`, the opset and `Forecaster.test_vectors`.
     """
-    write_onnx(forecaster, Path(directory) / FILE_NAME)
+    path = Path(directory) / FILE_NAME
+    if isinstance(forecaster, OwnForecaster):
+        _write(forecaster.file_bytes(), path)
+    elif isinstance(forecaster, Forecaster):
+        write_onnx(forecaster, path)
+    else:
+        raise TypeError(f"{type(forecaster).__name__} has no file format")
     return forecaster.metadata() | {"opset": OPSET, "test_vectors": forecaster.test_vectors()}
 
 
-def load_forecaster(directory: str | Path) -> Forecaster:
+def load_forecaster(directory: str | Path) -> VarianceForecaster:
     """Read the forecaster of a policy folder (or of the file itself); ForecasterFileError."""
     path = Path(directory)
     return read_onnx(path if path.suffix == ".onnx" else path / FILE_NAME)
@@ -101,13 +109,17 @@ def write_onnx(forecaster: Forecaster, path: Path) -> None:
     model.ir_version = IR_VERSION
     helper.set_model_props(model, {"forecaster": json.dumps(forecaster.metadata())})
     onnx.checker.check_model(model, full_check=True)
+    _write(model.SerializeToString(), path)
+
+
+def _write(content: bytes, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".onnx.partial")
-    temporary.write_bytes(model.SerializeToString())
+    temporary.write_bytes(content)
     os.replace(temporary, path)
 
 
-def read_onnx(path: Path) -> Forecaster:
+def read_onnx(path: Path) -> VarianceForecaster:
     """Read a forecaster back, bit for bit; raises ForecasterFileError."""
     try:
         model = onnx.load(path)
@@ -124,6 +136,8 @@ def read_onnx(path: Path) -> Forecaster:
         raise ForecasterFileError(
             f"{path}: features differ from this version's: {', '.join(odd)}; train the model again"
         )
+    if meta.get("runtime") == ONNXRUNTIME:
+        return _own(path, meta)
     rows = []
     for e in range(meta["members"]):
         layers = range(len(meta["mlp_sizes"]) - 1)
@@ -144,6 +158,23 @@ def read_onnx(path: Path) -> Forecaster:
         recurrent=arrays["recurrent"].copy(),
         sizes=np.array(meta["mlp_sizes"], np.int64),
     )
+
+
+def _own(path: Path, meta: dict[str, Any]) -> OwnForecaster:
+    forecaster = OwnForecaster(
+        horizons_minutes=tuple(meta["horizons_minutes"]),
+        symbols=tuple(meta["symbols"]),
+        bar_minutes=meta["bar_minutes"],
+        trained_from=minute_of(meta["trained_from"]),
+        trained_until=minute_of(meta["trained_until"]),
+        model=meta["model"],
+        content=path.read_bytes(),
+    )
+    try:
+        _ = forecaster.graph
+    except NetworkFileError as error:
+        raise ForecasterFileError(f"{path}: {error}") from error
+    return forecaster
 
 
 def _tensor(name: str, shape: list[Any]) -> onnx.ValueInfoProto:

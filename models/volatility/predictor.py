@@ -1,9 +1,10 @@
-"""The frozen volatility forecaster: its weights and prediction by the serving kernels.
+"""The trained volatility forecaster: its weights and prediction by the serving kernels.
 
 Needs no torch: `models.volatility.har_lstm` trains it, the environment and the live engine only
 run it.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from kernels.networks.features import BLOCK_MINUTES, FEATURES, N_FEATURES, VARIA
 from kernels.networks.forecast import CLIP, forecast_history, new_scratch
 from models.volatility.origins import Origins, build_origins
 
+HAR_LSTM = "HAR-LSTM"
 TEST_VECTOR_STEPS = 8
 
 
@@ -29,20 +31,76 @@ class Forecasts:
 
 
 @dataclass(frozen=True)
-class Forecaster:
-    """An ensemble of HAR-LSTM networks; array shapes as in
-    `kernels.networks.forecast.forecast_step`."""
+class VarianceForecaster(ABC):
+    """What forecasts variance from the inputs of `kernels.networks.features`, once trained."""
 
     horizons_minutes: tuple[int, ...]
     symbols: tuple[str, ...]  # seen in training
     bar_minutes: int
     trained_from: int  # minutes since the epoch
     trained_until: int  # no target of the training ended later
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """How tables call it."""
+
+    @abstractmethod
+    def predict_origins(self, origins: Origins) -> Forecasts:
+        """Forecasts at every origin, the state starting from zero in each contiguous window."""
+
+    @abstractmethod
+    def metadata(self) -> dict[str, Any]:
+        """What a reader of the weights must know; goes into the ONNX file and the manifest."""
+
+    @abstractmethod
+    def test_vectors(self, seed: int = 0) -> dict[str, Any]:
+        """A short input sequence from zero state and its forecasts, to check a runtime against."""
+
+    def predict(self, bars: Bars) -> list[Forecasts]:
+        """Forecasts for every symbol of `bars`, from features to output as they are served.
+
+        The first origin of a window comes one day after its start. Raises BarsError when the bar
+        size differs from that of the training.
+        """
+        if bars.bar_minutes != self.bar_minutes:
+            raise BarsError(
+                f"{bars.source}: bars of {bars.bar_minutes} minutes, but the model was trained on "
+                f"{self.bar_minutes}-minute bars; give such bars or train another model"
+            )
+        origins = build_origins(bars, self.horizons_minutes)
+        return [self.predict_origins(o) for o in origins]
+
+    def described(self) -> dict[str, Any]:
+        """The part of `metadata` that every forecaster has."""
+        return {
+            "features": list(FEATURES),
+            "horizons_minutes": list(self.horizons_minutes),
+            "symbols": list(self.symbols),
+            "bar_minutes": self.bar_minutes,
+            "block_minutes": BLOCK_MINUTES,
+            "trained_from": _moment(self.trained_from),
+            "trained_until": _moment(self.trained_until),
+            "target": "ln of the sum of squared log returns of the bars in the next minutes",
+            "variance_floor_per_minute": VARIANCE_FLOOR,
+        }
+
+
+@dataclass(frozen=True)
+class Forecaster(VarianceForecaster):
+    """An ensemble of HAR-LSTM networks; array shapes as in
+    `kernels.networks.forecast.forecast_step`."""
+
     scale: np.ndarray
     base: np.ndarray
     weights: np.ndarray
     recurrent: np.ndarray
     sizes: np.ndarray
+
+    @property
+    def name(self) -> str:
+        """How tables call it."""
+        return HAR_LSTM
 
     @property
     def members(self) -> int:
@@ -78,32 +136,9 @@ class Forecaster:
         out = self.run(origins.inputs, restart, self.new_state())
         return Forecasts(origins.symbol, origins.minute, out[:, -1], out[:, :-1], origins.targets)
 
-    def predict(self, bars: Bars) -> list[Forecasts]:
-        """Forecasts for every symbol of `bars`, from features to output by the serving kernels.
-
-        The first origin of a window comes one day after its start. Raises BarsError when the bar
-        size differs from that of the training.
-        """
-        if bars.bar_minutes != self.bar_minutes:
-            raise BarsError(
-                f"{bars.source}: bars of {bars.bar_minutes} minutes, but the model was trained on "
-                f"{self.bar_minutes}-minute bars; give such bars or train another model"
-            )
-        origins = build_origins(bars, self.horizons_minutes)
-        return [self.predict_origins(o) for o in origins]
-
     def metadata(self) -> dict[str, Any]:
         """What a reader of the weights must know; goes into the ONNX file and the manifest."""
-        return {
-            "features": list(FEATURES),
-            "horizons_minutes": list(self.horizons_minutes),
-            "symbols": list(self.symbols),
-            "bar_minutes": self.bar_minutes,
-            "block_minutes": BLOCK_MINUTES,
-            "trained_from": _moment(self.trained_from),
-            "trained_until": _moment(self.trained_until),
-            "target": "ln of the sum of squared log returns of the bars in the next minutes",
-            "variance_floor_per_minute": VARIANCE_FLOOR,
+        return self.described() | {
             "clip": CLIP,
             "members": self.members,
             "hidden": self.hidden,

@@ -13,7 +13,7 @@ SIGNIFICANT = 0.05
 SYMBOLS = {
     "symbols, pooled": "QLIKE per symbol and over all: mean of r/f - ln(r/f) - 1 for realised "
     "variance r and forecast f (Patton 2011), lower is better",
-    "ours/it": "QLIKE of the HAR-LSTM over that of the model, below 1 where ours is better",
+    "ours/it": "QLIKE of our forecaster over that of the model, below 1 where ours is better",
     "MSE log": "mean squared error of the log variance",
     "DM p": "Diebold-Mariano test of equal QLIKE: small where the two differ",
     "MCS p": "model confidence set (Hansen, Lunde, Nason 2011), * for what stays in the 90 % set",
@@ -32,33 +32,38 @@ def print_report(report: dict[str, Any], console: Console) -> None:
         for k, name in enumerate(header):
             table.add_column(name, justify="left" if k == 0 else "right", no_wrap=True)
         for row in rows:
-            table.add_row(*row, style="bold" if row[0] == HAR_LSTM else None)
+            table.add_row(*row, style="bold" if row[0] == _ours(report) else None)
         console.print(table)
     for name, meaning in SYMBOLS.items():
         console.print(f"{name}: {meaning}.", highlight=False, style="dim")
 
 
 def verdict_lines(report: dict[str, Any]) -> list[str]:
-    """A sentence per horizon: who forecasts best on this test, the HAR-LSTM or another model.
+    """A sentence per horizon: who forecasts best on this test, our forecaster or another model.
 
     The Diebold-Mariano test decides between better, worse and not shown to differ.
     """
-    lines = []
+    lines, ours = [], _ours(report)
     for horizon in sorted({r["horizon_minutes"] for r in report["rows"]}):
         row = _pooled([r for r in report["rows"] if r["horizon_minutes"] == horizon])
         losses = row["qlike"]
-        rival = min((m for m in losses if m != HAR_LSTM), key=losses.__getitem__)
+        rival = min((m for m in losses if m != ours), key=losses.__getitem__)
         p = row["dm_p"][rival]
         if p >= SIGNIFICANT:
             found = "is not shown to differ from"
         else:
-            found = "is better than" if losses[HAR_LSTM] < losses[rival] else "is worse than"
+            found = "is better than" if losses[ours] < losses[rival] else "is worse than"
         lines.append(
-            f"next {horizon} minutes: the {HAR_LSTM} {found} {rival}, the strongest other model. "
-            f"QLIKE {losses[HAR_LSTM]:.4f} against {losses[rival]:.4f} "
+            f"next {horizon} minutes: the {ours} {found} {rival}, the strongest other model. "
+            f"QLIKE {losses[ours]:.4f} against {losses[rival]:.4f} "
             f"(Diebold-Mariano {_chance(p)})."
         )
     return lines
+
+
+def _ours(report: dict[str, Any]) -> str:
+    """The model that is tested; reports of earlier versions do not name it."""
+    return report.get("ours", HAR_LSTM)
 
 
 def _pooled(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -79,7 +84,7 @@ def markdown_report(report: dict[str, Any]) -> str:
         lines += [f"**{title}**", "", "| " + " | ".join(header) + " |"]
         lines += ["|" + "---|" * len(header)]
         for row in rows:
-            cells = [f"**{c}**" if c else c for c in row] if row[0] == HAR_LSTM else row
+            cells = [f"**{c}**" if c else c for c in row] if row[0] == _ours(report) else row
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines)
@@ -120,11 +125,11 @@ def _tables(report: dict[str, Any]) -> list[tuple[str, list[str], Rows]]:
                 f"{low:.3f}-{high:.3f}",
                 _p(r["dm_p"][r["strongest_linear"]]),
                 r["strongest_linear"],
-                f"{min(singles):.3f}-{max(singles):.3f}",
+                f"{min(singles):.3f}-{max(singles):.3f}" if singles else "",
                 *([by_refit] if len(report["refits"]) > 1 else []),
             ]
         )
-    title = "QLIKE of the HAR-LSTM over that of the best linear model on this test"
+    title = f"QLIKE of the {_ours(report)} over that of the best linear model on this test"
     return [*tables, (title, header, body)]
 
 
@@ -134,13 +139,13 @@ def _horizon_table(report: dict[str, Any], horizon: int) -> tuple[str, list[str]
     main = _pooled(rows)
     header = ["model", *(r["symbol"] for r in rows), "ours/it", "MSE log", "DM p"]
     header += ["MCS p"] if "mcs_p" in main else []
-    body = []
+    body, ours = [], _ours(report)
     for model in sorted(main["qlike"], key=lambda m: main["qlike"][m]):
         row = [model]
         row += [f"{r['qlike'][model]:.4f}" if model in r["qlike"] else "" for r in rows]
-        row.append(f"{main['qlike'][HAR_LSTM] / main['qlike'][model]:.3f}")
+        row.append(f"{main['qlike'][ours] / main['qlike'][model]:.3f}")
         row.append(f"{main['mse_log'][model]:.3f}")
-        row.append("" if model == HAR_LSTM else _p(main["dm_p"][model]))
+        row.append("" if model == ours else _p(main["dm_p"][model]))
         if "mcs_p" in main:
             p = main["mcs_p"][model]
             row.append(f"{p:.2f}{'*' if p >= MCS_SIZE else ' '}")

@@ -22,7 +22,8 @@ from models.volatility.evaluation import forecast_test_part, report_rows, symbol
 from models.volatility.har_lstm import Log, Members, Progress, VolatilityConfig, train_har_lstm
 from models.volatility.onnx_file import ForecasterFileError, load_forecaster
 from models.volatility.origins import build_origins, usable_horizons
-from models.volatility.predictor import Forecaster
+from models.volatility.own import train_own
+from models.volatility.predictor import VarianceForecaster
 from models.volatility.table import print_report
 
 QUICK = VolatilityConfig()
@@ -38,7 +39,7 @@ def train_forecaster(
     progress: Progress | None = None,
     log: Log | None = None,
     members: Members | None = None,
-) -> Forecaster:
+) -> VarianceForecaster:
     """Train on what ends before `test_from` (ISO date or minutes since the epoch, UTC).
 
     `members` trains the networks, by default one after the other in this process. Horizons too
@@ -48,6 +49,8 @@ def train_forecaster(
     until = minute_of(test_from) if isinstance(test_from, str) else test_from
     config = _usable(config, bars)
     origins = build_origins(bars, config.horizons_minutes)
+    if config.model:
+        return train_own(origins, config, until, bars.bar_minutes)
     return train_har_lstm(origins, config, until, bars.bar_minutes, progress, log, members)
 
 
@@ -55,7 +58,7 @@ def evaluate(
     bars: Bars,
     config: VolatilityConfig,
     test_from: str | int,
-    forecaster: Forecaster | None = None,
+    forecaster: VarianceForecaster | None = None,
     symbol: str | None = None,
     progress: Progress | None = None,
     log: Log | None = None,
@@ -79,14 +82,17 @@ def evaluate(
     origins = build_origins(bars, config.horizons_minutes)
     symbols = symbols_to_test(origins, first, bars.source, symbol)
 
-    def forecaster_at(minute: int) -> Forecaster:
+    def forecaster_at(minute: int) -> VarianceForecaster:
         if forecaster is not None:
             return forecaster
+        if config.model:
+            return train_own(origins, config, minute, bars.bar_minutes)
         return train_har_lstm(origins, config, minute, bars.bar_minutes, progress, log)
 
     test = forecast_test_part(bars, origins, symbols, config, first, forecaster_at)
     return {
         "source": bars.source,
+        "ours": test.ours,
         "bar_minutes": bars.bar_minutes,
         "test_from": f"{np.datetime64(first, 'm')}Z",
         "test_until": f"{np.datetime64(max(int(o.minute[-1]) for o in test.origins), 'm')}Z",
@@ -109,7 +115,7 @@ def _usable(config: VolatilityConfig, bars: Bars) -> VolatilityConfig:
     return replace(config, horizons_minutes=horizons)
 
 
-def _refuse_leak(forecaster: Forecaster, bars: Bars, test_from: int) -> None:
+def _refuse_leak(forecaster: VarianceForecaster, bars: Bars, test_from: int) -> None:
     if forecaster.bar_minutes != bars.bar_minutes:
         raise BarsError(
             f"{bars.source}: bars of {bars.bar_minutes} minutes, but the model was trained on "
