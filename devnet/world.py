@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from devnet.anvil import COINBASE
 from devnet.artifacts import artifact
 from devnet.config import FEE_CEILING_WEI, GWEI, ROLES, AnvilConfig, WorldConfig
 from devnet.rpc import Rpc
+from history.files import write_atomically
 
 EXCHANGES = ("Uniswap", "Fork", "Fork2", "Fork3")  # config.MAX_EXCHANGES of them at most
 # name, symbol, decimals of the tokens beside WETH, as on mainnet
@@ -136,11 +135,7 @@ def world_from_manifest(manifest: dict[str, Any]) -> World:
 
 def save(manifest: dict[str, Any], path: Path) -> None:
     """Write a manifest as JSON; readers see the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        json.dump(manifest, file, indent=2)
-        file.write("\n")
-    os.replace(file.name, path)
+    write_atomically(path, json.dumps(manifest, indent=2) + "\n")
 
 
 def created_address(sender: str, nonce: int) -> str:

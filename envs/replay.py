@@ -15,15 +15,14 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from history.files import write_atomically
 from history.pool_events import (
     BURN,
     MINT,
@@ -254,10 +253,7 @@ def summary(report: ReplayReport) -> str:
 
 
 def _write_json(path: Path, report: ReplayReport) -> None:
-    text = json.dumps(asdict(report), indent=2) + "\n"
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        file.write(text)
-    os.replace(file.name, path)
+    write_atomically(path, json.dumps(asdict(report), indent=2) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

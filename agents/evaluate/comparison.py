@@ -8,7 +8,6 @@ bootstraps over episodes within seeds; differences between arms are paired.
 """
 
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -41,6 +40,7 @@ from agents.measures.tally import Tally
 from agents.prices import bars_to_learn_from, data_folder, market_paths
 from agents.processes import cores
 from agents.scenarios import check_scenario
+from history.files import write_atomically
 from models import frozen
 from models.volatility.onnx_file import load_forecaster
 
@@ -294,8 +294,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(*verdict(result["policy"], name), sep="\n")
     console.print(COLUMNS, style="dim")
     if given.json:
-        path = Path(given.json)
-        temporary = path.with_name(path.name + ".partial")
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
-        os.replace(temporary, path)
+        write_atomically(given.json, json.dumps(result, indent=1) + "\n")
     return 0

@@ -6,7 +6,6 @@ that it depends on (prices, market, episodes, settings, weights) and is not play
 
 import hashlib
 import json
-import os
 import pickle
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,6 +37,7 @@ from agents.processes import as_finished
 from agents.scenarios import first_seed, world_of
 from envs.market.config import MarketConfig, PricePaths
 from envs.vector import MarketVectorEnv
+from history.files import write_atomically
 
 Sums = TypeVar("Sums", Tally, BidCurve)
 
@@ -257,9 +257,8 @@ class _Store:
             arms.append([arm, tally.slots, curve.regimes if curve else 0, *chosen])
             arrays |= _arrays_of(tally, f"{k}.tally.")
             arrays |= _arrays_of(curve, f"{k}.curve.") if curve else {}
-        temporary = self.folder / f".{self.file(task).name}"
-        np.savez_compressed(temporary, arms=np.array(json.dumps(arms)), **arrays)
-        os.replace(temporary, self.file(task))
+        arrays["arms"] = np.array(json.dumps(arms))
+        write_atomically(self.file(task), lambda file: np.savez_compressed(file, **arrays))
 
 
 def _arrays_of(sums: Tally | BidCurve, prefix: str) -> dict[str, Any]:

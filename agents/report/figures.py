@@ -15,6 +15,7 @@ from agents.evaluate.comparison import Comparison
 from agents.measures.bid_curve import VALUE_EDGES_ETH, BidCurve
 from agents.measures.tally import Tally
 from agents.training.trials import TrialResult
+from history.files import write_atomically
 from kernels.market.observation import VALUE_CENTRE, VALUE_SCALE
 
 matplotlib.use("agg")
@@ -199,6 +200,4 @@ def _axes(x: str, y: str) -> tuple[Figure, Any]:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, format="png")
-    temporary.replace(path)
+    write_atomically(path, lambda file: figure.savefig(file, format="png"))

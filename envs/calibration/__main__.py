@@ -24,6 +24,7 @@ from envs.calibration.recorded import SAMPLES
 from envs.calibration.simulated import DEFINED, simulated_samples
 from envs.market.config import MarketConfig
 from envs.market.paths import paths_of_bars
+from history.files import write_atomically
 from history.prices import find_bars, load_bars
 from history.tables import TableError
 
@@ -151,14 +152,6 @@ def _kept(report: Path) -> str:
     return READING + old.split(READING, 1)[1] if READING in old else ""
 
 
-def _write(path: str, text: str) -> None:
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_name(target.name + ".part")
-    fresh.write_text(text)
-    os.replace(fresh, target)
-
-
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m envs.calibration", description=__doc__)
     parser.add_argument("--data", default="", help="data folder; default: MEVRL_DATA")
@@ -197,11 +190,11 @@ def main(arguments: list[str] | None = None) -> int:
                 draw(row.quantity, row.recorded, row.simulated, target)
     if options.json:
         report = {"setting": setting, "quantities": {r.quantity.name: r.as_json() for r in rows}}
-        _write(options.json, json.dumps(report, indent=1))
+        write_atomically(options.json, json.dumps(report, indent=1))
     if options.report:
         beside = os.path.relpath(options.figures or ".", Path(options.report).parent)
         text = markdown(rows, "python -m envs.calibration", setting, beside)
-        _write(options.report, text + _kept(Path(options.report)))
+        write_atomically(options.report, text + _kept(Path(options.report)))
     for row in rows:
         entry = row.as_json()
         gap = entry.get("largest_gap", entry["kolmogorov_smirnov"])

@@ -1,6 +1,5 @@
 """One figure per quantity: distribution functions, or curves, of both markets."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from envs.calibration.quantities import CURVE, SHARE, Quantity
+from history.files import write_atomically
 
 matplotlib.use("agg")
 
@@ -41,11 +41,9 @@ def draw(
         axes.legend(frameon=False)
     axes.grid(alpha=0.25, lw=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".part")
     # Without the version of matplotlib in it, equal figures are equal files.
-    figure.savefig(fresh, format="png", metadata={"Software": None})
-    os.replace(fresh, path)
+    bare = {"Software": None}
+    write_atomically(path, lambda file: figure.savefig(file, format="png", metadata=bare))
 
 
 def _distribution(

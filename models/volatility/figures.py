@@ -1,6 +1,5 @@
 """Figures of the forecast: calibration, and regimes over the price's variance."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,8 @@ from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+from history.files import write_atomically
 
 DPI = 110
 MINUTES_PER_YEAR = 365 * 1440
@@ -80,8 +81,6 @@ def regime_figure(
 
 def write_figure(figure: Figure, path: Path) -> None:
     """Save as .png or .svg under a temporary name, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
-    temporary = path.with_name(f".{path.name}.partial")
-    figure.savefig(temporary, dpi=DPI, format=path.suffix[1:] or "png")
-    os.replace(temporary, path)
+    form = path.suffix[1:] or "png"
+    write_atomically(path, lambda file: figure.savefig(file, dpi=DPI, format=form))

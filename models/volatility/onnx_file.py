@@ -6,7 +6,6 @@ float32[batch, members, 2, hidden]; outputs: `log_variance` float32[batch, horiz
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from history.files import write_atomically
 from history.prices import minute_of
 from kernels.networks.features import FEATURES, N_FEATURES
 from kernels.networks.forecast import CLIP
@@ -58,7 +58,7 @@ def export_forecaster(forecaster: VarianceForecaster, directory: str | Path) -> 
     """
     path = Path(directory) / FILE_NAME
     if isinstance(forecaster, OwnForecaster):
-        _write(forecaster.file_bytes(), path)
+        write_atomically(path, forecaster.file_bytes(), durable=True)
     elif isinstance(forecaster, Forecaster):
         write_onnx(forecaster, path)
     else:
@@ -109,14 +109,7 @@ def write_onnx(forecaster: Forecaster, path: Path) -> None:
     model.ir_version = IR_VERSION
     helper.set_model_props(model, {"forecaster": json.dumps(forecaster.metadata())})
     onnx.checker.check_model(model, full_check=True)
-    _write(model.SerializeToString(), path)
-
-
-def _write(content: bytes, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".onnx.partial")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    write_atomically(path, model.SerializeToString(), durable=True)
 
 
 def read_onnx(path: Path) -> VarianceForecaster:

@@ -5,7 +5,6 @@ python -m models.volatility evaluate --data FILE --test-from YYYY-MM-DD
 """
 
 import json
-import os
 import sys
 import time
 from dataclasses import replace
@@ -17,6 +16,7 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.progress import Progress as ProgressBar
 
+from history.files import write_atomically
 from history.prices import Bars, BarsError, load_bars, minute_of
 from models.volatility.evaluation import forecast_test_part, report_rows, symbols_to_test
 from models.volatility.har_lstm import Log, Members, Progress, VolatilityConfig, train_har_lstm
@@ -177,10 +177,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     print_report(report, console)
     if given.json:
-        path = Path(given.json)
-        temporary = path.with_name(path.name + ".partial")
-        temporary.write_text(json.dumps(report, indent=2) + "\n")
-        os.replace(temporary, path)
+        write_atomically(given.json, json.dumps(report, indent=2) + "\n")
     if given.figure:
         # matplotlib takes a second that only a figure needs.
         from models.volatility.figures import calibration_figure

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any, NamedTuple
 from eth_abi.abi import decode, encode
 
 from devnet import artifacts
+from history.files import write_atomically
 from tests.support import uniswap_v2_referee as referee
 
 HERE = Path(__file__).parent
@@ -71,9 +70,7 @@ def compiled(source: str = "Referee.sol") -> dict[str, bytes]:
             name: contract["evm"]["bytecode"]["object"]
             for name, contract in output["contracts"][source].items()
         }
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-            json.dump(code, file)
-        os.replace(file.name, path)
+        write_atomically(path, json.dumps(code))
     return {name: bytes.fromhex(code) for name, code in json.loads(path.read_bytes()).items()}
 
 
