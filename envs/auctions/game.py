@@ -19,6 +19,7 @@ from envs.auctions.rules import (
     FEATURES,
     GAME_COLUMNS,
     FirstPriceTable,
+    Games,
     Rules,
     observe,
     play,
@@ -163,10 +164,11 @@ class AuctionVectorEnv(KeyedLanes):
         self._rules = game.rules()
         self._fractions = np.array(game.fractions, np.float64)
         shape = (num_envs // game.learners, game.learners)
-        self._values, self._bids = np.zeros(shape), np.zeros(shape)
+        self._values = np.zeros(shape)
         box = spaces.Box(-OBSERVATION_LIMIT, OBSERVATION_LIMIT, (FEATURES,), np.float32)
         games = np.zeros((shape[0], GAME_COLUMNS))
         super().__init__(num_envs, box, game.actions, games, EPISODE, OUTCOMES, split, seed)
+        self._state = Games(games, self._values, np.zeros(shape))
         self._saved["values"] = self._values
 
     def _start(self) -> None:
@@ -202,10 +204,9 @@ class AuctionVectorEnv(KeyedLanes):
         self._check_started()
         rewards = np.empty(self.num_envs)
         play(
-            self._rules, self._keys, np.ascontiguousarray(fractions, np.float64), self.rounds,
-            self._games, self._values, self._bids, self._seen, self._final, self._ended,
-            self._outcome, rewards,
-        )  # fmt: skip
+            *(self._rules, self._keys, np.ascontiguousarray(fractions, np.float64), self.rounds),
+            *(self._state, self._arrays, rewards),
+        )
         infos = self._outcomes()
         if self.reward == "share":
             rewards /= np.abs(infos["value"])  # absent learners earn 0 whatever they divide by

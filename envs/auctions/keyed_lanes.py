@@ -1,6 +1,6 @@
 """What the compiled auction environments share: spaces, seeds, episodes, and exact restore."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
@@ -11,12 +11,21 @@ from numpy.typing import NDArray
 from envs.market.randomness import lane_keys
 
 
+class StepArrays(NamedTuple):
+    """What the kernel of a step fills, for N lanes in G games."""
+
+    seen: NDArray[np.float32]  # [N, ...] observations after the step
+    final: NDArray[np.float32]  # [N, ...] those before an episode's end
+    ended: NDArray[np.bool_]  # [G]
+    outcome: NDArray[np.float64]  # [outcomes, N]
+
+
 class KeyedLanes(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64]]):
     """N lanes in games that are keyed by (split, seed, game), one or more lanes each.
 
     A subclass hands over the rows float64[games, columns] of its games with the column of their
     episode, adds to `_saved` what else `state` needs, and says in `_start` how an episode begins.
-    Its step fills `_seen`, `_final`, `_ended` and `_outcome`; `_answer` returns them.
+    Its step fills `_arrays`; `_answer` returns them.
     """
 
     metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
@@ -40,9 +49,12 @@ class KeyedLanes(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[np.fl
         self._games, self._episodes = games, games[:, episode_column]
         self._outcome_names = outcomes
         self._seen = np.zeros((self.num_envs, *observation.shape), np.float32)
-        self._final = np.zeros_like(self._seen)
-        self._ended = np.zeros(len(games), np.bool_)
-        self._outcome = np.zeros((len(outcomes), self.num_envs))
+        self._arrays = StepArrays(
+            seen=self._seen,
+            final=np.zeros_like(self._seen),
+            ended=np.zeros(len(games), np.bool_),
+            outcome=np.zeros((len(outcomes), self.num_envs)),
+        )
         self._saved = {"games": self._games, "seen": self._seen}
         self._started = False
         self._seed_games(seed)
@@ -76,7 +88,7 @@ class KeyedLanes(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[np.fl
 
     def _outcomes(self) -> dict[str, Any]:
         """The infos of a step, before the ends of episodes are added."""
-        return dict(zip(self._outcome_names, self._outcome.copy()))
+        return dict(zip(self._outcome_names, self._arrays.outcome.copy()))
 
     def _answer(
         self, rewards: NDArray[np.float64], infos: dict[str, Any]
@@ -88,9 +100,10 @@ class KeyedLanes(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[np.fl
         dict[str, Any],
     ]:
         """What `step` returns, from the arrays that the kernel has filled."""
-        ended = np.repeat(self._ended, self.num_envs // len(self._ended))
+        games = self._arrays.ended
+        ended = np.repeat(games, self.num_envs // len(games))
         if ended.any():
-            infos["final_obs"], infos["_final_obs"] = self._final.copy(), ended
+            infos["final_obs"], infos["_final_obs"] = self._arrays.final.copy(), ended
         return self._seen.copy(), rewards, np.zeros(self.num_envs, np.bool_), ended, infos
 
     def state(self) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ from envs.auctions.equilibrium import (
     ValueLaw,
     first_price_bid,
 )
+from envs.auctions.keyed_lanes import StepArrays
 from envs.auctions.laws import normal_quantile, open_uniform
 from envs.market.randomness import quantile, slot_key
 from kernels.compile import inline, kernel
@@ -279,22 +280,26 @@ def _winner(rules: Rules, key: np.uint64, bids: np.ndarray, scripted: float) -> 
     return -1
 
 
+class Games(NamedTuple):
+    """G games of n learners between two rounds."""
+
+    rows: np.ndarray  # float64[G, GAME_COLUMNS]
+    values: np.ndarray  # float64[G, n] of the open round, -1 for who is absent
+    bids: np.ndarray  # float64[G, n] of the last one, -1 for who abstained
+
+
 @kernel
 def play(
     rules: Rules,
     keys: np.ndarray,
     fractions: np.ndarray,
     rounds: int,
-    games: np.ndarray,
-    values: np.ndarray,
-    bids: np.ndarray,
-    seen: np.ndarray,
-    final: np.ndarray,
-    ended: np.ndarray,
-    outcome: np.ndarray,
+    state: Games,
+    step: StepArrays,
     rewards: np.ndarray,
 ) -> None:
-    """Settle one auction per game and open the next; arrays as in `AuctionVectorEnv`."""
+    """Settle one auction per game and open the next; lanes as in `AuctionVectorEnv`."""
+    games, values, bids = state
     n = rules.learners
     for g in range(keys.shape[0]):
         game, scripted = games[g], games[g, TOP_SCRIPTED]
@@ -311,17 +316,17 @@ def play(
             for q in range(n):
                 if q != p:
                     others = max(others, bids[g, q])
-            outcome[0, lane] = p == winner
-            outcome[1, lane] = bids[g, p]
-            outcome[2, lane] = values[g, p]
-            outcome[3, lane] = others
+            step.outcome[0, lane] = p == winner
+            step.outcome[1, lane] = bids[g, p]
+            step.outcome[2, lane] = values[g, p]
+            step.outcome[3, lane] = others
             rewards[lane] = _payoff(rules, values[g, p], bids[g, p], p == winner)
         game[ROUND] += 1.0
         lanes = slice(g * n, (g + 1) * n)
-        _start_round(rules, keys[g], game, values[g], seen[lanes])
-        ended[g] = game[ROUND] >= rounds
-        if ended[g]:
-            final[lanes] = seen[lanes]
+        _start_round(rules, keys[g], game, values[g], step.seen[lanes])
+        step.ended[g] = game[ROUND] >= rounds
+        if step.ended[g]:
+            step.final[lanes] = step.seen[lanes]
             game[EPISODE] += 1.0
             game[ROUND] = 0.0
-            _start_round(rules, keys[g], game, values[g], seen[lanes])
+            _start_round(rules, keys[g], game, values[g], step.seen[lanes])

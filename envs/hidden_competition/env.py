@@ -6,7 +6,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from envs.auctions.keyed_lanes import KeyedLanes
+from envs.auctions.keyed_lanes import KeyedLanes, StepArrays
 from envs.hidden_competition.model import (
     BINS,
     FRACTIONS,
@@ -84,12 +84,10 @@ def _step(
     fractions: np.ndarray,
     length: int,
     state: np.ndarray,
-    seen: np.ndarray,
-    final: np.ndarray,
-    ended: np.ndarray,
-    outcome: np.ndarray,
+    step: StepArrays,
 ) -> None:
     """Settle `fractions` float64[N], remember the auction, and open the next one in every lane."""
+    seen, outcome = step.seen, step.outcome
     remembered = seen.shape[1] - 1
     for lane in range(keys.shape[0]):
         row = state[lane]
@@ -117,9 +115,9 @@ def _step(
         row[SLOT] += 1.0
         _start_auction(law, keys[lane], row)
         _observe(row, seen[lane])
-        ended[lane] = row[SLOT] >= length
-        if ended[lane]:
-            final[lane] = seen[lane]
+        step.ended[lane] = row[SLOT] >= length
+        if step.ended[lane]:
+            step.final[lane] = seen[lane]
             _start_episode(law, keys[lane], row[EPISODE] + 1.0, row, seen[lane])
 
 
@@ -207,10 +205,8 @@ class HiddenCompetitionEnv(KeyedLanes):
     ]:
         """`step` with any shares float64[N] in [0, 1), for references that use another grid."""
         self._check_started()
-        _step(
-            self._law, self._keys, np.ascontiguousarray(fractions, np.float64),
-            self.episode_auctions, self._games, self._seen, self._final, self._ended, self._outcome,
-        )  # fmt: skip
+        shares = np.ascontiguousarray(fractions, np.float64)
+        _step(self._law, self._keys, shares, self.episode_auctions, self._games, self._arrays)
         infos = self._outcomes()
         return self._answer(self._reward(infos), infos)
 

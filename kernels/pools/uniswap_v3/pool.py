@@ -45,7 +45,11 @@ from kernels.pools.uniswap_v3.tick_math import (
     sqrt_ratio,
     tick_of,
 )
-from kernels.pools.uniswap_v3.ticks import beyond_empty_words, next_tick_within_word
+from kernels.pools.uniswap_v3.ticks import (
+    TickSpan,
+    beyond_empty_words,
+    next_tick_within_word,
+)
 
 PIPS_10_000 = np.uint64(10_000)
 
@@ -79,6 +83,43 @@ def empty_results(trades: int) -> TradeResults:
     )
 
 
+class Rules(NamedTuple):
+    """What the swaps of a pool go by in one direction."""
+
+    spacing: int
+    fee_pips: np.uint64
+    fork: int
+    protocol_fee: int
+
+
+class Place(NamedTuple):
+    """Where a pool stands: what a swap moves."""
+
+    price: Uint256  # sqrtPriceX96
+    tick: int
+    liquidity: Uint256
+    cursor: int  # place of the first initialised tick above `tick`
+
+
+class Trade(NamedTuple):
+    """What is asked of the pool; `amount` is an input for `exact_in`, else an output."""
+
+    zero_for_one: bool
+    exact_in: bool
+    amount: Uint256
+    limit: Uint256  # sqrtPriceLimitX96
+
+
+class Swapped(NamedTuple):
+    """What a walk did before it ended; all of it counts only if the status is OK."""
+
+    status: int
+    paid: Uint256  # fee included
+    received: Uint256
+    place: Place
+    crossed: int  # initialised ticks
+
+
 @lean_kernel
 def _fee_growth_fits(
     fork: int,
@@ -109,88 +150,68 @@ def _fee_growth_fits(
 
 
 @inline
-def walk(
-    ticks: NDArray[np.int32],
-    liquidity_net: NDArray[np.uint64],
-    tick_sqrt_price: NDArray[np.uint64],
-    cursor: int,
-    first: int,
-    last: int,
-    known_low: int,
-    known_high: int,
-    price: Uint256,
-    tick: int,
-    liquidity: Uint256,
-    spacing: int,
-    fee_pips: np.uint64,
-    fork: int,
-    protocol_fee: int,
-    zero_for_one: bool,
-    exact_in: bool,
-    amount: Uint256,
-    limit: Uint256,
-    want_tick: bool,
-) -> tuple[int, Uint256, Uint256, Uint256, int, Uint256, int, int]:
+def walk(ticks: TickSpan, rules: Rules, place: Place, trade: Trade, want_tick: bool) -> Swapped:
     """The loop of UniswapV3Pool.swap on values, writing nothing.
 
-    Returns (status, paid with fee, received, price, tick, liquidity, cursor, ticks crossed). The
-    tick of a price inside a range is computed only for `want_tick`: quotes do not need it.
+    The tick of a price inside a range is computed only for `want_tick`: quotes do not need it.
     """
-    remaining = amount
-    paid = u256(0)
-    received = u256(0)
+    price, tick, liquidity, cursor = place
+    zero_for_one, limit = trade.zero_for_one, trade.limit
+    remaining, paid, received = trade.amount, u256(0), u256(0)
+    status = OK
     crossed = 0
     while remaining != u256(0) and price != limit:
         start = price
-        stop, place, initialized = next_tick_within_word(
-            ticks, cursor, first, last, tick, spacing, zero_for_one
+        stop, at, initialized = next_tick_within_word(
+            ticks, cursor, tick, rules.spacing, zero_for_one
         )
         if initialized:
-            next_price = load256(tick_sqrt_price, place)
+            next_price = load256(ticks.sqrt_price, at)
         else:
             if liquidity == u256(0):
-                stop = beyond_empty_words(
-                    ticks, cursor, first, last, stop, spacing, limit, zero_for_one
-                )
+                stop = beyond_empty_words(ticks, cursor, stop, rules.spacing, limit, zero_for_one)
             stop = min(max(stop, MIN_TICK), MAX_TICK)
             next_price = sqrt_ratio(stop)
         target = next_price
         if (zero_for_one and target < limit) or (not zero_for_one and target > limit):
             target = limit
-        if exact_in:
+        if trade.exact_in:
             status, price, step_paid, step_received = exact_in_step(
-                price, target, liquidity, remaining, fee_pips
+                price, target, liquidity, remaining, rules.fee_pips
             )
             remaining = remaining - step_paid
         else:
             status, price, step_paid, step_received = exact_out_step(
-                price, target, liquidity, remaining, fee_pips
+                price, target, liquidity, remaining, rules.fee_pips
             )
             remaining = remaining - step_received
         if status != OK:
-            return status, paid, received, price, tick, liquidity, cursor, crossed
+            break
         paid = paid + step_paid
         received = received + step_received
         if (step_paid >> 128) != u256(0) and not _fee_growth_fits(
-            fork, protocol_fee, step_paid, price, start, liquidity
+            rules.fork, rules.protocol_fee, step_paid, price, start, liquidity
         ):
-            return MATH, paid, received, price, tick, liquidity, cursor, crossed
-        if not initialized and (stop < known_low or stop > known_high):
+            status = MATH
+            break
+        if not initialized and (stop < ticks.known_low or stop > ticks.known_high):
             reached = tick_of(price)
-            if reached < known_low or reached > known_high:
-                return TICKS_UNKNOWN, paid, received, price, tick, liquidity, cursor, crossed
+            if reached < ticks.known_low or reached > ticks.known_high:
+                status = TICKS_UNKNOWN
+                break
         if price == next_price:
             if initialized:
-                net = sign_extend(load128(liquidity_net, place))
+                net = sign_extend(load128(ticks.liquidity_net, at))
                 liquidity = liquidity - net if zero_for_one else liquidity + net
                 if (liquidity >> 128) != u256(0):
-                    return LIQUIDITY, paid, received, price, tick, liquidity, cursor, crossed
-                cursor = place if zero_for_one else place + 1
+                    status = LIQUIDITY
+                    break
+                cursor = at if zero_for_one else at + 1
                 crossed += 1
             tick = stop - 1 if zero_for_one else stop
         elif price != start and want_tick:
             tick = tick_of(price)
-    return OK, paid, received, price, tick, liquidity, cursor, crossed
+    return Swapped(status, paid, received, Place(price, tick, liquidity, cursor), crossed)
 
 
 @inline
@@ -242,42 +263,41 @@ def swap(
         valid = FULL_FEE
     if valid != OK:
         return valid, zero, zero, price, 0
+    protocol_fee = as_int(pools.protocol_fee[pool, 0 if zero_for_one else 1])
     first = pools.first_tick[pool]
-    side = 0 if zero_for_one else 1
-    status, paid, received, price, tick, liquidity, cursor, crossed = walk(
-        pools.ticks,
-        pools.liquidity_net,
-        pools.tick_sqrt_price,
-        pools.cursor[pool],
-        first,
-        first + pools.tick_count[pool],
-        as_int(pools.known_ticks[pool, 0]),
-        as_int(pools.known_ticks[pool, 1]),
-        price,
-        as_int(pools.tick[pool]),
-        u256(load128(pools.liquidity, pool)),
-        as_int(pools.tick_spacing[pool]),
-        fee_pips,
-        fork,
-        as_int(pools.protocol_fee[pool, side]),
-        zero_for_one,
-        exact_in,
-        amount,
-        limit,
+    swapped = walk(
+        TickSpan(
+            pools.ticks,
+            pools.liquidity_net,
+            pools.tick_sqrt_price,
+            first,
+            first + pools.tick_count[pool],
+            as_int(pools.known_ticks[pool, 0]),
+            as_int(pools.known_ticks[pool, 1]),
+        ),
+        Rules(as_int(pools.tick_spacing[pool]), fee_pips, fork, protocol_fee),
+        Place(
+            price,
+            as_int(pools.tick[pool]),
+            u256(load128(pools.liquidity, pool)),
+            pools.cursor[pool],
+        ),
+        Trade(zero_for_one, exact_in, amount, limit),
         commit,
     )
+    status, paid, received, place, crossed = swapped
     if status == OK and fork == UNISWAP_V4 and not fits_balance_delta(paid, received):
         status = MATH
     if status != OK:
         return status, zero, zero, price, 0
     if commit:
-        store256(pools.sqrt_price_x96, pool, price)
-        pools.sqrt_price_f64[pool] = to_float(price) * X96
-        pools.tick[pool] = tick
-        pools.cursor[pool] = cursor
-        store128(pools.liquidity, pool, liquidity)
-        pools.liquidity_f64[pool] = to_float(liquidity)
-    return status, paid, received, price, crossed
+        store256(pools.sqrt_price_x96, pool, place.price)
+        pools.sqrt_price_f64[pool] = to_float(place.price) * X96
+        pools.tick[pool] = place.tick
+        pools.cursor[pool] = place.cursor
+        store128(pools.liquidity, pool, place.liquidity)
+        pools.liquidity_f64[pool] = to_float(place.liquidity)
+    return status, paid, received, place.price, crossed
 
 
 @lean_kernel

@@ -3,6 +3,8 @@ go. The contract looks no further than one bitmap word (256 spacings) and rounds
 an empty word's boundary is a stop here too.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,15 +14,24 @@ from kernels.pools.uniswap_v3.state import X96, V3Pools, as_int
 from kernels.pools.uniswap_v3.tick_math import sqrt_ratio, tick_of
 
 
+class TickSpan(NamedTuple):
+    """The initialised ticks of one pool: the slice first..last of the tick arrays of all pools.
+
+    What lies outside known_low..known_high was never read, and may hold further ticks.
+    """
+
+    tick: NDArray[np.int32]
+    liquidity_net: NDArray[np.uint64]  # [T, 2]
+    sqrt_price: NDArray[np.uint64]  # [T, 4]
+    first: int
+    last: int
+    known_low: int
+    known_high: int
+
+
 @inline
 def next_tick_within_word(
-    ticks: NDArray[np.int32],
-    cursor: int,
-    first: int,
-    last: int,
-    tick: int,
-    spacing: int,
-    zero_for_one: bool,
+    ticks: TickSpan, cursor: int, tick: int, spacing: int, zero_for_one: bool
 ) -> tuple[int, int, bool]:
     """nextInitializedTickWithinOneWord: (tick, its place, whether it is initialised).
 
@@ -30,25 +41,18 @@ def next_tick_within_word(
     compressed = tick // spacing
     if zero_for_one:
         boundary = ((compressed >> 8) << 8) * spacing
-        if cursor > first and ticks[cursor - 1] >= boundary:
-            return as_int(ticks[cursor - 1]), cursor - 1, True
+        if cursor > ticks.first and ticks.tick[cursor - 1] >= boundary:
+            return as_int(ticks.tick[cursor - 1]), cursor - 1, True
         return boundary, cursor, False
     boundary = ((((compressed + 1) >> 8) << 8) + 255) * spacing
-    if cursor < last and ticks[cursor] <= boundary:
-        return as_int(ticks[cursor]), cursor, True
+    if cursor < ticks.last and ticks.tick[cursor] <= boundary:
+        return as_int(ticks.tick[cursor]), cursor, True
     return boundary, cursor, False
 
 
 @lean_kernel
 def beyond_empty_words(
-    ticks: NDArray[np.int32],
-    cursor: int,
-    first: int,
-    last: int,
-    stop: int,
-    spacing: int,
-    limit: Uint256,
-    zero_for_one: bool,
+    ticks: TickSpan, cursor: int, stop: int, spacing: int, limit: Uint256, zero_for_one: bool
 ) -> int:
     """The last word boundary before the next initialised tick and the limit, or `stop` if further.
 
@@ -58,12 +62,12 @@ def beyond_empty_words(
     never_inline()
     goal = tick_of(limit)
     if zero_for_one:
-        if cursor > first:
-            goal = max(goal, as_int(ticks[cursor - 1]))
+        if cursor > ticks.first:
+            goal = max(goal, as_int(ticks.tick[cursor - 1]))
         boundary = (((goal // spacing >> 8) + 1) << 8) * spacing
         return min(stop, boundary)
-    if cursor < last:
-        goal = min(goal, as_int(ticks[cursor]))
+    if cursor < ticks.last:
+        goal = min(goal, as_int(ticks.tick[cursor]))
     boundary = (((goal // spacing >> 8) << 8) - 1) * spacing
     return max(stop, boundary)
 
