@@ -8,6 +8,7 @@ SOURCE is binance (klines, github.com/binance/binance-public-data), mempool-dump
 github.com/flashbots/relayscan). Files already there are kept, interrupted ones are continued.
 """
 
+import errno
 import hashlib
 import http.client
 import os
@@ -16,14 +17,16 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-import polars as pl
 from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from history.files import write_atomically
 
 CHUNK_BYTES = 1 << 18
 TIMEOUT_S = 30.0
@@ -34,8 +37,9 @@ CHECKSUM_BYTES = 4096  # a checksum file is one line
 BINANCE = "https://data.binance.vision"
 DUMPSTER = "https://mempool-dumpster.flashbots.net"
 RELAYSCAN = "https://bidarchive.relayscan.io"
-# The columns of a kline archive that we keep; further ones follow.
-KLINE_COLUMNS = ("open_time", "open", "high", "low", "close", "volume")
+# What a disk answers, not the network: trying again does not help.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
+FIRST_DAY = date(2009, 1, 1)
 
 
 class DownloadError(RuntimeError):
@@ -126,6 +130,8 @@ def fetch(archive: Archive, progress: Progress | None = None, pause_s: float = P
             if error.code < 500 or attempt == ATTEMPTS - 1:
                 raise DownloadError(_http_reason(archive.url, error.code)) from error
         except (OSError, http.client.HTTPException) as error:
+            if getattr(error, "filename", None) or getattr(error, "errno", 0) in DISK_ERRORS:
+                raise DownloadError(_disk_reason(error, part)) from error
             if attempt == ATTEMPTS - 1:
                 raise DownloadError(
                     f"{archive.url}: not reachable ({getattr(error, 'reason', error)}); check the "
@@ -135,6 +141,14 @@ def fetch(archive: Archive, progress: Progress | None = None, pause_s: float = P
     _verify(archive, part)
     os.replace(part, archive.path)
     return True
+
+
+def _disk_reason(error: BaseException, path: Path) -> str:
+    at = getattr(error, "filename", None) or path
+    return (
+        f"{at}: {getattr(error, 'strerror', None) or error}; choose another folder with --to, or "
+        "make room, and run the command again"
+    )
 
 
 def _http_reason(url: str, code: int) -> str:
@@ -197,6 +211,8 @@ def _verify(archive: Archive, part: Path) -> None:
             problem = None if broken is None else f"{broken} in it is damaged"
         except zipfile.BadZipFile:
             problem = "it is no zip archive"
+        except (NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
+            problem = f"its content is not readable ({error})"
     if problem is not None:
         part.unlink()
         raise DownloadError(f"{archive.url}: {problem}; removed, run the command again")
@@ -208,7 +224,7 @@ def _published_checksum(url: str) -> str:
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
             words = answer.read(CHECKSUM_BYTES).decode("ascii", "replace").split()
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise DownloadError(f"{url}: no checksum to be had ({error}); run it again") from error
     if not words or len(words[0]) != 64:
         raise DownloadError(f"{url}: holds no SHA-256; try again later")
@@ -220,32 +236,31 @@ def bars_of_klines(folder: Path, interval: str) -> Path:
 
     Writes folder/price/binance_INTERVAL.parquet: symbol, date, open, high, low, close, volume.
     """
-    parts = []
-    for path in sorted((folder / "binance").glob(f"*-{interval}-*.zip")):
-        symbol = path.name.split("-")[0]
-        with zipfile.ZipFile(path) as archive:
-            raw = archive.read(archive.namelist()[0])
-        # Spot archives had no header when this was written; one that has is passed over.
-        skip = 1 if raw[:9].lower() == b"open_time" else 0
-        table = pl.read_csv(raw, has_header=False, skip_rows=skip, columns=list(range(6)))
-        table.columns = list(KLINE_COLUMNS)
-        opened = pl.col("open_time")
-        # Milliseconds, and microseconds since 2025.
-        micros = pl.when(opened > 10**14).then(opened).otherwise(opened * 1000)
-        parts.append(
-            table.select(
-                pl.lit(symbol).alias("symbol"),
-                micros.cast(pl.Datetime("us", "UTC")).alias("date"),
-                *KLINE_COLUMNS[1:],
-            )
-        )
-    if not parts:
+    # polars takes a second that downloading does not need.
+    import polars as pl
+
+    from history.prices import VALUE_COLUMNS, BarsError, Conflict, load_bars, merge
+
+    paths = sorted((folder / "binance").glob(f"*-{interval}-*.zip"))
+    if not paths:
         raise DownloadError(f"{folder / 'binance'}: no archive of {interval} bars; download some")
+    try:
+        bars = merge([load_bars(path, path.name.split("-")[0]) for path in paths], str(folder))
+    except BarsError as error:
+        raise DownloadError(f"{error}; remove it and run the command again") from error
+    if isinstance(bars, Conflict):
+        raise DownloadError(
+            f"{paths[bars.later]}: another bar of {bars.symbol} than in {paths[bars.earlier]}; "
+            "remove one of them and run the command again"
+        )
+    table = pl.concat(
+        pl.DataFrame({"symbol": [s.symbol] * len(s), "date": s.minute * 60_000_000})
+        .with_columns(pl.col("date").cast(pl.Datetime("us", "UTC")))
+        .hstack(pl.DataFrame(s.ohlcv, schema=list(VALUE_COLUMNS)))
+        for s in bars.series
+    )
     target = folder / "price" / f"binance_{interval}.parquet"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_name(target.name + ".part")
-    pl.concat(parts).unique(maintain_order=True).sort("symbol", "date").write_parquet(fresh)
-    os.replace(fresh, target)
+    write_atomically(target, table.write_parquet)
     return target
 
 
@@ -277,10 +292,21 @@ def main(arguments: list[str] | None = None) -> int:
         if options.source == "binance":
             console.print(f"bars: {bars_of_klines(folder, options.interval)}")
     except DownloadError as error:
-        console.print(f"error: {error}", style="red", soft_wrap=True, markup=False)
-        return 2
+        return _refused(console, str(error))
+    except KeyboardInterrupt:
+        console.print("Stopped. The same command continues where it was.")
+        return 130
+    except OSError as error:
+        return _refused(console, _disk_reason(error, folder))
+    except (ValueError, http.client.HTTPException) as error:  # an address or answer out of shape
+        return _refused(console, f"{type(error).__name__}: {error}; check --base {options.base!r}")
     console.print(f"{fetched} downloaded, {len(archives) - fetched} were there: {folder}")
     return 0
+
+
+def _refused(console: Console, reason: str) -> int:
+    console.print(f"error: {reason}", style="red", soft_wrap=True, markup=False)
+    return 2
 
 
 def _asked_for(options: object, folder: Path) -> list[Archive]:
@@ -290,6 +316,9 @@ def _asked_for(options: object, folder: Path) -> list[Archive]:
     last = _day(asked["last"] or asked["first"], "--last")
     if last < first:
         raise DownloadError(f"--last {last} lies before --first {first}")
+    today = datetime.now(UTC).date()
+    if first < FIRST_DAY or last > today:
+        raise DownloadError(f"days {first} to {last}: give days from {FIRST_DAY} to {today}")
     base = asked["base"].rstrip("/")
     if base and not base.startswith(("http://", "https://")):
         raise DownloadError(f"--base {base!r}: give an http or https address")

@@ -3,6 +3,7 @@
 A reader sees the old file or the new one, never a part, whenever the writer is stopped.
 """
 
+import errno
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,7 +22,9 @@ def write_atomically(path: str | Path, content: Content, durable: bool = False) 
     OSError, and whatever the function raises; the temporary file is then removed.
     """
     path = Path(path)
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder, not a file", str(path))
+    if path.exists() and not path.is_file():
         with path.open("wb") as file:
             _put(file, content)
         return

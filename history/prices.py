@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from history.bars.columns import frame_of, symbol_of_file
-from history.bars.containers import tables_of
+from history.bars.containers import WANTED, readable, tables_of
 from history.bars.series import (
     BAR_MINUTES,
     VALUE_COLUMNS,
@@ -36,8 +36,10 @@ __all__ = [
     "VALUE_COLUMNS",
     "Bars",
     "BarsError",
+    "Conflict",
     "SymbolBars",
     "load_bars",
+    "merge",
     "minute_of",
     "search_folder",
 ]
@@ -65,9 +67,9 @@ def load_bars(path: str | Path, symbol: str | None = None) -> Bars:
     found = search_folder(path, symbol)
     if found.bars is None:
         reasons = "; ".join(f"{name}: {why}" for name, why in found.passed_over.items())
-        raise BarsError(
-            f"{path}: " + (f"no bars to use: {reasons}" if reasons else "holds no file")
-        )
+        if not reasons:
+            raise BarsError(f"{path}: no file in it or in its price subfolder; {WANTED}")
+        raise BarsError(f"{path}: no bars to use: {reasons}")
     return found.bars
 
 
@@ -129,7 +131,8 @@ def _source(folder: Path, names: Sequence[str]) -> str:
 
 
 def _bars_of_file(path: Path, symbol: str | None) -> Bars:
-    frames = [frame_of(table, symbol) for table in tables_of(path)]
+    with readable(path):
+        frames = [frame_of(table, symbol) for table in tables_of(path)]
     frame = pl.concat(frames).sort("symbol", "time", maintain_order=True)
     frame = frame.unique(maintain_order=True)
     _refuse_conflicts(frame, path)

@@ -26,7 +26,7 @@ ROOMS = {
         "networks",
         "learning",
     ),
-    "history": ("",),
+    "history": ("bars", ""),
     "envs": ("market", "auctions", "hidden_competition", "recorded", "", "calibration"),
     "models": ("", "frozen", "volatility", "policy", "patterns"),
     "agents": (

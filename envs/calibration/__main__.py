@@ -25,7 +25,7 @@ from envs.calibration.simulated import DEFINED, simulated_samples
 from envs.market.config import MarketConfig
 from envs.market.paths import paths_of_bars
 from history.files import write_atomically
-from history.prices import find_bars, load_bars
+from history.prices import search_folder
 from history.tables import TableError
 
 READING = "\n## Reading\n"  # written by hand at the end of a report, and kept
@@ -174,8 +174,8 @@ def main(arguments: list[str] | None = None) -> int:
     if not (options.data or os.environ.get("MEVRL_DATA")) or not data.is_dir():
         print(f"error: data folder {str(data)!r}: give --data or set MEVRL_DATA", file=sys.stderr)
         return 2
-    bars = find_bars(data)
-    paths = None if bars is None else paths_of_bars(load_bars(bars))
+    bars = search_folder(data).bars
+    paths = None if bars is None else paths_of_bars(bars)
     samples = simulated_samples(market, paths, options.markets, options.slots, options.seed)
     rows = compare(data, samples)
     prices = "stand-in prices" if bars is None else "recorded 1-minute prices"

@@ -136,7 +136,7 @@ def _numbers(raw: pl.Series, table: Table, column: str) -> pl.Series:
         raise BarsError(f"{table.where}: column {column} holds {raw.dtype}, not numbers")
     if number.null_count():
         row = int(number.is_null().arg_true()[0])
-        what = "is empty" if raw[row] is None else f"{raw[row]!r} is not a number"
+        what = "empty" if raw[row] is None else f"{raw[row]!r} is not a number"
         raise BarsError(
             f"{table.where}: row {row + 1}, column {column}: {what}; repair {number.null_count()} "
             "such rows"

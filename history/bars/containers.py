@@ -11,9 +11,10 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import polars as pl
 
@@ -46,25 +47,31 @@ class Table(NamedTuple):
 
 
 def tables_of(path: Path) -> Iterator[Table]:
-    """The tables of a bar file in the order of their names. Raises BarsError."""
+    """The tables of a bar file in the order of their names, to be read inside `readable`."""
     if not path.is_file():
         raise BarsError(f"{path}: no such file; {WANTED}")
     name = path.name.lower()
-    try:
-        if name.endswith(".zip"):
-            yield from _zipped(path)
-        elif name.endswith(ENDINGS):
-            if name.endswith(".parquet"):
-                yield _parquet(path, str(path), path.name)
-            else:
-                with path.open("rb") as file:
-                    yield _text(_bounded(file, str(path)), str(path), path.name)
-        elif name.endswith(tuple(e + p for e in (".csv", ".json") for p in PACKED)):
-            with _unpacked(path) as file:
-                data = _bounded(file, str(path))
-            yield _text(data, str(path), path.name.rsplit(".", 1)[0])
+    if name.endswith(".zip"):
+        yield from _zipped(path)
+    elif name.endswith(ENDINGS):
+        if name.endswith(".parquet"):
+            yield _parquet(path, str(path), path.name)
         else:
-            raise BarsError(f"{path}: unknown file type; {WANTED}")
+            with path.open("rb") as file:
+                yield _text(_bounded(file, str(path)), str(path), path.name)
+    elif name.endswith(tuple(e + p for e in (".csv", ".json") for p in PACKED)):
+        with _unpacked(path) as file:
+            data = _bounded(file, str(path))
+        yield _text(data, str(path), path.name.rsplit(".", 1)[0])
+    else:
+        raise BarsError(f"{path}: unknown file type; {WANTED}")
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """What goes wrong inside while `path` is read becomes a BarsError that names it."""
+    try:
+        yield
     except (
         pl.exceptions.PolarsError,
         pl.exceptions.PanicException,
@@ -82,7 +89,7 @@ def tables_of(path: Path) -> Iterator[Table]:
 
 def _unpacked(path: Path) -> BinaryIO:
     if path.suffix.lower() == ".gz":
-        return gzip.open(path)
+        return cast(BinaryIO, gzip.open(path))
     import pyarrow  # a second that only Zstandard needs
 
     return pyarrow.input_stream(str(path), compression="zstd")  # type: ignore[return-value]
@@ -156,7 +163,7 @@ def _csv(data: bytes, where: str, name: str) -> Table:
         line = data[start : end if end >= 0 else len(data)].decode("utf-8", "replace").strip()
         separator = max(",;\t|", key=line.count)
         fields = next(csv.reader([line], delimiter=separator), [""])
-        if len(fields) >= 3 or end < 0:  # a header that lacks columns is named by what it lacks
+        if (len(fields) > 1 and not line.startswith(("#", "http"))) or end < 0:
             break
         start = end + 1
     fields = [field.strip() for field in fields]
@@ -186,9 +193,7 @@ def _csv(data: bytes, where: str, name: str) -> Table:
 def _json(data: bytes, where: str, name: str) -> Table:
     """A list of bars: arrays as ccxt and Binance answer them, or objects with names."""
     if len(data) > MAX_JSON_BYTES:
-        raise BarsError(
-            f"{where}: is more than {MAX_JSON_BYTES:,} bytes of JSON; convert it to CSV"
-        )
+        raise BarsError(f"{where}: more than {MAX_JSON_BYTES:,} bytes of JSON; convert it to CSV")
     try:
         rows = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -217,9 +222,7 @@ def _json(data: bytes, where: str, name: str) -> Table:
                 raise BarsError(f"{where}: row {k + 1} has other columns than row 1; repair it")
             for column, i in zip(columns, at, strict=True):
                 column.append(None if found[i] is None else str(found[i]))
-        return pl.DataFrame(
-            dict(zip(wanted, columns, strict=True)), dict.fromkeys(wanted, pl.String)
-        )
+        return pl.DataFrame(columns, dict.fromkeys(wanted, pl.String), orient="col")
 
     return Table(where, name, names, False, read)
 

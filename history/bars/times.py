@@ -35,7 +35,9 @@ def microseconds(time: pl.Series, where: str, column: str) -> pl.Series:
     if time.dtype == pl.Date:
         time = time.cast(pl.Datetime("us"))
     if isinstance(time.dtype, pl.Datetime):
-        found = time.dt.epoch("us")
+        # The stored number is UTC whatever the zone, fixed offsets that have no name included.
+        ticks = time.to_physical()
+        found = {"ms": ticks * 1000, "us": ticks, "ns": ticks // 1000}[time.dtype.time_unit]
     elif time.dtype.is_numeric():
         found = _of_unix(time, time, where, column)
     elif time.dtype == pl.String:

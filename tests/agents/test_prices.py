@@ -119,13 +119,19 @@ def test_where_prices_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert source_line(stand_in, "/data").startswith("Prices: recorded bars")
     with pytest.raises(BarsError, match="no such folder"):
         bars_to_learn_from(PricesConfig(), str(tmp_path / "none"), 0)
-    with pytest.raises(BarsError, match="no file with bars"):
+    with pytest.raises(BarsError, match="no file in it"):
         bars_to_learn_from(PricesConfig(), str(tmp_path), 0)
 
 
 def write_bars(path: Path, symbols: tuple[str, ...], every_minutes: int) -> None:
     rows = [
-        {"symbol": s, "date": 60 * every_minutes * k, "open": 2.0, "high": 3.0, "low": 1.0}
+        {
+            "symbol": s,
+            "date": 1735689600 + 60 * every_minutes * k,
+            "open": 2.0,
+            "high": 3.0,
+            "low": 1.0,
+        }
         | {"close": 2.0, "volume": 1.0}
         for s in symbols
         for k in range(20)
@@ -141,4 +147,16 @@ def test_recorded_bars_must_fit_the_market(tmp_path: Path) -> None:
     with pytest.raises(BarsError, match="no symbol 'BTCUSDT'"):
         bars_to_learn_from(PricesConfig(), str(tmp_path), 0)
     write_bars(tmp_path / "b.parquet", ("ETHUSDT", "BTCUSDT"), 1)
-    assert bars_to_learn_from(PricesConfig(), str(tmp_path), 0).symbols == ("BTCUSDT", "ETHUSDT")
+    bars = bars_to_learn_from(PricesConfig(), str(tmp_path), 0)
+    assert bars.symbols == ("BTCUSDT", "ETHUSDT")
+    assert "b.parquet (1 file passed over: `python -m history.prices" in source_line(bars, "d")
+    alone = bars_to_learn_from(PricesConfig(), str(tmp_path / "b.parquet"), 0)
+    assert alone.source == bars.source
+    assert "passed over" not in source_line(alone, "d")
+
+
+def test_a_symbol_that_is_missing_names_the_files_that_were_passed_over(tmp_path: Path) -> None:
+    write_bars(tmp_path / "eth.parquet", ("ETHUSDT",), 1)
+    (tmp_path / "BTCUSDT.csv").write_text("timestamp,open,high,low,volume\n1735689600,2,3,1,1\n")
+    with pytest.raises(BarsError, match=r"no symbol 'BTCUSDT'.*BTCUSDT\.csv: missing column close"):
+        bars_to_learn_from(PricesConfig(), str(tmp_path), 0)

@@ -21,7 +21,7 @@ from history.download import (
     main,
     relayscan_archives,
 )
-from history.prices import find_bars, load_bars, minute_of
+from history.prices import load_bars, minute_of
 
 
 class Publisher(ThreadingHTTPServer):
@@ -142,10 +142,8 @@ def test_bars_arrive_checked_and_readable(publisher: Publisher, tmp_path: Path, 
     arguments = ["binance", "--first", "2025-03-01", "--last", "2025-03-02"]
     arguments += ["--to", str(tmp_path), "--base", publisher.base]
     assert main(arguments) == 0
-    found = find_bars(tmp_path)
-    assert found == tmp_path / "price" / "binance_1m.parquet"
-    assert found is not None
-    bars = load_bars(found)
+    bars = load_bars(tmp_path)
+    assert bars.source == str(tmp_path / "price" / "binance_1m.parquet")
     assert bars.symbols == ("BTCUSDT", "ETHUSDT")
     assert bars.of("ETHUSDT").minute[0] == minute_of("2025-03-01")
     assert bars.of("ETHUSDT").ohlcv[1].tolist() == [101.5, 103.0, 100.0, 102.0, 7.25]
@@ -251,6 +249,9 @@ def test_what_is_not_published_or_not_reachable_is_named(
         (["binance", "--first", "2025-03-02", "--interval", "3m"], "choose 1m or 5m"),
         (["binance", "--first", "2025-03-02", "--symbols", "../x"], "names like ETHUSDT"),
         (["relayscan", "--first", "2025-03-02", "--base", "file:///etc"], "http or https"),
+        (["relayscan", "--first", "2025-03-02", "--base", "http://[::1"], "check --base"),
+        (["relayscan", "--first", "2025-03-02", "--last", "9999-12-31"], "give days from 2009"),
+        (["relayscan", "--first", "0001-01-01", "--last", "2025-03-01"], "give days from 2009"),
     ],
 )
 def test_wrong_arguments_are_named(
@@ -258,3 +259,49 @@ def test_wrong_arguments_are_named(
 ) -> None:
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_an_archive_without_bars_is_named(
+    publisher: Publisher, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    day = date(2025, 3, 1)
+    archive = binance_archives(day, day, tmp_path, ["ETHUSDT"], "1m", publisher.base)[0]
+    publish(publisher, archive, zipped("ETHUSDT-1m-2025-03-01.csv", b""))
+    arguments = ["binance", "--first", "2025-03-01", "--symbols", "ETHUSDT"]
+    assert main([*arguments, "--to", str(tmp_path), "--base", publisher.base]) == 2
+    told = capsys.readouterr().err
+    assert "ETHUSDT-1m-2025-03-01.zip (ETHUSDT-1m-2025-03-01.csv): empty" in told
+    assert not (tmp_path / "price").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(
+    publisher: Publisher, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    arguments = ["relayscan", "--first", "2025-03-01", "--base", publisher.base]
+    assert main([*arguments, "--to", str(tmp_path / "file")]) == 2
+    assert f"error: {tmp_path / 'file'}" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_named_and_not_tried_again(
+    publisher: Publisher, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive, _ = some_archive(publisher, tmp_path)
+    archive.path.parent.mkdir(parents=True)
+    part = archive.path.with_name(archive.path.name + ".part")
+    part.symlink_to("/dev/full")  # every write to it fails as on a full disk
+    arguments = ["mempool-dumpster", "--first", "2023-09-08", "--to", str(tmp_path)]
+    assert main([*arguments, "--base", publisher.base]) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert len(publisher.asked) == 1
+
+
+def test_ctrl_c_ends_with_what_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(download, "fetch", stopped)
+    assert main(["relayscan", "--first", "2025-03-01", "--to", str(tmp_path)]) == 130
+    assert "continues" in capsys.readouterr().err

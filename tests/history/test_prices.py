@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from history.prices import BarsError, find_bars, load_bars, minute_of
+from history.prices import BarsError, load_bars, minute_of, search_folder
 
 START = datetime(2025, 3, 1, tzinfo=UTC)
 
@@ -95,17 +95,20 @@ def broken(column: str, value: float | None, row: int = 7) -> pl.DataFrame:
         (frame()[:0], ["no rows"]),
         (frame()[:1], ["two consecutive bars"]),
         (broken("close", float("nan")), ["ETHUSDT", "2025-03-01T00:07Z", "close is nan"]),
-        (broken("open", None), ["column open is nan"]),
+        (broken("open", None), ["row 8, column open: empty"]),
         (broken("low", -1.0), ["column low is -1.0"]),
         (broken("low", 2010.0), ["low 2010.0 does not bound"]),
         (broken("high", 2004.0), ["high 2004.0 does not bound"]),
         (broken("volume", -2.0), ["column volume is -2.0"]),
         (pl.concat([frame(), broken("close", 2007.5)]), ["two different bars", "00:07Z"]),
-        (frame(900, step=15), ["bars of 15 minutes"]),
+        (frame(900, step=15), ["every 900 s"]),
         (frame().with_columns(pl.col("date") + timedelta(seconds=20)), ["not a whole minute"]),
         (frame(100, step=5).with_columns(pl.col("date") + timedelta(minutes=2)), ["off the UTC"]),
         (frame().with_columns(pl.lit("soon").alias("date")), ["not ISO 8601", "soon"]),
-        (frame().with_columns(pl.lit("dear").alias("close")), ["column close", "not numbers"]),
+        (
+            frame().with_columns(pl.lit("dear").alias("close")),
+            ["row 1, column close: 'dear' is not a number"],
+        ),
     ],
 )
 def test_wrong_files_are_refused_by_name(
@@ -133,10 +136,51 @@ def test_unreadable_files(tmp_path: Path) -> None:
         minute_of("next week")
 
 
-def test_find_bars_prefers_the_finest(tmp_path: Path) -> None:
-    assert find_bars(tmp_path) is None
+def test_a_folder_gives_the_finest_bars_and_a_reason_for_each_other_file(tmp_path: Path) -> None:
+    assert search_folder(tmp_path) == (None, {})
     (tmp_path / "price").mkdir()
     written(frame(5000, step=5), tmp_path / "price" / "a.parquet")
     fine = written(frame(50), tmp_path / "price" / "b.parquet")
     written(frame().drop("close"), tmp_path / "ticks.parquet")
-    assert find_bars(tmp_path) == fine
+    (tmp_path / "README.md").write_text("where it is from")
+    bars, passed_over = search_folder(tmp_path)
+    assert bars is not None
+    assert (bars.source, bars.bar_minutes, len(bars.of("ETHUSDT"))) == (str(fine), 1, 50)
+    assert list(passed_over) == ["README.md", "price/a.parquet", "ticks.parquet"]
+    assert passed_over["README.md"].startswith("unknown file type")
+    assert passed_over["price/a.parquet"] == (
+        "bars every 300 s, price/b.parquet has them every 60 s"
+    )
+    assert passed_over["ticks.parquet"].startswith("missing column close")
+    assert bars.passed_over == tuple(passed_over.items())
+
+
+def test_files_of_one_symbol_are_joined_and_equal_bars_count_once(tmp_path: Path) -> None:
+    table = frame(90)
+    written(table[:40], tmp_path / "a.parquet")
+    written(table[30:60], tmp_path / "b.csv")
+    written(table[70:], tmp_path / "c.parquet")
+    bars = load_bars(tmp_path)
+    assert bars.windows("ETHUSDT") == [(0, 60), (60, 80)]
+    assert bars.passed_over == ()
+    assert (
+        bars.of("ETHUSDT").ohlcv[:, 3].tolist()
+        == table["close"].gather([*range(60), *range(70, 90)]).to_list()
+    )
+
+
+def test_of_files_that_disagree_the_longer_is_kept(tmp_path: Path) -> None:
+    written(broken("close", 2007.5)[:20], tmp_path / "a.parquet")
+    written(frame(60), tmp_path / "b.parquet")
+    bars, passed_over = search_folder(tmp_path)
+    assert bars is not None
+    assert bars.of("ETHUSDT").ohlcv[7, 3] == 2007.0
+    assert passed_over["a.parquet"].startswith(
+        "its bar of ETHUSDT at 2025-03-01T00:07Z is another than that of b.parquet"
+    )
+
+
+def test_symbols_of_different_spacing_need_a_file_each(tmp_path: Path) -> None:
+    both = pl.concat([frame(), frame(100, step=5, symbol="BTCUSDT")])
+    with pytest.raises(BarsError, match="BTCUSDT every 300 s, ETHUSDT every 60 s"):
+        load_bars(written(both, tmp_path / "x.parquet"))
