@@ -35,7 +35,7 @@ def microseconds(time: pl.Series, where: str, column: str) -> pl.Series:
     if time.dtype == pl.Date:
         time = time.cast(pl.Datetime("us"))
     if isinstance(time.dtype, pl.Datetime):
-        # The stored number is UTC whatever the zone, fixed offsets that have no name included.
+        # The stored number is UTC whatever the zone.
         ticks = time.to_physical()
         found = {"ms": ticks * 1000, "us": ticks, "ns": ticks // 1000}[time.dtype.time_unit]
     elif time.dtype.is_numeric():

@@ -186,7 +186,7 @@ def test_parquet_of_any_clock(tmp_path: Path, unit: str, zone: str | None) -> No
     assert_the_bars(load_bars(tmp_path))
 
 
-@pytest.mark.parametrize("dtype", [pl.Int64, pl.UInt64, pl.Float64, pl.String, pl.Int128])
+@pytest.mark.parametrize("dtype", [pl.Int64, pl.UInt64, pl.Float64, pl.String])
 def test_parquet_of_unix_times(tmp_path: Path, dtype: type[pl.DataType]) -> None:
     table = pl.read_csv(text([HEADER, *rows(10**9)]))
     table = table.with_columns(pl.col("open_time").cast(dtype))
