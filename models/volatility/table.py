@@ -10,6 +10,7 @@ from models.volatility.evaluation import HAR_LSTM, POOLED
 
 MCS_SIZE = 0.10
 SIGNIFICANT = 0.05
+BY_REFIT = "by refit"
 SYMBOLS = {
     "symbols, pooled": "QLIKE per symbol and over all: mean of r/f - ln(r/f) - 1 for realised "
     "variance r and forecast f (Patton 2011), lower is better",
@@ -30,7 +31,9 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     for title, header, rows in _tables(report):
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for k, name in enumerate(header):
-            table.add_column(name, justify="left" if k == 0 else "right", no_wrap=True)
+            # One ratio for each refit may need several lines; no number of any column is cut.
+            whole = name != BY_REFIT
+            table.add_column(name, justify="left" if k == 0 else "right", no_wrap=whole)
         for row in rows:
             table.add_row(*row, style="bold" if row[0] == _ours(report) else None)
         console.print(table)
@@ -107,30 +110,35 @@ def _notes(report: dict[str, Any]) -> list[str]:
 
 
 def _tables(report: dict[str, Any]) -> list[tuple[str, list[str], Rows]]:
-    """(title, header, rows): one table per horizon, then the ratios to the best linear model."""
+    """(title, header, rows): one table per horizon, then the ratios to the best linear model.
+
+    Each is at most 80 columns wide.
+    """
     horizons = sorted({r["horizon_minutes"] for r in report["rows"]})
     tables = [_horizon_table(report, horizon) for horizon in horizons]
-    header = ["minutes, symbol", "origins", "ratio", "95 %", "DM p", "of", "single networks"]
-    header += ["by refit"] if len(report["refits"]) > 1 else []
-    body = []
+    header = ["minutes, symbol", "origins", "ratio", "95 %", "DM p", "of"]
+    parts = ["minutes, symbol", "single networks"]
+    parts += [BY_REFIT] if len(report["refits"]) > 1 else []
+    body, apart = [], []
     for r in report["rows"]:
         ratio, low, high = r["ratio"]
         singles = [q / r["qlike"][r["strongest_linear"]] for q in r["single_networks"]]
         by_refit = " ".join(f"{stretch['ratio']:.3f}" for stretch in r["stretches"])
+        name = f"{r['horizon_minutes']} {r['symbol']}"
         body.append(
             [
-                f"{r['horizon_minutes']} {r['symbol']}",
+                name,
                 str(r["origins"]),
                 f"{ratio:.3f}",
                 f"{low:.3f}-{high:.3f}",
                 _p(r["dm_p"][r["strongest_linear"]]),
                 r["strongest_linear"],
-                f"{min(singles):.3f}-{max(singles):.3f}" if singles else "",
-                *([by_refit] if len(report["refits"]) > 1 else []),
             ]
         )
+        single = f"{min(singles):.3f}-{max(singles):.3f}" if singles else ""
+        apart.append([name, single, *([by_refit] if len(report["refits"]) > 1 else [])])
     title = f"QLIKE of the {_ours(report)} over that of the best linear model on this test"
-    return [*tables, (title, header, body)]
+    return [*tables, (title, header, body), (f"{title}, in parts", parts, apart)]
 
 
 def _horizon_table(report: dict[str, Any], horizon: int) -> tuple[str, list[str], Rows]:
