@@ -22,9 +22,9 @@ class SmallNetwork(nn.Module):
 
     def __init__(self, inputs: Tensor, targets: Tensor) -> None:
         super().__init__()
-        self.register_buffer("mean", inputs.mean(0))
-        self.register_buffer("deviation", inputs.std(0) + 1e-3)
-        self.register_buffer("level", targets.mean(0))
+        self.mean = nn.Parameter(inputs.mean(0), requires_grad=False)
+        self.deviation = nn.Parameter(inputs.std(0) + 1e-3, requires_grad=False)
+        self.level = nn.Parameter(targets.mean(0))
         self.layers = nn.Sequential(
             nn.Linear(inputs.shape[1], 32), nn.ReLU(), nn.Linear(32, targets.shape[1])
         )
