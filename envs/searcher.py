@@ -50,7 +50,7 @@ class Searcher(gymnasium.Env[NDArray[np.float32], np.int64]):
         return observation, {}
 
     def step(
-        self, action: int | np.integer
+        self, action: int | np.integer | NDArray[np.integer]
     ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Play one decision: action is an integer from 0 to ACTIONS - 1, else ValueError."""
         if self._after_end is not None:

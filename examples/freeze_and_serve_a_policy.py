@@ -36,8 +36,9 @@ settings = TrainConfig(
 mevrl.freeze_policy(model, folder, settings)
 
 policy = mevrl.load_policy(folder)
-observation = env.reset()[0]
-action = policy.decide(observation, env.env_method("action_masks")[0])
+one = mevrl.Searcher(market, split="test", seed=1)
+observation, _ = one.reset()
+action = policy.decide(observation, one.action_masks())
 print(f"{folder} runs in {policy.manifest.get('runtime', 'the kernel')}, decides {action}")
 
 # What a server could not play is refused by name.

@@ -22,9 +22,9 @@ class SmallNetwork(nn.Module):
 
     def __init__(self, inputs: Tensor, targets: Tensor) -> None:
         super().__init__()
-        self.register_buffer("mean", inputs.mean(0))
-        self.register_buffer("deviation", inputs.std(0) + 1e-3)
-        self.register_buffer("level", targets.mean(0))
+        self.mean = nn.Parameter(inputs.mean(0), requires_grad=False)
+        self.deviation = nn.Parameter(inputs.std(0) + 1e-3, requires_grad=False)
+        self.level = nn.Parameter(targets.mean(0))
         self.layers = nn.Sequential(
             nn.Linear(inputs.shape[1], 32), nn.ReLU(), nn.Linear(32, targets.shape[1])
         )
@@ -40,11 +40,10 @@ def small_network(inputs: np.ndarray, targets: np.ndarray, config: VolatilityCon
     x, y = torch.from_numpy(inputs), torch.from_numpy(targets)
     network = SmallNetwork(x, y)
     optimiser = torch.optim.Adam(network.parameters(), 3e-3)
-    for _ in range(200):
+    for _ in range(100):
         error = y - network(x)
-        loss = (error.exp() - error).mean()  # QLIKE, up to a constant
         optimiser.zero_grad()
-        loss.backward()
+        (error.exp() - error).mean().backward()  # QLIKE, up to a constant
         optimiser.step()
     return network
 
@@ -54,7 +53,7 @@ if __name__ == "__main__":
     own = VolatilityConfig(model="own_forecaster:small_network", garch=False, confidence_set=False)
     report = evaluate(bars, own, test_from="2024-01-18")
     for row in report["rows"]:
-        ours, best = row["qlike"]["small_network"], row["qlike"][row["strongest_linear"]]
+        ours, best = (row["qlike"][model] for model in ("small_network", row["strongest_linear"]))
         print(
             f"{row['symbol']:8} {row['horizon_minutes']:3} min: QLIKE {ours:.3f}, linear {best:.3f}"
         )

@@ -3,7 +3,6 @@
 python examples/step_the_market.py
 """
 
-import gymnasium
 import numpy as np
 
 import mevrl
@@ -16,14 +15,15 @@ half = min(
 )
 
 market = mevrl.MarketConfig(episode_slots=64, ticks_per_slot=1)
-env = gymnasium.make_vec("mevrl/Market-v0", num_envs=64, config=market, seed=0)
+# The same: gymnasium.make_vec("mevrl:mevrl/Market-v0", num_envs=64, config=market, seed=0).
+env = mevrl.MarketVectorEnv(64, market, seed=0)
 observations, _ = env.reset()
 print(f"{len(mevrl.FIELDS)} numbers per observation, e.g. {mevrl.FIELDS[0]}")
 
 profit_eth = np.zeros(64)
 won = np.zeros(64, int)
 for _ in range(market.episode_slots):
-    allowed = env.unwrapped.action_masks()  # bool[64, actions]
+    allowed = env.action_masks()  # bool[64, actions]
     actions = np.where(allowed[:, half], half, 0)
     observations, rewards, terminated, truncated, infos = env.step(actions)
     profit_eth += infos["profit"]
@@ -31,8 +31,8 @@ for _ in range(market.episode_slots):
 print(f"profit per episode {profit_eth.mean():.4f} ETH, auctions won {won.mean():.1f}")
 
 # One market, drawn as text; render_mode="rgb_array" gives an image.
-one = gymnasium.make("mevrl/Market-v0", render_mode="ansi", seed=0)
+one = mevrl.Searcher(render_mode="ansi", seed=0)
 one.reset()
 for _ in range(30):
-    one.step(half if one.unwrapped.action_masks()[half] else 0)
+    one.step(half if one.action_masks()[half] else 0)
 print(one.render())

@@ -82,7 +82,7 @@ def test_stable_baselines_trains_on_the_name_alone() -> None:
 
 def test_environments_without_a_seed_differ_and_with_one_agree() -> None:
     def first(count: int, **settings: Any) -> np.ndarray:
-        return make_vec_env("mevrl/Market-v0", n_envs=count, **settings).reset()
+        return np.asarray(make_vec_env("mevrl/Market-v0", n_envs=count, **settings).reset())
 
     assert np.unique(first(4), axis=0).shape[0] == 4
     np.testing.assert_array_equal(first(2, seed=5), first(2, seed=5))

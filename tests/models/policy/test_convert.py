@@ -137,7 +137,7 @@ def test_a_module_with_a_state_keeps_it_per_market(observations: np.ndarray) -> 
 def test_a_module_is_traced_as_it_decides_and_left_as_it_was(observations: np.ndarray) -> None:
     torch.manual_seed(2)
     normal = nn.BatchNorm1d(SIZE)
-    normal.running_mean += 0.3
+    normal.running_mean = torch.full((SIZE,), 0.3)
     module = nn.Sequential(normal, nn.Linear(SIZE, 32), nn.Dropout(0.5), nn.Linear(32, ACTIONS))
     normal.eval()
     module[2].train()
