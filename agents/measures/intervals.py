@@ -3,7 +3,9 @@
 Formulas: Agarwal et al. (2021), "Deep RL at the Edge of the Statistical Precipice" (IQM, stratified
 percentile bootstrap, probability of improvement); Rockafellar and Uryasev (2000) for CVaR; Owen
 (2007), "The pigeonhole bootstrap", for trainings crossed with episodes; Hesterberg (2015), "What
-teachers should know about the bootstrap", for expanded percentiles of few trainings.
+teachers should know about the bootstrap", for expanded percentiles of few trainings. Written here,
+with scipy as the referee in the tests: scipy.stats.bootstrap draws strata and pairs too if it is
+given their indices, which takes more lines than drawing them and 1.2 to 3 times as long.
 """
 
 from collections.abc import Callable

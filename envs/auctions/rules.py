@@ -15,7 +15,7 @@ from envs.auctions.equilibrium import (
 from envs.auctions.keyed_lanes import StepArrays
 from envs.auctions.laws import normal_quantile, open_uniform
 from envs.market.randomness import quantile, slot_key
-from kernels.compile import inline, kernel
+from kernels.compile import inline, kernel, lean_kernel
 
 PRIVATE, COMMON, STATIONARY = range(3)
 EPISODE, ROUND, TOP_SCRIPTED, GAME_COLUMNS = range(4)
@@ -265,8 +265,9 @@ def _payoff(rules: Rules, value: float, bid: float, won: bool) -> float:
 @kernel
 def _winner(rules: Rules, key: np.uint64, bids: np.ndarray, scripted: float) -> int:
     """Index of the learner with the highest bid above the scripted ones, ties by lot, or -1."""
-    best = max(bids.max(), scripted)
-    tied = 0
+    best, tied = scripted, 0
+    for p in range(bids.shape[0]):
+        best = max(best, bids[p])
     for p in range(bids.shape[0]):
         tied += bids[p] == best
     if best < 0.0 or tied == 0 or best == scripted:
@@ -288,7 +289,7 @@ class Games(NamedTuple):
     bids: np.ndarray  # float64[G, n] of the last one, -1 for who abstained
 
 
-@kernel
+@lean_kernel
 def play(
     rules: Rules,
     keys: np.ndarray,
@@ -326,7 +327,9 @@ def play(
         _start_round(rules, keys[g], game, values[g], step.seen[lanes])
         step.ended[g] = game[ROUND] >= rounds
         if step.ended[g]:
-            step.final[lanes] = step.seen[lanes]
+            for lane in range(g * n, (g + 1) * n):
+                for feature in range(FEATURES):
+                    step.final[lane, feature] = step.seen[lane, feature]
             game[EPISODE] += 1.0
             game[ROUND] = 0.0
             _start_round(rules, keys[g], game, values[g], step.seen[lanes])

@@ -21,7 +21,7 @@ from envs.hidden_competition.model import (
     win_probability,
 )
 from envs.market.randomness import slot_key
-from kernels.compile import kernel
+from kernels.compile import kernel, lean_kernel
 
 EPISODE, SLOT, REGIME, LOG_VALUE, TOP_RIVAL, HISTORY = range(6)
 PER_AUCTION = 4  # clearing fraction, won, own fraction, z
@@ -77,7 +77,7 @@ def _start(law: CompetitionLaw, keys: np.ndarray, state: np.ndarray, seen: np.nd
         _start_episode(law, keys[lane], state[lane, EPISODE], state[lane], seen[lane])
 
 
-@kernel
+@lean_kernel
 def _step(
     law: CompetitionLaw,
     keys: np.ndarray,
@@ -117,7 +117,8 @@ def _step(
         _observe(row, seen[lane])
         step.ended[lane] = row[SLOT] >= length
         if step.ended[lane]:
-            step.final[lane] = seen[lane]
+            for index in range(seen.shape[1]):
+                step.final[lane, index] = seen[lane, index]
             _start_episode(law, keys[lane], row[EPISODE] + 1.0, row, seen[lane])
 
 

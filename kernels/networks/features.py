@@ -6,10 +6,12 @@ Barndorff-Nielsen and Shephard (2004) bipower, Andersen, Dobrev and Schaumburg (
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from kernels.compile import inline, kernel
+from kernels.compile import inline, kernel, lean_kernel
 
 BLOCK_MINUTES = 5  # one origin per closed 5-minute block of the UTC clock
 DAY_BLOCKS = 1440 // BLOCK_MINUTES
@@ -324,31 +326,48 @@ def encode_inputs(state: np.ndarray, other: np.ndarray, is_eth: float, out: np.n
     return minute
 
 
-@kernel
-def encode_history(
-    minute: np.ndarray,
-    ohlcv: np.ndarray,
-    start: np.ndarray,
-    bar_minutes: int,
-    watched: np.ndarray,
-    is_eth: np.ndarray,
-    states: np.ndarray,
-    row_minute: np.ndarray,
-    row_asset: np.ndarray,
-    row_variance: np.ndarray,
-    rows: np.ndarray,
-) -> int:
+class BarColumns(NamedTuple):
+    """Closed bars of A assets, one asset behind the other: a's are start[a]:start[a + 1]."""
+
+    minute: NDArray[np.int64]  # [B] open of the bar, minutes since the epoch UTC
+    ohlcv: NDArray[np.float64]  # [B, 5]
+    start: NDArray[np.int64]  # [A + 1]
+    bar_minutes: int
+
+
+class Assets(NamedTuple):
+    """What is kept of each asset while its bars are replayed."""
+
+    watched: NDArray[np.int64]  # [A] index of the asset beside it, -1 for none
+    is_eth: NDArray[np.float64]  # [A]
+    states: NDArray[np.float64]  # [A + 1, STATE_SIZE] of `new_states`; the last stands for "none"
+
+
+class InputRows(NamedTuple):
+    """Room for one row per asset and origin."""
+
+    minute: NDArray[np.int64]  # [R] when the block closed
+    asset: NDArray[np.int64]  # [R]
+    variance: NDArray[np.float64]  # [R] realised in the block that closed, not floored
+    inputs: NDArray[np.float64]  # [R, N_FEATURES]
+
+
+def encode_history(bars: BarColumns, assets: Assets, rows: InputRows) -> int:
     """Replay the bars of all assets in clock order and write one row per asset and origin.
 
-    Asset a owns bars start[a]:start[a+1] of `minute` (int64, opens) and `ohlcv` (float64[., 5]);
-    watched[a] is the index of the asset beside it, -1 for none. `states` is
-    float64[assets + 1, STATE_SIZE] from `new_states`; the last row stands for "none".
-    `row_variance` receives the realised variance of the block that closed at the origin, not
-    floored. Returns the number of rows, or -1 - bar for the first bar that is refused.
+    Returns the number of rows, or -1 - bar for the first bar that is refused.
     """
-    n_assets = start.size - 1
-    at = start[:-1].copy()
-    status = np.zeros(n_assets, np.int64)
+    return _replay(bars, assets, rows, bars.start[:-1].copy(), np.zeros(len(bars.start) - 1, int))
+
+
+@lean_kernel
+def _replay(
+    bars: BarColumns, assets: Assets, rows: InputRows, at: np.ndarray, status: np.ndarray
+) -> int:
+    """`encode_history`, with each asset's next bar and what its last one led to."""
+    minute, ohlcv, start, bar_minutes = bars
+    watched, is_eth, states = assets
+    n_assets = at.size
     count = 0
     while True:
         now = np.int64(2**62)
@@ -370,7 +389,7 @@ def encode_history(
         for a in range(n_assets):
             if status[a] == ORIGIN:
                 other = states[watched[a]] if watched[a] >= 0 else states[n_assets]
-                row_minute[count] = encode_inputs(states[a], other, is_eth[a], rows[count])
-                row_asset[count] = a
-                row_variance[count] = states[a, _OPEN + _R2]
+                rows.minute[count] = encode_inputs(states[a], other, is_eth[a], rows.inputs[count])
+                rows.asset[count] = a
+                rows.variance[count] = states[a, _OPEN + _R2]
                 count += 1

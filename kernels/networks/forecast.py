@@ -3,7 +3,10 @@
 ln h = base(z) + skip(clip z) + MLP([clip z, LSTM state]), averaged over the ensemble.
 """
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from kernels.compile import lean_kernel
 from kernels.networks.forward import SILU, affine, lstm_step, mlp_forward
@@ -12,26 +15,26 @@ CLIP = 6.0  # standard deviations; beyond it only the linear base extrapolates
 _LINE = 32  # float32 in two cache lines
 
 
+class Weights(NamedTuple):
+    """The frozen ensemble: n inputs, H horizons, `members` networks of one shape."""
+
+    scale: NDArray[np.float32]  # [2, n] mean, 1 / standard deviation
+    base: NDArray[np.float32]  # [n + 1, H] on standardised inputs, intercept last
+    weights: NDArray[np.float32]  # [members, .] each row LSTM, MLP and skip [n, H]
+    recurrent: NDArray[np.int64]  # the inputs that the LSTM sees
+    sizes: NDArray[np.int64]  # layers of the MLP, sizes[0] = n + hidden
+
+
 @lean_kernel
 def forecast_step(
-    inputs: np.ndarray,
-    scale: np.ndarray,
-    base: np.ndarray,
-    weights: np.ndarray,
-    recurrent: np.ndarray,
-    sizes: np.ndarray,
-    state: np.ndarray,
-    scratch: np.ndarray,
-    out: np.ndarray,
+    ensemble: Weights, inputs: np.ndarray, state: np.ndarray, scratch: np.ndarray, out: np.ndarray
 ) -> None:
     """Advance the recurrent state by one origin and write the log variance forecasts.
 
-    inputs float64[n]; scale float32[2, n] (mean, 1 / standard deviation); base float32[n + 1, H]
-    on standardised inputs, intercept last; weights float32[members, .], each row LSTM, MLP and
-    skip [n, H]; recurrent int64[.], the inputs that the LSTM sees; sizes int64, the layers of the
-    MLP, sizes[0] = n + hidden; state float32[members, 2, hidden], replaced; scratch float32 from
+    inputs float64[n]; state float32[members, 2, hidden], replaced; scratch float32 from
     `new_scratch`; out float32[members + 1, H]: each member, then their mean.
     """
+    scale, base, weights, recurrent, sizes = ensemble
     n = inputs.size
     members = weights.shape[0]
     hidden = state.shape[2]
@@ -70,13 +73,9 @@ def forecast_step(
 
 @lean_kernel
 def forecast_history(
+    ensemble: Weights,
     inputs: np.ndarray,
     restart: np.ndarray,
-    scale: np.ndarray,
-    base: np.ndarray,
-    weights: np.ndarray,
-    recurrent: np.ndarray,
-    sizes: np.ndarray,
     state: np.ndarray,
     scratch: np.ndarray,
     out: np.ndarray,
@@ -91,7 +90,7 @@ def forecast_history(
                 for i in range(state.shape[2]):
                     state[e, 0, i] = np.float32(0.0)
                     state[e, 1, i] = np.float32(0.0)
-        forecast_step(inputs[t], scale, base, weights, recurrent, sizes, state, scratch, out[t])
+        forecast_step(ensemble, inputs[t], state, scratch, out[t])
 
 
 def new_scratch(n_inputs: int, n_recurrent: int, hidden: int, sizes: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from kernels.networks.features import FEATURES
-from kernels.networks.forecast import forecast_step, new_scratch
+from kernels.networks.forecast import Weights, forecast_step, new_scratch
 from kernels.networks.forward import lstm_parameters, mlp_parameters
 from models.frozen.folder import (
     HORIZONS_MINUTES,
@@ -25,21 +25,10 @@ from models.frozen.folder import (
 from models.frozen.row_graph import NetworkFileError, Port, RowGraph
 
 
-class ForecasterWeights(NamedTuple):
-    """Arrays of the volatility ensemble, shaped as `kernels.networks.forecast.forecast_step` wants
-    them."""
-
-    scale: NDArray[np.float32]
-    base: NDArray[np.float32]
-    weights: NDArray[np.float32]
-    recurrent: NDArray[np.int64]
-    sizes: NDArray[np.int64]
-
-
 class FrozenForecaster:
     """The volatility ensemble for one asset; `step` advances it by one closed 5-minute block."""
 
-    def __init__(self, arrays: ForecasterWeights, fallback: list[float]) -> None:
+    def __init__(self, arrays: Weights, fallback: list[float]) -> None:
         self.arrays = arrays
         self.fallback = np.array(fallback, np.float32)
         members, hidden = len(arrays.weights), int(arrays.sizes[0]) - len(FEATURES)
@@ -58,7 +47,7 @@ class FrozenForecaster:
         inputs float64[features] from `kernels.networks.features.encode_inputs`. Before the first
         step use `fallback`, the median forecast of the training bars.
         """
-        forecast_step(inputs, *self.arrays, self._state, self._scratch, self._out)
+        forecast_step(self.arrays, inputs, self._state, self._scratch, self._out)
         return self._out[-1]
 
 
@@ -114,7 +103,7 @@ def _own_graph(content: bytes, described: dict[str, Any]) -> RowGraph:
         refuse(f"volatility.onnx: {error}", RETRAIN)
 
 
-def _ensemble(content: bytes, described: dict[str, Any]) -> ForecasterWeights:
+def _ensemble(content: bytes, described: dict[str, Any]) -> Weights:
     """Weights of volatility.onnx, laid out for the kernel; refused when its features differ."""
     _check_features(described)
     try:
@@ -131,7 +120,7 @@ def _ensemble(content: bytes, described: dict[str, Any]) -> ForecasterWeights:
             biases = [named[f"mlp{k}.bias"] for k in layers]
             flat = [lstm_parameters(*lstm), mlp_parameters(weights, biases)]
             rows.append(np.concatenate([*flat, named["skip"].ravel()]))
-        ensemble = ForecasterWeights(
+        ensemble = Weights(
             scale=np.stack([arrays["mean"], arrays["inverse_sd"]]),
             base=np.vstack([arrays["base.slopes"], arrays["base.intercept"]]),
             weights=np.stack(rows),
@@ -149,7 +138,7 @@ def _member_names(layers: range) -> list[str]:
     return ["lstm.input", "lstm.hidden", "lstm.bias", "skip", *names]
 
 
-def _check_ensemble(arrays: ForecasterWeights) -> None:
+def _check_ensemble(arrays: Weights) -> None:
     """The kernel trusts these shapes: it reads the flat rows without bounds checks."""
     n, horizons, sizes = len(FEATURES), len(HORIZONS_MINUTES), [int(s) for s in arrays.sizes]
     hidden, seen = sizes[0] - n, arrays.recurrent

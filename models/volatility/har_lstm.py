@@ -135,7 +135,7 @@ class HarLstm(nn.Module):
         return self.mlp[2](layer) + self.skip(x)
 
     def flat(self, share: float = 1.0) -> np.ndarray:
-        """Weights in the layout of `kernels.networks.forecast.forecast_step`, the output times
+        """Weights in the layout of `kernels.networks.forecast.Weights`, the output times
         `share`."""
         a = {k: v.detach().numpy() for k, v in self.named_parameters()}
         bias = a["lstm.bias_ih_l0"] + a["lstm.bias_hh_l0"]

@@ -175,7 +175,7 @@ def _tensor(name: str, shape: list[Any]) -> onnx.ValueInfoProto:
 
 
 def _split(forecaster: Forecaster, member: int) -> dict[str, np.ndarray]:
-    """The arrays of one member, cut from its flat row in the layout of `forecast_step`."""
+    """The arrays of one member, cut from its flat row of `Weights.weights`."""
     row = forecaster.weights[member]
     inputs, hidden = forecaster.recurrent.size, forecaster.hidden
     sizes = [int(s) for s in forecaster.sizes]

@@ -14,6 +14,9 @@ from kernels.networks.features import (
     BLOCK_MINUTES,
     FEATURES,
     N_FEATURES,
+    Assets,
+    BarColumns,
+    InputRows,
     encode_history,
     new_states,
 )
@@ -56,31 +59,35 @@ def build_origins(bars: Bars, horizons_minutes: tuple[int, ...]) -> list[Origins
     Each symbol watches the first other symbol of the file. Raises BarsError for a refused bar.
     """
     n_assets = len(bars.series)
-    minute = np.concatenate([s.minute for s in bars.series])
-    ohlcv = np.concatenate([s.ohlcv for s in bars.series])
-    start = np.cumsum([0, *(len(s) for s in bars.series)]).astype(np.int64)
+    columns = BarColumns(
+        minute=np.concatenate([s.minute for s in bars.series]),
+        ohlcv=np.concatenate([s.ohlcv for s in bars.series]),
+        start=np.cumsum([0, *(len(s) for s in bars.series)]).astype(np.int64),
+        bar_minutes=bars.bar_minutes,
+    )
     if n_assets > 1:
         watched = np.array([1 if a == 0 else 0 for a in range(n_assets)])
     else:
         watched = np.array([-1])
-    capacity = minute.size * bars.bar_minutes // BLOCK_MINUTES + n_assets
-    row_minute = np.empty(capacity, np.int64)
-    row_asset = np.empty(capacity, np.int64)
-    row_variance = np.empty(capacity)
-    rows = np.empty((capacity, N_FEATURES))
     flags = np.array([is_eth(s) for s in bars.symbols])
-    count = encode_history(
-        *(minute, ohlcv, start, bars.bar_minutes, watched, flags, new_states(n_assets + 1)),
-        *(row_minute, row_asset, row_variance, rows),
+    assets = Assets(watched, flags, new_states(n_assets + 1))
+    capacity = columns.minute.size * bars.bar_minutes // BLOCK_MINUTES + n_assets
+    rows = InputRows(
+        minute=np.empty(capacity, np.int64),
+        asset=np.empty(capacity, np.int64),
+        variance=np.empty(capacity),
+        inputs=np.empty((capacity, N_FEATURES)),
     )
+    count = encode_history(columns, assets, rows)
     if count < 0:
         raise BarsError(f"{bars.source}: row {-1 - count} refused by the feature kernel")
     origins = []
     for a, symbol in enumerate(bars.symbols):
-        mine = np.flatnonzero(row_asset[:count] == a)
+        mine = np.flatnonzero(rows.asset[:count] == a)
         if mine.size:
-            targets = _targets(row_minute[mine], row_variance[mine], horizons_minutes)
-            origins.append(Origins(symbol, row_minute[mine], rows[mine], targets))
+            minute = rows.minute[mine]
+            targets = _targets(minute, rows.variance[mine], horizons_minutes)
+            origins.append(Origins(symbol, minute, rows.inputs[mine], targets))
     return origins
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from history.prices import Bars, BarsError
 from kernels.networks.features import BLOCK_MINUTES, FEATURES, N_FEATURES, VARIANCE_FLOOR
-from kernels.networks.forecast import CLIP, forecast_history, new_scratch
+from kernels.networks.forecast import CLIP, Weights, forecast_history, new_scratch
 from models.volatility.origins import Origins, build_origins
 
 HAR_LSTM = "HAR-LSTM"
@@ -112,6 +112,10 @@ class Forecaster(VarianceForecaster):
         """Width of the recurrent state."""
         return int(self.sizes[0]) - N_FEATURES
 
+    def arrays(self) -> Weights:
+        """The ensemble as the kernels take it."""
+        return Weights(self.scale, self.base, self.weights, self.recurrent, self.sizes)
+
     def new_state(self) -> np.ndarray:
         """Recurrent state of one asset before its first origin: float32[members, 2, hidden]."""
         return np.zeros((self.members, 2, self.hidden), np.float32)
@@ -123,10 +127,7 @@ class Forecaster(VarianceForecaster):
     def run(self, inputs: np.ndarray, restart: np.ndarray, state: np.ndarray) -> np.ndarray:
         """Forecasts float32[t, members + 1, H] along inputs float64[t, n]; `state` is advanced."""
         out = np.empty((len(inputs), self.members + 1, len(self.horizons_minutes)), np.float32)
-        forecast_history(
-            *(inputs, restart, self.scale, self.base, self.weights, self.recurrent, self.sizes),
-            *(state, self.new_scratch(), out),
-        )
+        forecast_history(self.arrays(), inputs, restart, state, self.new_scratch(), out)
         return out
 
     def predict_origins(self, origins: Origins) -> Forecasts:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import stats
 
 from agents.measures import intervals
 
@@ -53,6 +54,21 @@ def test_bootstrap_of_a_mean_reproduces_the_normal_interval() -> None:
     assert interval.value == pytest.approx(scores.mean())
     assert interval.high - interval.value == pytest.approx(half, rel=0.08)
     assert interval.value - interval.low == pytest.approx(half, rel=0.08)
+
+
+def test_paired_and_stratified_intervals_are_scipys() -> None:
+    """Strata as samples of their own, one index for both arms; both ends within the drawing."""
+    ours, theirs = np.random.default_rng(9).lognormal(size=(2, 2, 9))
+
+    def gap(*drawn: np.ndarray, axis: int) -> np.ndarray:
+        rows = [(ours - theirs)[k][index.astype(int)] for k, index in enumerate(drawn)]
+        return intervals.mean(np.concatenate(rows, axis))
+
+    expected = stats.bootstrap(
+        (np.arange(9), np.arange(9)), gap, n_resamples=20_000, method="percentile", vectorized=True
+    ).confidence_interval
+    found = intervals.paired_difference(ours, theirs, intervals.mean, 20_000)
+    assert found[1:] == pytest.approx(tuple(expected), abs=0.04 * (found.high - found.low))
 
 
 def test_strata_are_never_mixed() -> None:

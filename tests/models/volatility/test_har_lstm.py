@@ -177,16 +177,13 @@ def test_onnxruntime_equals_the_kernel_on_ten_thousand_observations(
     state = np.zeros((100, *described["state_shape"]), np.float32)
     ours = np.zeros_like(state)
     out = np.empty((model.members + 1, 3), np.float32)
-    scratch = model.new_scratch()
+    ensemble, scratch = model.arrays(), model.new_scratch()
     for t in range(100):  # 100 assets in parallel over 100 steps
         inputs = batch[t].astype(np.float32)
         forecast, state = session.run(None, {"inputs": inputs, "state": state})
         got = np.empty((100, 3), np.float32)
         for b in range(100):
-            forecast_step(
-                *(inputs[b].astype(np.float64), model.scale, model.base, model.weights),
-                *(model.recurrent, model.sizes, ours[b], scratch, out),
-            )
+            forecast_step(ensemble, inputs[b].astype(np.float64), ours[b], scratch, out)
             got[b] = out[-1]
         # Log variances are near -12: 1e-5 of their size is all that float32 promises.
         np.testing.assert_allclose(got, np.asarray(forecast), rtol=1e-5, atol=1e-5)
