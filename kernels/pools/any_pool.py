@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.checked_arrays import INTEGERS, entrance, wanted
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.numbers.checked_math import add, mul
 from kernels.numbers.u256 import Limbs, Uint256, load256, store256, u128, u256
@@ -350,6 +351,17 @@ class PoolTrades(NamedTuple):
     amount: NDArray[np.uint64]  # [N, 4]
 
 
+@entrance(
+    trades={
+        "pool": wanted(INTEGERS, "N"),
+        "coin_in": wanted(INTEGERS, "N"),
+        "coin_out": wanted(INTEGERS, "N"),
+        "exact_in": wanted(np.bool_, "N"),
+        "amount": wanted(np.uint64, "N", 4),
+    },
+    status=wanted(INTEGERS, "N"),
+    answers=wanted(np.uint64, "N", 4),
+)
 @lean_kernel
 def trade_batch(
     pools: Pools, trades: PoolTrades, status: Any, answers: Limbs, commit: bool
