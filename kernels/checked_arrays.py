@@ -57,7 +57,7 @@ def check_array(
         if not inside.all():
             at = np.unravel_index(int(np.argmin(inside)), given.shape)
             place = ", ".join(str(int(i)) for i in at)
-            raise ArrayError(f"{name}[{place}] is {given[at]}: give {least} to {most}")
+            raise ArrayError(f"{name}[{place}] is {given[at]}: give {_range(least, most)}")
     return given
 
 
@@ -98,6 +98,10 @@ def _named(want: Wanted) -> str:
     known = isinstance(dtype, str)
     type_name = " or ".join(kinds[k] for k in dtype) if known else np.dtype(dtype).name
     return f"{type_name}[{', '.join('any' if axis is None else str(axis) for axis in want.shape)}]"
+
+
+def _range(low: float, high: float) -> str:
+    return "a finite number" if high == -low and high > 1e38 else f"{low:g} to {high:g}"
 
 
 def _came(given: NDArray[Any]) -> str:

@@ -165,6 +165,8 @@ def _check_forecasts(
         recorded = np.array(described["test_vectors"]["log_variance"], np.float32)
         if inputs.shape[1:] != (len(FEATURES),) or len(inputs) != len(recorded) or not len(inputs):
             raise ValueError(f"inputs {inputs.shape}, forecasts {recorded.shape}")
+        if not np.isfinite(inputs).all():
+            raise ValueError("an input is not finite")
     except (KeyError, TypeError, ValueError, IndexError) as error:
         refuse(f"volatility.test_vectors cannot be used: {error!r}", RETRAIN)
     own = isinstance(forecaster, OnnxForecaster)

@@ -300,6 +300,9 @@ def _read_test_vectors(policy: FrozenPolicy) -> _TestVectors:
             raise ValueError(f"an action lies outside 0..{ACTIONS - 1}")
     except (KeyError, TypeError, ValueError, IndexError) as error:
         refuse(f"test_vectors cannot be used: {error!r}", RETRAIN)
+    known = np.isfinite(observations).all(axis=1) & np.isfinite(state.reshape(n, -1)).all(axis=1)
+    if not known.all():
+        refuse(f"test vector {int(np.argmin(known))}: a number of it is not finite", RETRAIN)
     return _TestVectors(observations, state, masks, logits, actions)
 
 
