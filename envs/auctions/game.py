@@ -28,6 +28,7 @@ from envs.auctions.rules import (
     rules_of_stationary,
     start,
 )
+from kernels.checked_arrays import check_finite
 
 REWARDS = ("profit", "share")
 OUTCOMES = ("won", "bid", "value", "top_other")
@@ -75,7 +76,8 @@ class AuctionGame:
     def __post_init__(self) -> None:
         """Name the field that makes the game impossible."""
         grid = np.asarray(self.fractions, np.float64)
-        if grid.size < 2 or np.any(np.diff(grid) <= 0.0) or grid[0] < 0.0 or grid[-1] > 1.0:
+        rising = grid.ndim == 1 and grid.size >= 2 and bool(np.all(np.diff(grid) > 0.0))
+        if not (rising and grid[0] >= 0.0 and grid[-1] <= 1.0):
             raise ValueError("fractions: at least two, increasing, within [0, 1]")
         if not 1 <= self.learners <= 64 or not 0.0 < self.join <= 1.0:
             raise ValueError(
@@ -183,8 +185,8 @@ class AuctionVectorEnv(KeyedLanes):
         NDArray[np.bool_],
         dict[str, Any],
     ]:
-        """Play one auction in every game; see the class docstring."""
-        actions = np.asarray(actions)
+        """Play one auction in every game; actions int[N] of the action space, else ArrayError."""
+        actions = self._checked_actions(actions)
         abstained = np.zeros(self.num_envs, np.bool_)
         if self.game.may_abstain:
             abstained = actions == 0
@@ -200,11 +202,11 @@ class AuctionVectorEnv(KeyedLanes):
         NDArray[np.bool_],
         dict[str, Any],
     ]:
-        """`step` with any shares float64[N] in [0, 1], below 0 to abstain: for referees."""
-        self._check_started()
+        """`step` with any shares float64[N] in [0, 1], or in [-1, 0) to abstain: for referees."""
+        fractions = self._checked_fractions(fractions, -1.0)
         rewards = np.empty(self.num_envs)
         play(
-            *(self._rules, self._keys, np.ascontiguousarray(fractions, np.float64), self.rounds),
+            *(self._rules, self._keys, fractions, self.rounds),
             *(self._state, self._arrays, rewards),
         )
         infos = self._outcomes()
@@ -214,8 +216,10 @@ class AuctionVectorEnv(KeyedLanes):
 
     def observe(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
         """The observations float32[n, 4] of learners with these values: for looking at policies."""
+        values = np.ascontiguousarray(values, np.float64)
+        check_finite("values", values, (None,))
         seen = np.empty((len(values), FEATURES), np.float32)
-        observe(self._rules, np.ascontiguousarray(values, np.float64), seen)
+        observe(self._rules, values, seen)
         return seen
 
     def action_masks(self) -> NDArray[np.bool_]:
@@ -286,9 +290,7 @@ class AuctionParallelEnv(ParallelEnv[str, NDArray[np.float32], int]):
         missing = [agent for agent in self.agents if agent not in actions]
         if missing:
             raise ValueError(f"no action for {', '.join(missing)}: every agent bids or abstains")
-        chosen = np.array([actions[agent] for agent in self.agents], np.int64)
-        if chosen.min() < 0 or chosen.max() >= self._lanes.game.actions:
-            raise ValueError(f"actions {actions}: expected 0 .. {self._lanes.game.actions - 1}")
+        chosen = np.array([actions[agent] for agent in self.agents])
         seen, rewards, _, truncated, outcome = self._lanes.step(chosen)
         if truncated.any():
             seen = outcome["final_obs"]

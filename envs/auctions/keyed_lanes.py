@@ -9,6 +9,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from envs.market.randomness import lane_keys
+from kernels.checked_arrays import check_array, check_finite, check_indices
 
 
 class StepArrays(NamedTuple):
@@ -46,6 +47,7 @@ class KeyedLanes(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[np.fl
         self.single_action_space = spaces.Discrete(actions)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self._episode_column = episode_column
         self._games, self._episodes = games, games[:, episode_column]
         self._outcome_names = outcomes
         self._seen = np.zeros((self.num_envs, *observation.shape), np.float32)
@@ -67,6 +69,11 @@ class KeyedLanes(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[np.fl
         """Begin the episode in each game's episode column, and show its first observations."""
         raise NotImplementedError
 
+    def _check_games(self, games: NDArray[np.float64]) -> None:
+        """Refuse rows of a state that the kernels could not go on from; a subclass adds its own."""
+        episodes = games[:, self._episode_column]
+        check_array("state games, episode", episodes, episodes.shape, np.float64, 0.0, 2.0**31)
+
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
@@ -82,9 +89,17 @@ class KeyedLanes(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[np.fl
         self._start()
         return self._seen.copy(), {}
 
-    def _check_started(self) -> None:
+    def _checked_actions(self, actions: Any) -> NDArray[np.integer]:
+        """Actions int[N] of the action space. Raises ArrayError (a ValueError) for others."""
+        limit = int(self.single_action_space.n)
+        return check_indices("actions", actions, self.num_envs, limit, "the table of bids")
+
+    def _checked_fractions(self, fractions: Any, low: float) -> NDArray[np.float64]:
+        """Bids float64[N] from `low` to 1 after a reset. Raises ArrayError for others, NaN too."""
         if not self._started:
             raise RuntimeError("step before reset: call reset first")
+        given = np.ascontiguousarray(fractions, np.float64)
+        return check_array("fractions", given, (self.num_envs,), np.float64, low, 1.0)
 
     def _outcomes(self) -> dict[str, Any]:
         """The infos of a step, before the ends of episodes are added."""
@@ -114,11 +129,15 @@ class KeyedLanes(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[np.fl
     def set_state(self, state: dict[str, np.ndarray]) -> None:
         """Continue exactly where `state` was taken, in an environment of the same arguments."""
         for name, mine in self._saved.items():
-            if mine.shape != state[name].shape:
+            given = state[name]
+            if mine.shape != given.shape or mine.dtype != given.dtype:
                 raise ValueError(
-                    f"state {name} has shape {state[name].shape}, here {mine.shape}: restore with "
-                    "the same num_envs and arguments"
+                    f"state {name} is {given.dtype}{given.shape}, here {mine.dtype}{mine.shape}: "
+                    "restore with the same num_envs and arguments"
                 )
+            check_finite(f"state {name}", given, mine.shape, mine.dtype)
+        self._check_games(state["games"])
+        for name, mine in self._saved.items():
             mine[:] = state[name]
         self._seed_games(int(state["seed"]))
         self._started = True

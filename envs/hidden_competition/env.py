@@ -21,6 +21,7 @@ from envs.hidden_competition.model import (
     win_probability,
 )
 from envs.market.randomness import slot_key
+from kernels.checked_arrays import check_array
 from kernels.compile import kernel, lean_kernel
 
 EPISODE, SLOT, REGIME, LOG_VALUE, TOP_RIVAL, HISTORY = range(6)
@@ -180,6 +181,13 @@ class HiddenCompetitionEnv(KeyedLanes):
         chains = np.zeros((int(num_envs), HISTORY + size - 1))
         super().__init__(num_envs, box, BINS, chains, EPISODE, OUTCOMES, split, seed)
 
+    def _check_games(self, games: NDArray[np.float64]) -> None:
+        super()._check_games(games)
+        lanes = (len(games),)
+        most = self.model.regimes - 1.0
+        check_array("state games, regime", games[:, REGIME], lanes, np.float64, 0.0, most)
+        check_array("state games, slot", games[:, SLOT], lanes, np.float64, 0.0, 2.0**31)
+
     def _start(self) -> None:
         _start(self._law, self._keys, self._games, self._seen)
 
@@ -192,8 +200,8 @@ class HiddenCompetitionEnv(KeyedLanes):
         NDArray[np.bool_],
         dict[str, Any],
     ]:
-        """Bid FRACTIONS[actions] in every lane; see the class docstring."""
-        return self.step_fractions(FRACTIONS[actions])
+        """Bid FRACTIONS[actions] in every lane; actions int[N] from 0 to 63, else ArrayError."""
+        return self.step_fractions(FRACTIONS[self._checked_actions(actions)])
 
     def step_fractions(
         self, fractions: NDArray[np.float64]
@@ -204,9 +212,8 @@ class HiddenCompetitionEnv(KeyedLanes):
         NDArray[np.bool_],
         dict[str, Any],
     ]:
-        """`step` with any shares float64[N] in [0, 1), for references that use another grid."""
-        self._check_started()
-        shares = np.ascontiguousarray(fractions, np.float64)
+        """`step` with any shares float64[N] in [0, 1], for references that use another grid."""
+        shares = self._checked_fractions(fractions, 0.0)
         _step(self._law, self._keys, shares, self.episode_auctions, self._games, self._arrays)
         infos = self._outcomes()
         return self._answer(self._reward(infos), infos)

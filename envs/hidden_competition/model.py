@@ -19,6 +19,13 @@ from envs.auctions.laws import (
     open_uniform,
 )
 from envs.market.randomness import lane_keys, slot_key
+from kernels.checked_arrays import (
+    INTEGERS,
+    check_array,
+    check_finite,
+    check_together,
+    wanted,
+)
 from kernels.compile import inline, kernel
 
 # Values in ETH: ln v is normal up to the 99 % quantile and Pareto beyond, as recorded payments are.
@@ -245,6 +252,21 @@ class Chains(NamedTuple):
     regime: NDArray[np.int8]
     log_value: NDArray[np.float64]
     top_rival: NDArray[np.float64]
+
+    def checked(self, regimes: int) -> "Chains":
+        """The same chains, whose arrays a kernel may read. Raises ArrayError naming the array."""
+        shape = ("length", "chains")
+        check_together(
+            {
+                "regime": (self.regime, wanted(INTEGERS, *shape)),
+                "log_value": (self.log_value, wanted(np.float64, *shape)),
+                "top_rival": (self.top_rival, wanted(np.float64, *shape)),
+            }
+        )
+        check_array("regime", self.regime, (None, None), INTEGERS, 0, regimes - 1)
+        check_finite("log_value", self.log_value, (None, None))
+        check_array("top_rival", self.top_rival, (None, None), np.float64, -1.0, 1.0)
+        return self
 
     def first(self, chains: int) -> "Chains":
         """The first so many chains."""

@@ -22,6 +22,7 @@ from envs.hidden_competition.model import (
     rival_rate,
     win_probability,
 )
+from kernels.checked_arrays import check_array, check_finite
 from kernels.compile import filter_kernel, inline, kernel
 
 # What a filter learns from the past, from most to least.
@@ -147,6 +148,8 @@ def bayes_bids(model: HiddenCompetition, chains: Chains, mode: int, grid: Bids =
     """Bids of the exact filter that sees what `mode` says: one of the constants above."""
     if mode not in FILTERS.values():
         raise ValueError(f"mode {mode}: choose one of {sorted(FILTERS.values())}")
+    chains = chains.checked(model.regimes)
+    grid = check_array("grid", grid, (None,), np.float64, 0.0, 1.0)
     law = model.law()
     above = np.stack([(1.0 - grid**a) ** b for a, b in zip(law.bid_a, law.bid_b)])
     bids = np.empty(chains.log_value.shape)
@@ -168,8 +171,15 @@ def _moving_average(
             average = decay * average + (1.0 - decay) * max(top_rival[t, i], bid)
 
 
+def _check_alike(chains: Chains) -> None:
+    """Refuse chains whose values and rivals differ in shape; ArrayError."""
+    check_array("top_rival", chains.top_rival, chains.log_value.shape, np.float64)
+
+
 def moving_average_bids(chains: Chains, rule: Bids) -> Bids:
     """f = base + weight * EMA(clearing share) + slope * z; rule = (base, weight, slope, decay)."""
+    check_finite("rule", rule, (4,))
+    _check_alike(chains)
     bids = np.empty(chains.log_value.shape)
     _moving_average(chains.log_value, chains.top_rival, rule, bids)
     return bids
@@ -189,6 +199,8 @@ def _raise_and_lower(top_rival: np.ndarray, up: float, down: float, bids: np.nda
 
 def raise_and_lower_bids(chains: Chains, rule: Bids) -> Bids:
     """AIMD: after a loss the rest 1 - f shrinks by `up`, after a win f falls by `down`."""
+    check_finite("rule", rule, (2,))
+    _check_alike(chains)
     bids = np.empty(chains.log_value.shape)
     _raise_and_lower(chains.top_rival, rule[0], rule[1], bids)
     return bids
@@ -213,8 +225,10 @@ def capture(model: HiddenCompetition, chains: Chains, bids: Bids | float) -> Bid
 
     The probability replaces the win indicator (Rao-Blackwell), which halves the noise.
     """
+    chains = chains.checked(model.regimes)
     out = np.empty(chains.log_value.shape)
     full = np.ascontiguousarray(np.broadcast_to(bids, out.shape), np.float64)
+    check_array("bids", full, out.shape, np.float64, 0.0, 1.0)
     _capture(model.law(), chains.regime, chains.log_value, full, out)
     return out
 

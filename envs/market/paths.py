@@ -12,6 +12,7 @@ from scipy.signal import lfilter
 from envs.market.randomness import SPLITS
 from history.prices import Bars
 from history.stochastic_volatility import stochastic_volatility_bars
+from kernels.checked_arrays import INTEGERS, check_array, check_finite
 
 SLOTS_PER_MINUTE = 5
 HORIZONS_MINUTES = (5, 15, 60)
@@ -52,10 +53,15 @@ class RecordedFlow(NamedTuple):
             size = getattr(self, name).size
             if size not in (0, slots):
                 raise ValueError(f"recorded {name} has {size} entries: give {slots}, or none")
+            check_array(f"recorded {name}", getattr(self, name), (size,), np.float64)
         swaps = self.swap_pool.size
         for name in self._fields[5:]:
             if getattr(self, name).shape != (swaps,):
                 raise ValueError(f"recorded {name} has another length than swap_pool ({swaps})")
+            check_finite(f"recorded {name}", getattr(self, name), (swaps,))
+        check_array("recorded swap_start", self.swap_start, (None,), np.int64)
+        check_array("recorded swap_pool", self.swap_pool, (None,), np.int64)
+        check_array("recorded swap_kind", self.swap_kind, (None,), np.float64, 0.0, 2.0)
         if self.swap_start.size == 0:
             return
         if self.swap_start.size != slots + 1 or np.any(np.diff(self.swap_start) < 0):
@@ -78,6 +84,14 @@ class PricePaths:
     segment: np.ndarray  # int64[n], equal within a contiguous run of minutes
     source: str  # one line for reports
     recorded: RecordedFlow = field(default_factory=RecordedFlow)  # nothing: everything is drawn
+
+    def __post_init__(self) -> None:
+        """Refuse arrays that the compiled simulator could not read. Raises ArrayError."""
+        minutes = np.size(self.segment)
+        check_array("segment", self.segment, (minutes,), INTEGERS)
+        check_finite("log_price", self.log_price, (minutes, 2))
+        check_array("slot_sigma", self.slot_sigma, (minutes, 2), np.float64, 0.0, 10.0)
+        check_finite("forecast", self.forecast, (minutes, 3))
 
     def __len__(self) -> int:
         return self.segment.size

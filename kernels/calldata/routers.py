@@ -38,6 +38,7 @@ from kernels.calldata.rows import (
     CALL_START,
     CALL_TO,
     CALL_VALUE,
+    CALL_WORDS,
     DEADLINE,
     DECODED,
     EXACT_OUT,
@@ -53,7 +54,9 @@ from kernels.calldata.rows import (
     ROUTER_FAMILY,
     ROUTER_INDEX,
     ROUTER_WETH,
+    ROUTER_WORDS,
     SWAP_ROUTER_02,
+    SWAP_WORDS,
     UNIVERSAL_ROUTER,
     UNIVERSAL_ROUTER_2_0,
     UNIVERSAL_ROUTER_2_1,
@@ -63,6 +66,7 @@ from kernels.calldata.rows import (
     V2_ROUTER,
 )
 from kernels.calldata.v4 import decode_v4_actions
+from kernels.checked_arrays import entrance, wanted
 from kernels.compile import inline, lean_kernel
 
 # More inner calls than any wallet packs into one; a longer list is UNSUPPORTED.
@@ -368,6 +372,13 @@ def decode_call(
     return decode_calldata(data, calls, call, routers, router, swaps, first)
 
 
+@entrance(
+    data=wanted(np.uint8, None),
+    calls=wanted(np.uint64, "N", CALL_WORDS),
+    routers=wanted(np.uint64, None, ROUTER_WORDS),
+    swaps=wanted(np.uint64, None, SWAP_WORDS),
+    counts=wanted(np.int64, "N"),
+)
 @lean_kernel
 def decode_batch(
     data: np.ndarray,

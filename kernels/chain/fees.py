@@ -6,6 +6,7 @@ int64 without wider products; the quantile rule is geth's `eth_feeHistory` (eth/
 
 import numpy as np
 
+from kernels.checked_arrays import entrance, wanted
 from kernels.compile import inline, kernel, lean_kernel
 
 ELASTICITY_MULTIPLIER = 2
@@ -87,6 +88,12 @@ def next_base_fee_f64(base_fee_wei: float, gas_used: float, gas_limit: float) ->
     return rise if gas_used > target else fall
 
 
+@entrance(
+    base_fee_wei=wanted(np.float64, "N"),
+    gas_used=wanted(np.float64, "N"),
+    gas_limit=wanted(np.float64, "N"),
+    out=wanted(np.float64, "N"),
+)
 @kernel
 def next_base_fees(
     base_fee_wei: np.ndarray,

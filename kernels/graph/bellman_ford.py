@@ -111,6 +111,7 @@ def paying_cycles(
     No token and no pool twice. Complete, because `completions` bounds each continuation from above;
     sums are rounded, so that an `above` of -1e-12 lists what integers should decide.
     """
+    log_rates = _checked_rates(graph, log_rates)
     best = completions(graph, log_rates, hops)
     columns = (graph.start, graph.edge, graph.target, log_rates, graph.hub, best, above)
     count = _paying(*columns, np.empty((0, hops), np.int32))

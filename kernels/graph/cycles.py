@@ -150,6 +150,23 @@ def _size(
     return rate, amount, edge * amount
 
 
+@inline
+def _fits(
+    start: NDArray[np.int64],
+    records: NDArray[np.int32],
+    quotes: NDArray[np.float64],
+    found: NDArray[np.float64],
+) -> bool:
+    """Whether the arrays of `evaluate_pool` belong together."""
+    width = records.shape[1] - 1
+    return (
+        3 <= width <= MAX_HOPS
+        and quotes.shape[0] == 2
+        and quotes.shape[1] == 2 * start.shape[0]
+        and found.shape[1] == 4
+    )
+
+
 @lean_kernel
 def evaluate_pool(
     start: NDArray[np.int64],
@@ -164,10 +181,13 @@ def evaluate_pool(
     k < M: its number times 2, plus 1 when it runs against the direction stored; its marginal rate;
     its best input; its profit, both in smallest units of the hub. No paying cycle is missed: one
     whose rate is 1 within 2^-48 is listed with profit 0, for integers to decide. A count above M
-    means that only the first M were written; -1 that the pool does not exist.
+    means that only the first M were written; -1 that the pool does not exist; -2 that `quotes` or
+    `found` has another width, or that `quotes` belongs to another number of pools.
     """
     if not 0 <= pool < start.shape[0] - 1:
         return -1
+    if not _fits(start, records, quotes, found):
+        return -2
     width = records.shape[1] - 1
     neutral = quotes.shape[1] - 2
     count = 0
@@ -212,6 +232,8 @@ def update_pool(
     """
     if not 0 <= pool < start.shape[0] - 1:
         return -1
+    if not _fits(start, records, quotes, found):
+        return -2
     sound = 0.0 < reserve0 < np.inf and 0.0 < reserve1 < np.inf
     slope0 = keep0 / reserve0 if sound else 0.0
     slope1 = keep1 / reserve1 if sound else 0.0

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.checked_arrays import ArrayError, check_array, check_finite
 from kernels.compile import lean_kernel
-from kernels.networks.forward import SILU, affine, lstm_step, mlp_forward
+from kernels.networks.forward import SILU, affine, lstm_step, mlp_forward, mlp_size
 
 CLIP = 6.0  # standard deviations; beyond it only the linear base extrapolates
 _LINE = 32  # float32 in two cache lines
@@ -91,6 +92,30 @@ def forecast_history(
                     state[e, 0, i] = np.float32(0.0)
                     state[e, 1, i] = np.float32(0.0)
         forecast_step(ensemble, inputs[t], state, scratch, out[t])
+
+
+def check_weights(ensemble: Weights) -> None:
+    """Refuse arrays that `forecast_step` would read beyond; ArrayError names the array.
+
+    Lengths follow from `scale` float32[2, n], the base's columns and `sizes`; see `Weights`.
+    """
+    scale, base, weights, recurrent, sizes = ensemble
+    n, horizons = np.shape(scale)[-1], np.shape(base)[-1]
+    check_array("sizes", sizes, (None,), np.int64, 1, 1 << 20)
+    hidden = int(sizes[0]) - n
+    if sizes.size < 2 or hidden < 1 or int(sizes[-1]) != horizons:
+        raise ArrayError(
+            f"sizes is {sizes.tolist()}: give {n} inputs plus the recurrent state, hidden layers, "
+            f"then {horizons} horizons"
+        )
+    check_finite("scale", scale, (2, n), np.float32)
+    check_finite("base", base, (n + 1, horizons), np.float32)
+    check_array("recurrent", recurrent, (None,), np.int64, 0, n - 1)
+    lstm = (recurrent.size + hidden + 1) * 4 * hidden
+    row = lstm + mlp_size(sizes) + n * horizons
+    check_finite("weights", weights, (None, row), np.float32)
+    if not recurrent.size or not len(weights):
+        raise ArrayError(f"recurrent {recurrent.size}, members {len(weights)}: give at least one")
 
 
 def new_scratch(n_inputs: int, n_recurrent: int, hidden: int, sizes: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ from kernels.networks.vectors import (
     store_part,
 )
 
+UNKNOWN_INPUT = -2
 LINEAR, TANH, RELU, SILU = 0, 1, 2, 3
 _TANH_EDGE = 7.90531110763549805  # beyond it tanh is 1 in float32
 ACTIVATIONS = {"linear": LINEAR, "tanh": TANH, "relu": RELU, "silu": SILU}
@@ -226,7 +227,7 @@ def lstm_step(
         h[j] = z[3 * n + j] * bent[j]
 
 
-@kernel
+@lean_kernel
 def masked_argmax(logits: np.ndarray, mask: np.ndarray) -> int:
     """Index of the greatest logit among those allowed, the lowest index on a tie, -1 if none is."""
     best = -1
@@ -264,14 +265,58 @@ def policy_forward(
     mlp_forward(after[0], parameters[lstm:], sizes, TANH, scratch, out)
 
 
+@inline
+def is_finite(x: np.ndarray) -> bool:
+    """Whether every number of x float32[n] is known; a form that vectorises."""
+    unknown = 0
+    for i in range(x.size):
+        unknown |= not abs(x[i]) < np.inf
+    return unknown == 0
+
+
+@lean_kernel
+def policy_choice(
+    x: np.ndarray,
+    parameters: np.ndarray,
+    sizes: np.ndarray,
+    state: np.ndarray,
+    after: np.ndarray,
+    scratch: np.ndarray,
+    out: np.ndarray,
+    mask: np.ndarray,
+) -> int:
+    """`policy_forward`, then `masked_argmax` under mask bool[sizes[-1]].
+
+    UNKNOWN_INPUT (-2), nothing written, when a number of x is NaN or infinite, or when x or mask
+    have another width than the network.
+    """
+    units, perceptron = state.shape[1], 0
+    for layer in range(sizes.size - 1):
+        perceptron += (sizes[layer] + 1) * sizes[layer + 1]
+    lstm = parameters.size - perceptron
+    width = sizes[0] if units == 0 else lstm // (4 * units) - units - 1
+    if x.size != width or mask.size != out.size or not is_finite(x):
+        return UNKNOWN_INPUT
+    policy_forward(x, parameters, sizes, state, after, scratch, out)
+    return masked_argmax(out, mask)
+
+
 @kernel
 def policy_forward_batch(
     x: np.ndarray, parameters: np.ndarray, sizes: np.ndarray, state: np.ndarray, out: np.ndarray
-) -> None:
-    """`policy_forward` for each row of x float32[n, D]; state float32[n, 2, units] is replaced."""
+) -> int:
+    """`policy_forward` for each row of x float32[n, D]; state float32[n, 2, units] is replaced.
+
+    The number of rows done: less than n, with nothing written, when a number of that row is NaN or
+    infinite.
+    """
+    for i in range(x.shape[0]):
+        if not is_finite(x[i]):
+            return i
     units = state.shape[2]
     scratch = np.empty(max(4 * units, 2 * sizes.max()), np.float32)
     after = np.empty((2, units), np.float32)
     for i in range(x.shape[0]):
         policy_forward(x[i], parameters, sizes, state[i], after, scratch, out[i])
         state[i] = after
+    return x.shape[0]

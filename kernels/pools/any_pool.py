@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.checked_arrays import INTEGERS, entrance, wanted
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.numbers.checked_math import add, mul
 from kernels.numbers.u256 import Limbs, Uint256, load256, store256, u128, u256
@@ -42,12 +43,13 @@ KINDS = ("uniswap_v2", "uniswap_v3", "pancake_v3", "uniswap_v4", "stableswap", "
 FEE_DENOMINATOR = 0  # Uniswap V2
 FEE = 0  # StableSwap in 1e-10, weighted in 1e-18
 ADMIN_FEE = 1  # StableSwap, 1e-10 of the fee
-INITIAL_A = 2  # A n^(n-1) 100, as the pool stores it
+INITIAL_A = 2  # as the pool stores it
 FUTURE_A = 3
 INITIAL_TIME_S = 4
 FUTURE_TIME_S = 5
+A_SCALE = 6  # StableSwap: what the pool's own A is multiplied by to be A n^(n-1) 100
 EXACT_POWERS = 1  # weighted: 1 for pools after 2021
-PARAMETERS = 6
+PARAMETERS = 7
 
 OK = 0
 UNKNOWN_POOL = 1
@@ -219,14 +221,18 @@ def _trade_stable(
 
 @inline
 def amplification_now(pools: Pools, pool: int) -> int:
-    """`_A()` of a StableSwap pool at the block's time, -1 before the start of its ramp."""
-    return amplification(
+    """A n^(n-1) 100 of a StableSwap pool at the block's time, below 0 before its ramp starts.
+
+    A ramp is rounded to the pool's own unit of A before it is scaled.
+    """
+    own = amplification(
         pools.parameters[pool, INITIAL_A],
         pools.parameters[pool, FUTURE_A],
         pools.parameters[pool, INITIAL_TIME_S],
         pools.parameters[pool, FUTURE_TIME_S],
         pools.time_s[0],
     )
+    return own * pools.parameters[pool, A_SCALE]
 
 
 @lean_kernel
@@ -350,6 +356,17 @@ class PoolTrades(NamedTuple):
     amount: NDArray[np.uint64]  # [N, 4]
 
 
+@entrance(
+    trades={
+        "pool": wanted(INTEGERS, "N"),
+        "coin_in": wanted(INTEGERS, "N"),
+        "coin_out": wanted(INTEGERS, "N"),
+        "exact_in": wanted(np.bool_, "N"),
+        "amount": wanted(np.uint64, "N", 4),
+    },
+    status=wanted(INTEGERS, "N"),
+    answers=wanted(np.uint64, "N", 4),
+)
 @lean_kernel
 def trade_batch(
     pools: Pools, trades: PoolTrades, status: Any, answers: Limbs, commit: bool

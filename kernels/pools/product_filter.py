@@ -16,6 +16,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.checked_arrays import entrance, wanted
 from kernels.compile import filter_kernel, inline
 from kernels.numbers.u256 import word_as_float
 
@@ -34,6 +35,13 @@ EXPONENT_BIAS = np.int64(1023)
 MANTISSA_BITS = np.int64(52)
 
 
+@entrance(
+    amounts=wanted(np.float64, "N"),
+    reserves_in=wanted(np.float64, "N"),
+    reserves_out=wanted(np.float64, "N"),
+    keep=wanted(np.float64, "N"),
+    outputs=wanted(np.float64, "N"),
+)
 @filter_kernel
 def rank_product_outputs(
     amounts: Floats, reserves_in: Floats, reserves_out: Floats, keep: Floats, outputs: Floats
@@ -80,6 +88,14 @@ def _exp_of_minus(t: float) -> float:
     return total * word_as_float(word)
 
 
+@entrance(
+    amounts=wanted(np.float64, "N"),
+    balances_in=wanted(np.float64, "N"),
+    balances_out=wanted(np.float64, "N"),
+    exponents=wanted(np.float64, "N"),
+    keep=wanted(np.float64, "N"),
+    outputs=wanted(np.float64, "N"),
+)
 @filter_kernel
 def rank_weighted_outputs(
     amounts: Floats,
@@ -113,6 +129,16 @@ def rank_weighted_outputs(
         outputs[row] = balances_out[row] * (1.0 - rest)
 
 
+@entrance(
+    amounts=wanted(np.float64, "N"),
+    balances_in=wanted(np.float64, "N"),
+    balances_out=wanted(np.float64, "N"),
+    invariants=wanted(np.float64, "N"),
+    offsets=wanted(np.float64, "N"),
+    products=wanted(np.float64, "N"),
+    keep=wanted(np.float64, "N"),
+    outputs=wanted(np.float64, "N"),
+)
 @filter_kernel
 def rank_stable_outputs(
     amounts: Floats,

@@ -14,6 +14,7 @@ import numpy as np
 from kernels.numbers.u256 import to_limbs
 from kernels.pools import stableswap
 from kernels.pools.any_pool import (
+    A_SCALE,
     ADMIN_FEE,
     EXACT_POWERS,
     FEE,
@@ -71,6 +72,19 @@ REFUSED = {
 }
 
 
+# Generation of StableSwap plain pools -> what its stored A is multiplied by to be A n^(n-1) 100.
+SWAP_TEMPLATE = "swap_template"
+THREE_POOL = "3pool"
+GENERATIONS = {SWAP_TEMPLATE: 1, THREE_POOL: stableswap.A_PRECISION}
+# Generations whose integers differ from the kernel's.
+REFUSED_GENERATIONS = {
+    "early": "it adds 1 to every divisor of its invariant (the pools before 3pool: compound, usdt, "
+    "y, busd, susd, pax, ren, sbtc)",
+    "factory": "pools of the factories divide in another order when they solve their invariant",
+    "ng": "its fee grows when the pool is lopsided, and its invariant is rounded otherwise",
+}
+
+
 class PoolRefusedError(ValueError):
     """A pool that the kernels cannot represent, or that no contract could be in."""
 
@@ -119,7 +133,18 @@ class V4Pool:
 
 @dataclass(frozen=True)
 class StablePool:
-    """A StableSwap plain pool. Fees in 1e-10, A as the pool stores it (times n^(n-1) 100)."""
+    """A StableSwap plain pool. Fees in 1e-10, A as the pool stores it.
+
+    | generation | A is stored | which pools |
+    |---|---|---|
+    | swap_template | times n^(n-1) 100 | curve-contract's SwapTemplateBase and what is made of it |
+    | 3pool | times n^(n-1) | StableSwap3Pool: in a ramp its A moves in whole units |
+    | early, factory, ng | | refused by name: their integers differ from the kernel's |
+
+    The answer is that of `exchange`. 3pool's view `get_dy` takes the fee after it has converted to
+    token units, which can differ by a unit; and where 255 Newton rounds do not settle, 3pool goes
+    on with the last one, which is refused here (NO_CONVERGENCE).
+    """
 
     name: str
     tokens: tuple[int, ...]
@@ -132,6 +157,7 @@ class StablePool:
     initial_time_s: int = 0
     future_time_s: int = 0
     traits: tuple[str, ...] = ()
+    generation: str = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -271,6 +297,7 @@ def _write(pools: Pools, pool: int, coins: slice, record: PoolRecord) -> None:
         pools.rate[coins] = to_limbs([10 ** (36 - d) for d in record.decimals], 4)
         parameters[[FEE, ADMIN_FEE]] = record.fee, record.admin_fee
         parameters[[INITIAL_A, FUTURE_A]] = record.initial_a, record.future_a
+        parameters[A_SCALE] = GENERATIONS[record.generation]
         parameters[[INITIAL_TIME_S, FUTURE_TIME_S]] = record.initial_time_s, record.future_time_s
         set_balances(pools, pool, record.balances)
     elif isinstance(record, WeightedPool):
@@ -367,8 +394,13 @@ def _check_stable(record: StablePool) -> None:
         _require(name, "balances", balance, 0, most)
     _require(name, "fee", record.fee, 0, stableswap.MAX_FEE)
     _require(name, "admin_fee", record.admin_fee, 0, stableswap.MAX_ADMIN_FEE)
-    _require(name, "initial_a", record.initial_a, 0, stableswap.MAX_AMP)
-    _require(name, "future_a", record.future_a, 1, stableswap.MAX_AMP)
+    if record.generation not in GENERATIONS:
+        reason = REFUSED_GENERATIONS.get(record.generation, "no such generation is known")
+        remedy = f"quote it in the EVM or leave it out (known: {', '.join(GENERATIONS)})"
+        raise PoolRefusedError(name, f"generation {record.generation!r}: {reason}", remedy)
+    most_a = stableswap.MAX_AMP // GENERATIONS[record.generation]
+    _require(name, "initial_a", record.initial_a, 0, most_a)
+    _require(name, "future_a", record.future_a, 1, most_a)
     _require(name, "initial_time_s", record.initial_time_s, 0, stableswap.MAX_TIME - 1)
     _require(name, "future_time_s", record.future_time_s, 0, stableswap.MAX_TIME - 1)
 

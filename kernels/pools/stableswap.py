@@ -1,4 +1,5 @@
-"""Curve StableSwap plain pools on exact integers: curve-contract's SwapTemplateBase.vy.
+"""Curve StableSwap plain pools on exact integers: curve-contract's SwapTemplateBase.vy, and
+StableSwap3Pool.vy with its A times 100. Other generations differ: `records` refuses them by name.
 
 Invariant A n^n S + D = A D n^n + D^(n+1) / (n^n prod x), solved by the contract's own Newton steps
 in its own order of rounding. Balances are in token units, `rates` bring them to 18 decimals (1e18

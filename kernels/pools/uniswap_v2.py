@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels.checked_arrays import INTEGERS, entrance, wanted
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.numbers.u256 import (
     Limbs,
@@ -220,6 +221,15 @@ def swap(
     return OK, u128(balance0), u128(balance1)
 
 
+@entrance(
+    reserve_in=wanted(np.uint64, "N", 2),
+    reserve_out=wanted(np.uint64, "N", 2),
+    fee_numerator=wanted(np.int64, "N"),
+    fee_denominator=wanted(np.int64, "N"),
+    amount_in=wanted(np.uint64, "N", 2),
+    amount_out=wanted(np.uint64, "N", 2),
+    status=wanted(INTEGERS, "N"),
+)
 @lean_kernel
 def quote_out_batch(
     reserve_in: Limbs,
@@ -232,7 +242,7 @@ def quote_out_batch(
 ) -> None:
     """`get_amount_out` of N pools: uint64[N, 2] amounts and reserves, int64[N] fees, int[N] status.
 
-    Writes `amount_out` and `status`; all arrays must have the N of `amount_in`.
+    Writes `amount_out` and `status`. Raises ArrayError for arrays of other shapes or types.
     """
     for i in range(amount_in.shape[0]):
         status[i], amount = get_amount_out(
@@ -245,6 +255,15 @@ def quote_out_batch(
         store128(amount_out, i, amount)
 
 
+@entrance(
+    reserve_in=wanted(np.uint64, "N", 2),
+    reserve_out=wanted(np.uint64, "N", 2),
+    fee_numerator=wanted(np.int64, "N"),
+    fee_denominator=wanted(np.int64, "N"),
+    amount_in=wanted(np.uint64, "N", 2),
+    amount_out=wanted(np.uint64, "N", 2),
+    status=wanted(INTEGERS, "N"),
+)
 @lean_kernel
 def quote_in_batch(
     reserve_in: Limbs,
@@ -274,6 +293,13 @@ def quote_in_batch(
         store128(amount_in, i, amount)
 
 
+@entrance(
+    reserves=wanted(np.uint64, "N", 4),
+    amounts_in=wanted(np.uint64, "N", 4),
+    amounts_out=wanted(np.uint64, "N", 4),
+    fees=wanted(np.int64, "N", 3),
+    status=wanted(INTEGERS, "N"),
+)
 @lean_kernel
 def swap_batch(
     reserves: Limbs,

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels.checked_arrays import INTEGERS, entrance, wanted
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.numbers.double_double import DoubleDouble, dd_add, dd_from_u128, dd_multiply
 from kernels.numbers.u256 import (
@@ -411,6 +412,14 @@ def refine_mixed(
     return OK, profit, gap
 
 
+@entrance(
+    pool=wanted(np.int64, "N", "H"),
+    coin_in=wanted(np.int64, "N", "H"),
+    coin_out=wanted(np.int64, "N", "H"),
+    amounts=wanted(np.uint64, "N", None, 4),
+    status=wanted(INTEGERS, "N"),
+    gap=wanted(np.float64, "N"),
+)
 @lean_kernel
 def refine_mixed_batch(
     pools: Pools,

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels.checked_arrays import INTEGERS, entrance, wanted
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.numbers.double_double import (
     DoubleDouble,
@@ -381,6 +382,16 @@ def refine_cycle(
     return OK, profit, _gap(bound, profit)
 
 
+@entrance(
+    reserve_in=wanted(np.uint64, "N", "H", 2),
+    reserve_out=wanted(np.uint64, "N", "H", 2),
+    fee_numerator=wanted(np.int64, "N", "H"),
+    fee_denominator=wanted(np.int64, "N", "H"),
+    amount_in_estimate=wanted(np.float64, "N"),
+    amounts=wanted(np.uint64, "N", None, 2),
+    status=wanted(INTEGERS, "N"),
+    gap=wanted(np.float64, "N"),
+)
 @lean_kernel
 def refine_batch(
     reserve_in: Any,

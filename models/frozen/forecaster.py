@@ -1,6 +1,5 @@
 """The frozen volatility ensemble, served without torch and checked against onnxruntime."""
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from kernels.checked_arrays import ArrayError, check_array, check_finite
 from kernels.networks.features import FEATURES
-from kernels.networks.forecast import Weights, forecast_step, new_scratch
+from kernels.networks.forecast import Weights, check_weights, forecast_step, new_scratch
 from kernels.networks.forward import lstm_parameters, mlp_parameters
 from models.frozen.folder import (
     HORIZONS_MINUTES,
@@ -29,6 +29,10 @@ class FrozenForecaster:
     """The volatility ensemble for one asset; `step` advances it by one closed 5-minute block."""
 
     def __init__(self, arrays: Weights, fallback: list[float]) -> None:
+        """Raises ArrayError for arrays that do not belong together."""
+        check_weights(arrays)
+        check_array("scale", arrays.scale, (2, len(FEATURES)), np.float32)
+        check_array("base", arrays.base, (len(FEATURES) + 1, len(HORIZONS_MINUTES)), np.float32)
         self.arrays = arrays
         self.fallback = np.array(fallback, np.float32)
         members, hidden = len(arrays.weights), int(arrays.sizes[0]) - len(FEATURES)
@@ -44,9 +48,10 @@ class FrozenForecaster:
     def step(self, inputs: NDArray[np.float64]) -> NDArray[np.float32]:
         """ln of the variance of the next 5, 15, 60 minutes, float32[3], overwritten by each step.
 
-        inputs float64[features] from `kernels.networks.features.encode_inputs`. Before the first
-        step use `fallback`, the median forecast of the training bars.
+        inputs float64[features] from `kernels.networks.features.encode_inputs`; ArrayError for
+        others. Before the first step use `fallback`, the median forecast of the training bars.
         """
+        check_finite("inputs", inputs, (len(FEATURES),))
         forecast_step(self.arrays, inputs, self._state, self._scratch, self._out)
         return self._out[-1]
 
@@ -61,6 +66,7 @@ class OnnxForecaster(FrozenForecaster):
 
     def step(self, inputs: NDArray[np.float64]) -> NDArray[np.float32]:
         """As `FrozenForecaster.step`; where the graph gives no number it is the fallback."""
+        check_finite("inputs", inputs, (len(FEATURES),))
         out = self._graph.run(inputs.astype(np.float32)[None], self._state)[0]
         return np.where(np.isfinite(out), out, self.fallback)
 
@@ -82,7 +88,10 @@ def load_forecaster(directory: Path | str) -> FrozenForecaster:
     if isinstance(made, RowGraph):
         forecaster: FrozenForecaster = OnnxForecaster(made, fallback)
     else:
-        forecaster = FrozenForecaster(made, fallback)
+        try:
+            forecaster = FrozenForecaster(made, fallback)
+        except ArrayError as error:
+            refuse(f"volatility.onnx is not a HAR-LSTM ensemble: {error}", RETRAIN)
     _check_forecasts(forecaster, content, described)
     return forecaster
 
@@ -120,15 +129,13 @@ def _ensemble(content: bytes, described: dict[str, Any]) -> Weights:
             biases = [named[f"mlp{k}.bias"] for k in layers]
             flat = [lstm_parameters(*lstm), mlp_parameters(weights, biases)]
             rows.append(np.concatenate([*flat, named["skip"].ravel()]))
-        ensemble = Weights(
+        return Weights(
             scale=np.stack([arrays["mean"], arrays["inverse_sd"]]),
             base=np.vstack([arrays["base.slopes"], arrays["base.intercept"]]),
             weights=np.stack(rows),
             recurrent=arrays["recurrent"].astype(np.int64),
             sizes=np.array(described["mlp_sizes"], np.int64),
         )
-        _check_ensemble(ensemble)
-        return ensemble
     except Exception as error:  # protobuf raises its own types on hostile bytes
         refuse(f"volatility.onnx is not a HAR-LSTM ensemble: {error!r}", RETRAIN)
 
@@ -136,26 +143,6 @@ def _ensemble(content: bytes, described: dict[str, Any]) -> Weights:
 def _member_names(layers: range) -> list[str]:
     names = [f"mlp{k}.{part}" for k in layers for part in ("weight", "bias")]
     return ["lstm.input", "lstm.hidden", "lstm.bias", "skip", *names]
-
-
-def _check_ensemble(arrays: Weights) -> None:
-    """The kernel trusts these shapes: it reads the flat rows without bounds checks."""
-    n, horizons, sizes = len(FEATURES), len(HORIZONS_MINUTES), [int(s) for s in arrays.sizes]
-    hidden, seen = sizes[0] - n, arrays.recurrent
-    perceptron = sum((a + 1) * b for a, b in pairwise(sizes))
-    row = (seen.size + hidden + 1) * 4 * hidden + perceptron + n * horizons
-    if not (
-        hidden > 0
-        and sizes[-1] == horizons
-        and arrays.scale.shape == (2, n)
-        and arrays.base.shape == (n + 1, horizons)
-        and arrays.weights.shape[1] == row
-        and seen.size > 0
-        and 0 <= seen.min() <= seen.max() < n
-        and all(a.dtype == np.float32 for a in (arrays.scale, arrays.base, arrays.weights))
-    ):
-        shapes = [a.shape for a in arrays]
-        raise ValueError(f"arrays of shapes {shapes} do not fit widths {sizes} of {n} features")
 
 
 def _check_forecasts(
@@ -167,6 +154,8 @@ def _check_forecasts(
         recorded = np.array(described["test_vectors"]["log_variance"], np.float32)
         if inputs.shape[1:] != (len(FEATURES),) or len(inputs) != len(recorded) or not len(inputs):
             raise ValueError(f"inputs {inputs.shape}, forecasts {recorded.shape}")
+        if not np.isfinite(inputs).all():
+            raise ValueError("an input is not finite")
     except (KeyError, TypeError, ValueError, IndexError) as error:
         refuse(f"volatility.test_vectors cannot be used: {error!r}", RETRAIN)
     own = isinstance(forecaster, OnnxForecaster)

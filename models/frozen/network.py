@@ -153,7 +153,7 @@ def read_network(content: bytes) -> Network:
         if "lstm_bias" in found:
             lstm = Lstm(*(found[f"lstm_{name}"] for name in Lstm._fields))
         network = Network(layers, lstm)
-        _check_widths(network)
+        check_widths(network)
         written = policy_graph(network)
         for ours, theirs in zip(written.graph.node, model.graph.node, strict=True):
             if ours != theirs:
@@ -165,7 +165,7 @@ def read_network(content: bytes) -> Network:
     return network
 
 
-def _check_widths(network: Network) -> None:
+def check_widths(network: Network) -> None:
     """The kernel reads flat arrays without bounds checks: every shape must follow from the last."""
     width, units = network.inputs, network.units
     if network.lstm is not None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kernels.market.action import ACTIONS
 from kernels.market.observation import SIZE
+from kernels.networks.forward import masked_argmax
 from models.frozen.row_graph import Port, RowGraph
 
 OBSERVATION, LOGITS = "observation", "logits"
@@ -58,3 +59,16 @@ class OnnxNetwork(RowGraph):
         """One market: `logits` float32[A] and the next state `after` of observation float32[D]."""
         after[:] = state
         logits[:] = self.run(observation[None], after[None])[0]
+
+    def choose(
+        self,
+        observation: NDArray[np.float32],
+        state: NDArray[np.float32],
+        after: NDArray[np.float32],
+        scratch: NDArray[np.float32],
+        logits: NDArray[np.float32],
+        mask: NDArray[np.bool_],
+    ) -> int:
+        """`forward`, then the best action that `mask` allows; below 0 when there is none."""
+        self.forward(observation, state, after, scratch, logits)
+        return masked_argmax(logits, mask)

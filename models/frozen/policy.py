@@ -6,12 +6,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.checked_arrays import ArrayError, check_array, check_finite
 from kernels.market.action import ACTIONS
 from kernels.market.observation import FIELDS
 from kernels.networks.forward import (
     lstm_parameters,
-    masked_argmax,
     mlp_parameters,
+    mlp_size,
+    policy_choice,
     policy_forward,
     policy_forward_batch,
 )
@@ -24,9 +26,12 @@ from models.frozen.folder import (
     refuse,
     session_of,
 )
-from models.frozen.network import Network, read_network
+from models.frozen.network import Network, check_widths, read_network
 from models.frozen.onnx_network import OnnxNetwork
 from models.frozen.row_graph import NetworkFileError
+
+# Compared by identity, which is what a decision has time for; others are compared by value.
+_FLOAT32, _BOOL = np.dtype(np.float32), np.dtype(np.bool_)
 
 
 class Compiled(NamedTuple):
@@ -46,6 +51,14 @@ class Compiled(NamedTuple):
         return self.units > 0
 
     @property
+    def inputs(self) -> int:
+        """D, width of the observation."""
+        if not self.units:
+            return int(self.sizes[0])
+        lstm = self.parameters.size - mlp_size(self.sizes)
+        return lstm // (4 * self.units) - self.units - 1
+
+    @property
     def outputs(self) -> int:
         """A, number of logits."""
         return int(self.sizes[-1])
@@ -53,9 +66,16 @@ class Compiled(NamedTuple):
     def run(
         self, observations: NDArray[np.float32], state: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Logits float32[n, A] of observations float32[n, D]; `state` is replaced by the next."""
-        logits = np.empty((len(observations), self.outputs), np.float32)
-        policy_forward_batch(observations, self.parameters, self.sizes, state, logits)
+        """Logits float32[n, A] of observations float32[n, D]; `state` is replaced by the next.
+
+        Raises ArrayError for other shapes or types, and for numbers that are not finite.
+        """
+        n = len(observations)
+        check_array("observations", observations, (n, self.inputs), np.float32)
+        check_array("state", state, (n, 2, self.units), np.float32)
+        logits = np.empty((n, self.outputs), np.float32)
+        if policy_forward_batch(observations, self.parameters, self.sizes, state, logits) < n:
+            check_finite("observations", observations, (n, self.inputs), np.float32)
         return logits
 
     def forward(
@@ -66,17 +86,38 @@ class Compiled(NamedTuple):
         scratch: NDArray[np.float32],
         logits: NDArray[np.float32],
     ) -> None:
-        """One market: `logits` float32[A] and the next state `after` of observation float32[D]."""
+        """One market: `logits` float32[A] and the next state `after` of observation float32[D].
+
+        The arrays are those of `FrozenPolicy`, which checks what comes from outside.
+        """
         policy_forward(observation, self.parameters, self.sizes, state, after, scratch, logits)
+
+    def choose(
+        self,
+        observation: NDArray[np.float32],
+        state: NDArray[np.float32],
+        after: NDArray[np.float32],
+        scratch: NDArray[np.float32],
+        logits: NDArray[np.float32],
+        mask: NDArray[np.bool_],
+    ) -> int:
+        """`forward`, then the best action that `mask` allows; below 0 when there is none."""
+        return policy_choice(
+            observation, self.parameters, self.sizes, state, after, scratch, logits, mask
+        )
 
 
 Runnable = Compiled | OnnxNetwork
 
 
 def compile_network(network: Network | OnnxNetwork) -> Runnable:
-    """Flatten the weights for the kernel; what onnxruntime runs stays as it is."""
+    """Flatten the weights for the kernel; what onnxruntime runs stays as it is.
+
+    Raises ValueError for layers that do not follow from one another.
+    """
     if isinstance(network, OnnxNetwork):
         return network
+    check_widths(network)
     weights, biases = zip(*network.layers)
     parts = [mlp_parameters(list(weights), list(biases))]
     if network.lstm is not None:
@@ -99,7 +140,12 @@ class Player:
     def __call__(
         self, observations: NDArray[np.float32], masks: NDArray[np.bool_]
     ) -> NDArray[np.int64]:
-        """Actions int64[n] for observations float32[n, D] under masks bool[n, A]."""
+        """Actions int64[n] for observations float32[n, D] under masks bool[n, A].
+
+        Raises ArrayError for others, and for a market whose mask allows nothing.
+        """
+        n = len(observations)
+        check_array("masks", masks, (n, self.network.outputs), np.bool_)
         if len(self.state) != len(observations):
             if len(self.state):
                 raise ValueError(
@@ -107,7 +153,13 @@ class Player:
                 )
             self.state = self.network.new_state(len(observations))
         logits = self.network.run(observations, self.state)
-        return np.where(masks, logits, -np.inf).argmax(axis=1)
+        actions = np.where(masks, logits, -np.inf).argmax(axis=1)
+        # Where nothing is allowed all are equal, and the first one is taken.
+        closed = (actions == 0) & ~masks[:, 0]
+        if closed.any():
+            market = int(np.argmax(closed))
+            raise ArrayError(f"masks[{market}] allows no action: allow at least the pass")
+        return actions
 
 
 class FrozenPolicy:
@@ -123,6 +175,7 @@ class FrozenPolicy:
     def __init__(self, network: Network | OnnxNetwork, manifest: dict[str, Any]) -> None:
         self.network = compile_network(network)
         self.manifest = manifest
+        self._inputs, self._outputs = (self.network.inputs,), (self.network.outputs,)
         self.logits = np.empty(self.network.outputs, np.float32)
         self.state, self._after = self.network.new_state(2)
         widest = 0
@@ -131,18 +184,34 @@ class FrozenPolicy:
         self._scratch = np.empty(widest, np.float32)
 
     def decide(self, observation: NDArray[np.float32], mask: NDArray[np.bool_]) -> int:
-        """Action for observation float32[D] under mask bool[A]; `logits` holds what it compared."""
-        self._forward(observation)
-        return masked_argmax(self.logits, mask)
+        """Action for observation float32[D] under mask bool[A]; `logits` holds what it compared.
+
+        Raises ArrayError for other shapes or types, a number that is not finite, or an empty mask.
+        """
+        try:
+            if observation.dtype is not _FLOAT32 or mask.dtype is not _BOOL:
+                self._check(observation, mask)
+            action = self.network.choose(
+                observation, self.state, self._after, self._scratch, self.logits, mask
+            )
+        except Exception:  # whatever it is, an array of another form is its reason
+            self._check(observation, mask)
+            raise
+        if action < 0:
+            self._check(observation, mask)
+            raise ArrayError("mask allows no action: allow at least the pass")
+        return action
 
     def end_slot(self, observation: NDArray[np.float32]) -> None:
-        """Remember the slot by its last observation float32[D]."""
+        """Remember the slot by its last observation float32[D]. Raises ArrayError for others."""
         if self.network.recurrent:
-            self._forward(observation)
+            check_finite("observation", observation, self._inputs, np.float32)
+            self.network.forward(observation, self.state, self._after, self._scratch, self.logits)
             self.state, self._after = self._after, self.state
 
-    def _forward(self, observation: NDArray[np.float32]) -> None:
-        self.network.forward(observation, self.state, self._after, self._scratch, self.logits)
+    def _check(self, observation: Any, mask: Any) -> None:
+        check_finite("observation", observation, self._inputs, np.float32)
+        check_array("mask", mask, self._outputs, np.bool_)
 
     def restart(self) -> None:
         """Forget the past, as at the start of an episode."""
@@ -231,6 +300,9 @@ def _read_test_vectors(policy: FrozenPolicy) -> _TestVectors:
             raise ValueError(f"an action lies outside 0..{ACTIONS - 1}")
     except (KeyError, TypeError, ValueError, IndexError) as error:
         refuse(f"test_vectors cannot be used: {error!r}", RETRAIN)
+    known = np.isfinite(observations).all(axis=1) & np.isfinite(state.reshape(n, -1)).all(axis=1)
+    if not known.all():
+        refuse(f"test vector {int(np.argmin(known))}: a number of it is not finite", RETRAIN)
     return _TestVectors(observations, state, masks, logits, actions)
 
 

@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, ValueInfoProto
 
+from kernels.checked_arrays import check_array, check_finite
 from models.frozen.folder import TOLERANCE, session_of
 
 STATE, NEXT_STATE = "state", "next_state"
@@ -55,7 +56,14 @@ class RowGraph:
         return np.zeros((n, *(self.state_shape or (0,))), np.float32)
 
     def run(self, rows: NDArray[np.float32], state: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Outputs float32[n, A] of rows float32[n, D]; `state` is replaced by the next."""
+        """Outputs float32[n, A] of rows float32[n, D]; `state` is replaced by the next.
+
+        Raises ArrayError for other shapes or types, and for numbers that are not finite.
+        """
+        n = len(rows)
+        check_finite(self.source.name, rows, (n, self.source.width), np.float32)
+        if self.recurrent:
+            check_array(STATE, state, (n, *self.state_shape), np.float32)
         feed = {self.source.name: np.ascontiguousarray(rows, np.float32)}
         if self.recurrent:
             feed[STATE] = np.ascontiguousarray(state)

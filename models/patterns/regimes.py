@@ -11,6 +11,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from sklearn.mixture import GaussianMixture
 
+from kernels.checked_arrays import check_array, check_finite
 from kernels.networks.regimes import filter_history, smooth_history
 
 MIN_OBSERVATIONS_PER_REGIME = 20
@@ -38,8 +39,13 @@ class RegimeModel:
     log_scale: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
+        """Refuse arrays that do not belong together (ArrayError); derive what kernels read."""
+        regimes, size = np.size(self.start), np.shape(self.means)[-1]
+        check_array("start", self.start, (regimes,), np.float64, 0.0, 1.0 + 1e-9)
+        check_array("transition", self.transition, (regimes, regimes), np.float64, 0.0, 1.0 + 1e-9)
+        check_finite("means", self.means, (regimes, size))
+        check_finite("covariances", self.covariances, (regimes, size, size))
         lower = np.linalg.cholesky(self.covariances)
-        size = self.means.shape[1]
         factors = [solve_triangular(low, np.eye(size), lower=True) for low in lower]
         diagonal = np.log(np.diagonal(lower, axis1=1, axis2=2)).sum(axis=1)
         object.__setattr__(self, "factors", np.ascontiguousarray(factors))
@@ -83,9 +89,11 @@ class RegimeModel:
         return self.smooth(x, restart).argmax(axis=1)
 
     def _filter(self, x: np.ndarray, restart: np.ndarray | None) -> tuple[np.ndarray, float]:
+        x = np.ascontiguousarray(x, np.float64)
+        check_array("x", x, (None, self.means.shape[1]), np.float64)
         out = np.empty((len(x), self.regimes))
         log_likelihood = filter_history(
-            *(np.ascontiguousarray(x, np.float64), _restarts(len(x), restart)),
+            *(x, _restarts(len(x), restart)),
             *(self.start, self.transition, self.means, self.factors, self.log_scale, out),
         )
         return out, log_likelihood

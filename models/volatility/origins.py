@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from history.prices import Bars, BarsError
+from kernels.checked_arrays import check_array
 from kernels.networks.features import (
     BLOCK_MINUTES,
     FEATURES,
@@ -59,6 +60,9 @@ def build_origins(bars: Bars, horizons_minutes: tuple[int, ...]) -> list[Origins
     Each symbol watches the first other symbol of the file. Raises BarsError for a refused bar.
     """
     n_assets = len(bars.series)
+    for s in bars.series:
+        check_array(f"minute of {s.symbol}", s.minute, (None,), np.int64)
+        check_array(f"ohlcv of {s.symbol}", s.ohlcv, (s.minute.size, 5), np.float64)
     columns = BarColumns(
         minute=np.concatenate([s.minute for s in bars.series]),
         ohlcv=np.concatenate([s.ohlcv for s in bars.series]),

@@ -11,8 +11,15 @@ from typing import Any
 import numpy as np
 
 from history.prices import Bars, BarsError
+from kernels.checked_arrays import check_array, check_finite
 from kernels.networks.features import BLOCK_MINUTES, FEATURES, N_FEATURES, VARIANCE_FLOOR
-from kernels.networks.forecast import CLIP, Weights, forecast_history, new_scratch
+from kernels.networks.forecast import (
+    CLIP,
+    Weights,
+    check_weights,
+    forecast_history,
+    new_scratch,
+)
 from models.volatility.origins import Origins, build_origins
 
 HAR_LSTM = "HAR-LSTM"
@@ -97,6 +104,12 @@ class Forecaster(VarianceForecaster):
     recurrent: np.ndarray
     sizes: np.ndarray
 
+    def __post_init__(self) -> None:
+        """Refuse weights that the kernel would read beyond. Raises ArrayError."""
+        check_weights(self.arrays())
+        check_array("scale", self.scale, (2, N_FEATURES), np.float32)
+        check_array("base", self.base, (N_FEATURES + 1, len(self.horizons_minutes)), np.float32)
+
     @property
     def name(self) -> str:
         """How tables call it."""
@@ -126,6 +139,9 @@ class Forecaster(VarianceForecaster):
 
     def run(self, inputs: np.ndarray, restart: np.ndarray, state: np.ndarray) -> np.ndarray:
         """Forecasts float32[t, members + 1, H] along inputs float64[t, n]; `state` is advanced."""
+        check_finite("inputs", inputs, (None, N_FEATURES))
+        check_array("restart", restart, (len(inputs),), np.bool_)
+        check_finite("state", state, (self.members, 2, self.hidden), np.float32)
         out = np.empty((len(inputs), self.members + 1, len(self.horizons_minutes)), np.float32)
         forecast_history(self.arrays(), inputs, restart, state, self.new_scratch(), out)
         return out

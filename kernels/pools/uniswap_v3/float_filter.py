@@ -8,6 +8,7 @@ subtracted, so nothing cancels. Amounts are in token units of the contract (wei)
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.checked_arrays import entrance, wanted
 from kernels.compile import filter_kernel, inline, lean_kernel
 from kernels.pools.uniswap_v3.state import V3Pools
 from kernels.pools.uniswap_v3.swap_fee import swap_fee
@@ -15,6 +16,13 @@ from kernels.pools.uniswap_v3.swap_fee import swap_fee
 PER_PIP = 1e-6
 
 
+@entrance(
+    amounts=wanted(np.float64, "N"),
+    sqrt_prices=wanted(np.float64, "N"),
+    liquidities=wanted(np.float64, "N"),
+    keep=wanted(np.float64, "N"),
+    outputs=wanted(np.float64, "N"),
+)
 @filter_kernel
 def rank_outputs(
     amounts: NDArray[np.float64],

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.checked_arrays import INTEGERS, entrance, wanted
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.numbers.u256 import (
     Uint256,
@@ -196,6 +197,20 @@ def modify_liquidity(
     return OK, amount0, amount1
 
 
+@entrance(
+    changes={
+        "pool": wanted(INTEGERS, "N"),
+        "lower": wanted(INTEGERS, "N"),
+        "upper": wanted(INTEGERS, "N"),
+        "mint": wanted(np.bool_, "N"),
+        "amount": wanted(np.uint64, "N", 2),
+    },
+    results={
+        "status": wanted(INTEGERS, "N"),
+        "amount0": wanted(np.uint64, "N", 4),
+        "amount1": wanted(np.uint64, "N", 4),
+    },
+)
 @lean_kernel
 def modify_liquidity_batch(
     pools: V3Pools, changes: LiquidityChanges, results: LiquidityResults

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.checked_arrays import INTEGERS, entrance, wanted
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.numbers.u256 import (
     Uint256,
@@ -300,6 +301,21 @@ def swap(
     return status, paid, received, place.price, crossed
 
 
+@entrance(
+    trades={
+        "pool": wanted(INTEGERS, "N"),
+        "zero_for_one": wanted(np.bool_, "N"),
+        "exact_in": wanted(np.bool_, "N"),
+        "amount": wanted(np.uint64, "N", 4),
+        "limit": wanted(np.uint64, "N", 4),
+    },
+    results={
+        "status": wanted(INTEGERS, "N"),
+        "amount_in": wanted(np.uint64, "N", 4),
+        "amount_out": wanted(np.uint64, "N", 4),
+        "ticks_crossed": wanted(INTEGERS, "N"),
+    },
+)
 @lean_kernel
 def swap_batch(pools: V3Pools, trades: Trades, results: TradeResults, commit: bool) -> None:
     """`swap` each trade: with `commit` in order, each against what the ones before it left; else

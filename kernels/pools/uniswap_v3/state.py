@@ -24,7 +24,7 @@ from kernels.numbers.u256 import (
     to_limbs,
     u256,
 )
-from kernels.pools.uniswap_v3.forks import UNISWAP_V3
+from kernels.pools.uniswap_v3.forks import PANCAKE_V3, UNISWAP_V3, UNISWAP_V4
 from kernels.pools.uniswap_v3.tick_math import (
     MAX_SQRT_RATIO,
     MAX_TICK,
@@ -232,6 +232,8 @@ def _check(pool: int, snapshot: PoolSnapshot) -> None:
         price,
         f"an initialised pool, {MIN_SQRT_RATIO} <= price < {MAX_SQRT_RATIO}",
     )
+    codes = (UNISWAP_V3, PANCAKE_V3, UNISWAP_V4)
+    require(snapshot.fork in codes, "fork", snapshot.fork, f"one of {codes}, the codes of forks")
     require(0 <= snapshot.liquidity < 2**128, "liquidity", snapshot.liquidity, "a uint128")
     require(0 <= snapshot.fee_pips <= MAX_FEE_PIPS, "fee_pips", snapshot.fee_pips, "0..1000000")
     require(1 <= spacing <= MAX_TICK_SPACING, "tick_spacing", spacing, f"1..{MAX_TICK_SPACING}")

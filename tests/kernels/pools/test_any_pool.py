@@ -233,7 +233,9 @@ def random_stable(rng: Random, name: str) -> tuple[PoolRecord, Model]:
     times = (0, 0) if rng.random() < 0.5 else (NOW - 2 * DAY, NOW + 5 * DAY)
     fee, admin_fee = rng.choice([0, 10**6, 4 * 10**6]), rng.choice([0, 5 * 10**9])
     record = StablePool(
-        name, tuple(range(len(decimals))), balances, decimals, fee, admin_fee, start, end, *times
+        *(name, tuple(range(len(decimals))), balances, decimals, fee, admin_fee, start, end),
+        *times,
+        generation="swap_template",
     )
     # The ramp by its definition: linear, rounded towards the start.
     step = (abs(end - start) * 2 * DAY) // (7 * DAY)
@@ -410,7 +412,8 @@ def test_statuses_have_reasons_and_change_nothing() -> None:
 
 def test_ramp_moves_with_the_clock() -> None:
     record = StablePool(
-        "ramp", (0, 1), (10**24, 2 * 10**24), (18, 18), 0, 0, 1_000, 500_000, NOW, NOW + DAY
+        *("ramp", (0, 1), (10**24, 2 * 10**24), (18, 18), 0, 0, 1_000, 500_000, NOW, NOW + DAY),
+        generation="swap_template",
     )
     pools = build([record], time_s=NOW)
     answers = []
