@@ -4,9 +4,16 @@ them."""
 
 from __future__ import annotations
 
+import sys
+
+from mevrl.terminal import begin, ended
+
+if __name__ == "__main__":
+    begin("serve.py")  # before the heavy imports: they take seconds
+
 import logging
 import os
-import sys
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -110,7 +117,10 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         check(config)
-        run(config, load_policy(config.policy))
+        policy = load_policy(config.policy)
+        # From here on the event loop ends the service in order on Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        run(config, policy)
     except StartError as error:
         print(f"serve.py: {error}", file=sys.stderr)
         return 2
@@ -118,4 +128,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended("serve.py", main)

@@ -17,8 +17,9 @@ import ray
 
 from agents.config import ConfigError, PPOConfig, TrialsConfig
 from agents.learner.rollouts import RolloutWorker
+from agents.training.ray_session import ray_session
 from agents.training.trial import Training, Trial, TrialInputs
-from agents.training.trials import latest_checkpoint, ray_session, run_trials
+from agents.training.trials import latest_checkpoint, run_trials
 from envs.market.config import MarketConfig, PricePaths
 from tests.agents.training.test_trials import processes_of
 
