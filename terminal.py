@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 BAD_INPUT, UNEXPECTED, INTERRUPTED = 2, 1, 130
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+RETRY_S = 0.05
 AGAIN = "Run the command again; if it ends like this once more, report it with that file."
 
 embedded = False
@@ -108,10 +109,12 @@ def _leave(number: int, frame: FrameType | None) -> None:
 def _stop(number: int, frame: FrameType | None) -> None:
     """Raise Stopped, unless one is already on its way out: then what was started is being ended.
 
-    Asked twice while that lasts, the process leaves. One that was swallowed on its way, as in a
-    callback of LLVM, is raised again.
+    Asked twice while that lasts, the process leaves.
     """
     global _asked_while_ending
+    if _compiling(frame):
+        threading.Timer(RETRY_S, os.kill, (os.getpid(), number)).start()
+        return
     error = sys.exc_info()[1]
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__context__
@@ -121,6 +124,15 @@ def _stop(number: int, frame: FrameType | None) -> None:
     if _asked_while_ending > 1:
         os._exit(128 + number)
     os.write(2, b"Ending what was started; once more to leave at once.\n")
+
+
+def _compiling(frame: FrameType | None) -> bool:
+    """Whether LLVM called back into Python: an exception would be printed there and lost."""
+    while frame is not None:
+        if "llvmlite" in frame.f_code.co_filename:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _end_of_imports(

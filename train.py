@@ -121,8 +121,8 @@ def main(arguments: Sequence[str]) -> int:
     console = Console()
     try:
         config, resumed = read_arguments(arguments)
-        for scenario in config.evaluation.scenarios:
-            check_scenario(scenario)  # now rather than after the training
+        # What is compared is checked now rather than after the training.
+        list(map(check_scenario, config.evaluation.scenarios))
         load_rules(config.evaluation.rules)
         data_dir = data_folder(config.prices)
         bars = bars_to_learn_from(config.prices, data_dir, config.run.seed)

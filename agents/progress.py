@@ -14,9 +14,11 @@ BEAT_S = 10.0  # a file or a pipe is shown no bars, but a line this often
 
 Entered = TypeVar("Entered")
 
+Report = Callable[[int, int], None]  # done, in all
 
-class Report(Protocol):
-    """How much of a stage is done, and what else there is to say of it."""
+
+class NotedReport(Protocol):
+    """A Report that is also told what else there is to say."""
 
     def __call__(self, done: int, total: int, note: str = "", /) -> None:
         """`done` of `total` parts."""
@@ -62,7 +64,7 @@ class Stages:
             self._bars.stop()
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[Report]:
+    def stage(self, name: str) -> Iterator[NotedReport]:
         """Time a stage; it reports how much of it is done."""
         self._begin(name)
         started = time.monotonic()

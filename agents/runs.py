@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from agents.config import ConfigError, TrainConfig, config_to_dict
-from history.files import write_atomically
 from agents.run_state import UNFINISHED
+from history.files import write_atomically
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 

@@ -18,7 +18,7 @@ from numba.core import event
 
 from agents.bidders.baselines import network_bidder
 from agents.learner.ppo import joint_gradient
-from agents.progress import Report
+from agents.progress import NotedReport
 from envs.market.config import MarketConfig
 from envs.market.paths import stand_in_paths
 from envs.market.physics import physics_of
@@ -40,7 +40,7 @@ POLL_S = 0.1
 
 
 @contextmanager
-def compiled_in_background() -> Iterator[Callable[[Report], None]]:
+def compiled_in_background() -> Iterator[Callable[[NotedReport], None]]:
     """Start compiling; the value waits for the end and tells how much has been compiled.
 
     Leaving early stops the processes; so does the end of this one, even a kill.
@@ -58,7 +58,7 @@ def compiled_in_background() -> Iterator[Callable[[Report], None]]:
         for part in PARTS
     ]
 
-    def wait(progress: Report) -> None:
+    def wait(progress: NotedReport) -> None:
         # A failure is not an error here: whoever needs the kernels compiles them and says why.
         kernels, done = 0, 0
         while done < len(processes):
