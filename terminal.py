@@ -25,6 +25,7 @@ embedded = False
 """Whether the command runs inside another program, whose signals and errors are its own."""
 _before: dict[int, Any] = {}  # signal handlers of who started the command
 _asked_while_ending = 0
+_code: int | None = None  # of a program whose end has been told
 
 
 class Stopped(KeyboardInterrupt):
@@ -50,11 +51,11 @@ def begin(program: str) -> None:
     if "--version" in sys.argv[1:]:
         print(f"mevrl {version()}")
         sys.exit(0)
-    print(f"mevrl {version()}: {program} is loading", file=sys.stderr, flush=True)
     if not embedded and threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
             _before[number] = signal.signal(number, _leave)
         sys.excepthook = _end_of_imports
+    print(f"mevrl {version()}: {program} is loading", file=sys.stderr, flush=True)
 
 
 def ended(program: str, main: Callable[[], int]) -> NoReturn:
@@ -62,8 +63,8 @@ def ended(program: str, main: Callable[[], int]) -> NoReturn:
 
     From here on SIGINT and SIGTERM raise Stopped, so that the program can end what it started.
     """
-    global _asked_while_ending
-    _asked_while_ending = 0
+    global _asked_while_ending, _code
+    _asked_while_ending, _code = 0, None
     for number in _before:
         signal.signal(number, _stop)
     try:
@@ -87,17 +88,20 @@ def told(
 
     The traceback goes into `folder`, or among the temporary files, and the message names it.
     """
+    global _code
     if isinstance(error, KeyboardInterrupt):
+        _code = getattr(error, "code", INTERRUPTED)
         words = "Stopped." if remedy == AGAIN else f"Stopped. {remedy}"
         print(words, file=sys.stderr, flush=True)
-        return getattr(error, "code", INTERRUPTED)
+        return _code
     if isinstance(error, ModuleNotFoundError) and remedy == AGAIN:
         remedy = "Install what the project needs: pip install -e ."
     place = _keep(error, folder)
     lines = [f"{program}: {_in_words(error)}"]
     lines += [f"The traceback is in {place}."] if place else traceback.format_exception(error)
     print(*lines, remedy, sep="\n", file=sys.stderr, flush=True)
-    return UNEXPECTED
+    _code = UNEXPECTED
+    return _code
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
@@ -112,6 +116,8 @@ def _stop(number: int, frame: FrameType | None) -> None:
     Asked twice while that lasts, the process leaves.
     """
     global _asked_while_ending
+    if _code is not None:
+        os._exit(_code)
     if _compiling(frame):
         threading.Timer(RETRY_S, os.kill, (os.getpid(), number)).start()
         return

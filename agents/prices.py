@@ -13,7 +13,7 @@ from agents.config import PricesConfig
 from agents.progress import Report
 from agents.runs import write_text
 from envs.market.paths import HORIZONS_MINUTES, SPLIT_EDGES, PricePaths, paths_of_bars
-from history.prices import Bars, BarsError, find_bars, load_bars, minute_of
+from history.prices import Bars, BarsError, load_bars, minute_of
 from history.stochastic_volatility import stochastic_volatility_bars
 from kernels.networks.features import BLOCK_MINUTES
 from models.volatility.har_lstm import Members, VolatilityConfig
@@ -35,36 +35,34 @@ class Forecasting(NamedTuple):
 def source_line(bars: Bars, data_dir: str) -> str:
     """First line of every report: which prices were learned from."""
     if data_dir:
-        return f"Prices: recorded bars, {bars.source}"
+        n = len(bars.passed_over)
+        what = f"{n} file{'s' * (n > 1)} passed over"
+        why = f" ({what}: `python -m history.prices {data_dir}` says why)" if n else ""
+        return f"Prices: recorded bars, {bars.source}{why}"
     return (
         f"Prices: no data folder is given (MEVRL_DATA), {bars.source} stands in for recorded bars"
     )
 
 
 def data_folder(config: PricesConfig) -> str:
-    """The folder with recorded prices, or an empty string for the stand-in."""
+    """The folder (or file) with recorded prices, or an empty string for the stand-in."""
     return config.data or os.environ.get("MEVRL_DATA", "")
 
 
 def bars_to_learn_from(config: PricesConfig, data_dir: str, seed: int) -> Bars:
     """Recorded 1-minute bars of ETH and BTC in `data_dir`, or the stand-in when it is empty.
 
-    Raises BarsError naming the folder or file, what is wrong and the remedy.
+    Raises BarsError naming the folder or file, what is wrong with each file, and the remedy.
     """
     if not data_dir:
         return stochastic_volatility_bars(seed, config.stand_in_days)
-    if not Path(data_dir).is_dir():
+    if not Path(data_dir).exists():
         raise BarsError(f"data folder {data_dir}: no such folder; unset it to use the stand-in")
-    path = find_bars(data_dir)
-    if path is None:
-        raise BarsError(
-            f"data folder {data_dir}: no file with bars in it or in its price subfolder; give one "
-            "with symbol, date, open, high, low, close, volume, or unset it to use the stand-in"
-        )
-    bars = load_bars(path)
+    bars = load_bars(data_dir)
     if bars.bar_minutes != 1:
         raise BarsError(
-            f"{path}: bars of {bars.bar_minutes} minutes; the market needs 1-minute bars"
+            f"{bars.source}: bars of {bars.bar_minutes} minutes ({bars.bar_minutes * 60} s); the "
+            "market needs 1-minute bars"
         )
     for symbol in (ETH, BTC):
         bars.of(symbol)
