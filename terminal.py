@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 BAD_INPUT, UNEXPECTED, INTERRUPTED = 2, 1, 130
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 RETRY_S = 0.05
-AGAIN = "Run the command again; if it ends like this once more, report it with that file."
+AGAIN = "Run the command again; if it ends like this once more, report it with its traceback."
 
 embedded = False
 """Whether the command runs inside another program, whose signals and errors are its own."""
