@@ -109,7 +109,8 @@ def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stage
         "seed": config.run.seed,
         "commit": git_commit(),
     }
-    write_report(run, source, report, results, chosen, comparisons)
+    with stages.stage("report"):
+        write_report(run, source, report, results, chosen, comparisons)
     publish(run)
     print_report(report, stages.console)
     stages.console.print(f"Report: {run / 'report.md'}   Policy: {run / 'policy'}")
@@ -121,8 +122,7 @@ def main(arguments: Sequence[str]) -> int:
     console = Console()
     try:
         config, resumed = read_arguments(arguments)
-        # What is compared is checked now rather than after the training.
-        list(map(check_scenario, config.evaluation.scenarios))
+        list(map(check_scenario, config.evaluation.scenarios))  # now, not after the training
         load_rules(config.evaluation.rules)
         data_dir = data_folder(config.prices)
         bars = bars_to_learn_from(config.prices, data_dir, config.run.seed)

@@ -7,12 +7,14 @@ import signal
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private.node import Node
 
 LOG = logging.getLogger("mevrl.training")
 PATIENCE = "RAY_gcs_server_port_wait_time_s"  # Ray's own setting, 30 s by default
@@ -77,6 +79,7 @@ def _start_ray(settings: dict[str, Any], address: str) -> None:
             ray.init(**settings)
             return
         except Exception as error:  # Ray raises a bare Exception when its processes are late
+            _end_half_started(error)
             ray.shutdown()
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             late = isinstance(error, ConnectionError | TimeoutError)
@@ -91,6 +94,15 @@ def _start_ray(settings: dict[str, Any], address: str) -> None:
         f"Ray did not start ({reason}): close other programs, end an old Ray with `ray stop`, or "
         f"set TMPDIR to a folder with a short path and free space, now {tempfile.gettempdir()}"
     )
+
+
+def _end_half_started(error: Exception) -> None:
+    """Ray forgets the processes of a node that it gave up; the node is known to its traceback."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        node = frame.f_locals.get("self")
+        if isinstance(node, Node):
+            node.kill_all_processes(check_alive=False, allow_graceful=False)
+            return
 
 
 @contextmanager

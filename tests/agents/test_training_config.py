@@ -17,6 +17,7 @@ from agents.config import (
 )
 from agents.run_state import UNFINISHED, is_finished, listed
 from agents.runs import create_run, discard_unfinished, publish
+from models import frozen
 
 
 def test_yaml_is_read_first_and_arguments_override_it(tmp_path: Path) -> None:
@@ -121,6 +122,8 @@ def test_a_run_is_unfinished_until_it_is_published(tmp_path: Path) -> None:
     assert not is_finished(run)
     assert not (tmp_path / "latest").exists()
     assert listed(tmp_path) == f"{run} (unfinished)"
+    with pytest.raises(frozen.PolicyError, match=f"unfinished. Continue: .*--resume {run}"):
+        frozen.load(run / "policy")
     publish(run)
     assert is_finished(run)
     assert listed(tmp_path) == f"{run} (finished)"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,15 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setattr(tempfile, "tempdir", None)
         yield Path(folder)
     monkeypatch.setattr(tempfile, "tempdir", None)
+
+
+def children() -> list[str]:
+    """Processes of which this one is the parent."""
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # a thread that has ended
+            found += (task / "children").read_text().split()
+    return found
 
 
 def test_a_session_leaves_no_file_and_no_handler(temporary: Path) -> None:
@@ -56,11 +66,13 @@ def test_ray_that_does_not_start_ends_in_one_line(
 ) -> None:
     monkeypatch.setenv(sessions.PATIENCE, "0")
     monkeypatch.setattr(sessions, "RAY_ATTEMPTS_S", ((0, 0), (0.1, 0)))
+    before = children()
     wanted = r"Ray did not start .*close other programs"
     with pytest.raises(RayStartError, match=wanted) as raised, ray_session(1):
         pytest.fail("it cannot have started")
     assert "\n" not in str(raised.value)
     assert not ray.is_initialized()
+    assert children() == before, "nothing of what it tried remains"
 
 
 def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
