@@ -4,9 +4,15 @@ them."""
 
 from __future__ import annotations
 
+import sys
+
+from terminal import BAD_INPUT, begin, ended
+
+if __name__ == "__main__":
+    begin("serve.py")  # before the heavy imports: they take seconds
+
 import logging
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -19,7 +25,7 @@ from live.books.metrics import write_report
 from live.market.volatility import WarmUpBars
 from live.server import Policy, load_policy, serve
 from live.settings.config import ServeConfig, StartError, check
-from live.status import Status, summary_table
+from live.status import Status, entered, stage, summary_table
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "serve-devnet.yaml"
 # The local chain outlives the server by this much, for whoever reads its last state.
@@ -88,34 +94,37 @@ def warm_up_bars(config: ServeConfig, local: bool) -> WarmUpBars | None:
     return WarmUpBars(series.minute[start:stop], series.ohlcv[start:stop], bars.bar_minutes, local)
 
 
-def run(config: ServeConfig, policy: Policy) -> None:
-    """Serve, write the report, show it."""
+def run(config: ServeConfig, policy: Policy, console: Console) -> None:
+    """Serve, show the report, write it."""
     local = not (config.node.url or config.node.ipc_path)
     bars = warm_up_bars(config, local)
-    console = Console(stderr=True)
-    with local_chain(config) if local else nullcontext(config) as settings:
+    chain = entered(console, "local chain", local_chain(config)) if local else nullcontext(config)
+    with chain as settings:
         with Status(console) as status:
             report = serve(settings, policy, bars, status.update)
         path = config.report
         if path == Path(""):
             path = Path(report["journal"]).with_suffix(".report.json")
+        console.print(summary_table(report))
         write_report(path, report)
-    console.print(summary_table(report))
     console.print(f"report: {path}", highlight=False)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 after a served time or an interruption, 2 when the server cannot start."""
+    """0 after a served time or an interruption of the service, 2 when the server cannot start."""
     config = read_arguments(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    console = Console(stderr=True)
     try:
         check(config)
-        run(config, load_policy(config.policy))
+        with stage(console, "policy and kernels"):
+            policy = load_policy(config.policy)
+        run(config, policy, console)
     except StartError as error:
         print(f"serve.py: {error}", file=sys.stderr)
-        return 2
+        return BAD_INPUT
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended("serve.py", main)

@@ -3,12 +3,16 @@
 python train.py [--config configs/train.yaml] [--any.field value] [--resume runs/NAME]
 """
 
-import statistics
 import sys
+
+from terminal import BAD_INPUT, begin, ended, told
+
+if __name__ == "__main__":
+    begin("train.py")  # before the heavy imports: they take seconds
+
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -29,13 +33,15 @@ from agents.processes import cores
 from agents.progress import Stages
 from agents.report.run import print_report, write_report
 from agents.report.studies import run_studies
+from agents.run_state import is_finished
 from agents.runs import create_run, discard_unfinished, publish
 from agents.scenarios import check_scenario
 from agents.training.compilation import compiled_in_background
 from agents.training.forecaster_trials import trained_by_tune
+from agents.training.ray_session import ray_session
 from agents.training.trial import TrialInputs, planned_trials, reward_scale_eth
-from agents.training.trials import TrialResult, ray_session, run_trials
-from history.prices import Bars
+from agents.training.trials import learning_speeds, run_trials
+from history.prices import Bars, BarsError
 from models import frozen
 from models.policy.export import git_commit
 
@@ -48,13 +54,14 @@ def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stage
     if config.forecaster.ensemble > 1 and (workers > 1 or config.run.address):
         failures = config.trials.max_failures
         members = trained_by_tune(run / "checkpoints", workers, failures, config.run.address)
-    with compiled_in_background() as compiled, ray_session(workers, config.run.address):
+    ray = stages.entered("Ray", ray_session(workers, config.run.address))
+    with compiled_in_background() as compiled, ray:
         with stages.stage("forecaster") as progress:
             test_from = first_test_minute(config.prices, bars)
             forecasting = forecasting_of(run, config.forecaster, bars, test_from, progress, members)
             paths = market_paths(forecasting.forecaster, bars)
-        with stages.stage("compilation"):
-            compiled()
+        with stages.stage("compilation") as progress:
+            compiled(progress)
 
         with stages.stage("market"):
             inputs = TrialInputs(
@@ -94,52 +101,51 @@ def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stage
         "ingredients": ingredients,
         "settings_tried": comparisons[0].settings_tried(),
         "studies": studies,
-        "throughput": throughput(results, stages),
+        "throughput": {
+            "learning_steps_per_s": learning_speeds(results),
+            "stage_seconds": dict(stages.seconds),
+        },
         "seconds": time.monotonic() - started,
         "seed": config.run.seed,
         "commit": git_commit(),
     }
-    write_report(run, source, report, results, chosen, comparisons)
+    with stages.stage("report"):
+        write_report(run, source, report, results, chosen, comparisons)
     publish(run)
     print_report(report, stages.console)
     stages.console.print(f"Report: {run / 'report.md'}   Policy: {run / 'policy'}")
 
 
-def throughput(results: list[TrialResult], stages: Stages) -> dict[str, Any]:
-    """Learning speed per trial and seconds per stage."""
-    return {
-        "learning_steps_per_s": {
-            r.trial.name: statistics.median(point["steps_per_s"] for point in r.curve)
-            for r in results
-        },
-        "stage_seconds": dict(stages.seconds),
-    }
-
-
 def main(arguments: Sequence[str]) -> int:
-    """Command line; 2 for bad input with the reason on standard error, 130 after Ctrl-C."""
-    console, run = Console(), None
+    """Command line; 2 for bad input, 130 after Ctrl-C, 1 after another error, each with a message
+    on standard error that says what to do."""
+    console = Console()
     try:
-        config, run = read_arguments(arguments)
-        for scenario in config.evaluation.scenarios:
-            check_scenario(scenario)  # now rather than after the training
+        config, resumed = read_arguments(arguments)
+        list(map(check_scenario, config.evaluation.scenarios))  # now, not after the training
         load_rules(config.evaluation.rules)
         data_dir = data_folder(config.prices)
         bars = bars_to_learn_from(config.prices, data_dir, config.run.seed)
-        run = run or create_run(config)
+        run = resumed or create_run(config)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    if resumed and is_finished(run):
+        console.print(f"{run} is finished: nothing is learned again, its report is written anew.")
+    try:
         source = source_line(bars, data_dir)
         console.print(source)
         with Stages(console) as stages:
             train(config, run, bars, source, stages)
-    except (ConfigError, ValueError) as error:
-        discard_unfinished(run)
+    except (ConfigError, BarsError) as error:  # what only the work itself finds wrong
+        if not resumed:
+            discard_unfinished(run)
         print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        console.print("Stopped." + (f" Continue: python train.py --resume {run}" if run else ""))
-        return 130
+        return BAD_INPUT
+    except (Exception, KeyboardInterrupt) as error:
+        return told(error, "train.py", run, f"Continue: python train.py --resume {run}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    ended("train.py", lambda: main(sys.argv[1:]))

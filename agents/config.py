@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from agents.learner_arms import HISTORY, LEARNER_ARMS, blind_columns
+from agents.run_state import listed
 from agents.scenarios import NAMES, SEEDS_EACH
 from configs.reading import read_file, read_settings, settings_from_dict, settings_parser
 from configs.settings import (
@@ -283,7 +284,10 @@ def read_arguments(arguments: Sequence[str]) -> tuple[TrainConfig, Path | None]:
     run = Path(parsed.resume)
     stored = run / "config.yaml"
     if not stored.is_file():
-        raise ConfigError(f"--resume {run}: no run there ({stored} is missing)")
+        raise ConfigError(
+            f"--resume {run}: no run there ({stored} is missing); runs in {run.parent}: "
+            f"{listed(run.parent)}"
+        )
     return read_file(TrainConfig, stored), run
 
 

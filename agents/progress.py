@@ -1,21 +1,33 @@
-"""Progress of a training run in the terminal, and how long each stage took."""
+"""Progress of a run in the terminal, and how long each stage took."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+BEAT_S = 10.0  # a file or a pipe is shown no bars, but a line this often
+
+Entered = TypeVar("Entered")
+
 Report = Callable[[int, int], None]  # done, in all
 
 
-class Stages:
-    """Named stages with bars; also keeps their durations in seconds."""
+class NotedReport(Protocol):
+    """A Report that is also told what else there is to say."""
 
-    def __init__(self, console: Console) -> None:
+    def __call__(self, done: int, total: int, note: str = "", /) -> None:
+        """`done` of `total` parts."""
+
+
+class Stages:
+    """Named stages with bars, or with lines where there is no terminal; keeps their seconds."""
+
+    def __init__(self, console: Console, beat_s: float = BEAT_S) -> None:
         self.console = console
         self.seconds: dict[str, float] = {}
         self._bars = Progress(
@@ -29,10 +41,15 @@ class Stages:
             console=console,
             transient=True,
         )
+        self._ended = threading.Event()
+        self._beats = threading.Thread(target=self._beat, args=(beat_s,), daemon=True)
 
     def __enter__(self) -> "Stages":
         """Start drawing."""
-        self._bars.start()
+        if self.console.is_terminal:
+            self._bars.start()
+        else:
+            self._beats.start()
         return self
 
     def __exit__(
@@ -42,22 +59,38 @@ class Stages:
         at: TracebackType | None,
     ) -> None:
         """Stop drawing; the terminal is left clean after errors and Ctrl-C."""
-        self._bars.stop()
+        self._ended.set()
+        if self.console.is_terminal:
+            self._bars.stop()
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[Report]:
+    def stage(self, name: str) -> Iterator[NotedReport]:
         """Time a stage; it reports how much of it is done."""
+        self._begin(name)
         started = time.monotonic()
         bar = self._bars.add_task(name, total=None, note="")
-        yield lambda done, total: self._bars.update(bar, completed=done, total=total)
+
+        def report(done: int, total: int, note: str = "", /) -> None:
+            self._bars.update(bar, completed=done, total=total, note=note)
+
+        yield report
         self._bars.remove_task(bar)
         self._finish(name, time.monotonic() - started)
+
+    @contextmanager
+    def entered(self, name: str, manager: AbstractContextManager[Entered]) -> Iterator[Entered]:
+        """`with manager`, whose beginning is a stage."""
+        with ExitStack() as stack:
+            with self.stage(name):
+                value = stack.enter_context(manager)
+            yield value
 
     @contextmanager
     def trials(
         self, names: list[str], steps: int
     ) -> Iterator[Callable[[str, dict[str, Any]], None]]:
         """Time the trials; each reports the steps it learned from and its validation profit."""
+        self._begin("learning")
         started = time.monotonic()
         bars = {name: self._bars.add_task(name, total=steps, note="") for name in names}
 
@@ -67,12 +100,29 @@ class Stages:
                 f"{metrics['steps_per_s']:,.0f} steps/s"
             )
             self._bars.update(bars[name], completed=metrics["steps"], note=note)
+            if not self.console.is_terminal:
+                self._print(f"  {name}: {metrics['steps']:,} of {steps:,} steps, {note}")
 
         yield report
         for bar in bars.values():
             self._bars.remove_task(bar)
         self._finish("learning", time.monotonic() - started)
 
+    def _begin(self, name: str) -> None:
+        if not self.console.is_terminal:
+            self._print(f"{name} ...")
+
     def _finish(self, name: str, seconds: float) -> None:
         self.seconds[name] = seconds
         self.console.print(f"{name:<32} {seconds:6.1f} s")
+
+    def _beat(self, beat_s: float) -> None:
+        """Say every `beat_s` what is open: silence looks like a standstill."""
+        while not self._ended.wait(beat_s):
+            for task in self._bars.tasks:
+                done = "" if task.total is None else f"{task.percentage:.0f} %, "
+                note = f", {task.fields['note']}" if task.fields["note"] else ""
+                self._print(f"  {task.description}: {done}{task.elapsed or 0.0:.0f} s{note}")
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from agents.config import ConfigError, TrainConfig, config_to_dict
+from agents.run_state import UNFINISHED
 from history.files import write_atomically
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -33,6 +34,11 @@ def create_run(config: TrainConfig) -> Path:
         raise ConfigError(
             f"run.name {name!r}: {run} exists; choose another name or use --resume {run}"
         ) from None
+    except OSError as error:
+        raise ConfigError(
+            f"run.folder {config.run.folder!r}: {error.strerror}; give a folder that can be written"
+        ) from None
+    write_text(run / UNFINISHED, f"Continue: python train.py --resume {run}\n")
     for folder in ("tb", "checkpoints", "figures"):
         (run / folder).mkdir()
     write_config(run, config_to_dict(config))
@@ -46,12 +52,13 @@ def write_config(run: Path, values: dict[str, Any]) -> None:
 
 def discard_unfinished(run: Path | None) -> None:
     """Remove a run that failed before anything in it was worth continuing."""
-    if run is not None and run.is_dir() and not any((run / "checkpoints").iterdir()):
-        shutil.rmtree(run)
+    if run is not None and not any((run / "checkpoints").glob("*")):
+        shutil.rmtree(run, ignore_errors=True)
 
 
 def publish(run: Path) -> None:
-    """Point the link `latest` beside the run at it, in one step."""
+    """The run is finished: point the link `latest` beside it at it, in one step."""
+    (run / UNFINISHED).unlink(missing_ok=True)
     temporary = run.parent / f".latest-{os.getpid()}"
     with suppress(FileNotFoundError):
         temporary.unlink()

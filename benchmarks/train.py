@@ -23,7 +23,7 @@ from agents.config import PPOConfig
 from agents.learner.build import arguments_of, build
 from agents.learner.rollouts import Crew, Markets, build_remote
 from agents.learner.vecenv import MarketVecEnv
-from agents.training.trials import ray_session
+from agents.training.ray_session import ray_session
 from benchmarks.harness import Measurement, check
 from envs.market.config import MarketConfig, PricePaths
 from envs.market.paths import stand_in_paths

@@ -45,9 +45,11 @@ from models.frozen import (
     load,
     load_forecaster,
 )
+from terminal import Stopped
 
 LOG = logging.getLogger(__name__)
 FIRST_STATE_TIMEOUT_S = 30.0
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # After the end nothing is decided any more, but what waits may still be included.
 DRAIN_SLOTS = 3.0
 MAX_DRAIN_S = 45.0
@@ -144,9 +146,14 @@ class Server:
 
     async def run(self, bars: WarmUpBars | None) -> None:
         """Recover, warm up, subscribe and serve for the configured time; then close the books."""
-        if bars is not None:
-            await self._warm_up_forecast(bars)
-        await self._recover()
+        try:
+            if bars is not None:
+                await self._warm_up_forecast(bars)
+            await self._recover()
+        except (NodeError, *wire.Malformed) as error:
+            raise StartError(
+                f"the node answers no longer ({error}): start serve.py again"
+            ) from error
         gc.collect()
         gc.freeze()
         gc.disable()  # the engine collects after each head instead
@@ -194,15 +201,23 @@ class Server:
                 await keeper
 
     async def _serve(self) -> None:
-        async with asyncio.timeout(FIRST_STATE_TIMEOUT_S):
-            await self._first_state.wait()
+        try:
+            async with asyncio.timeout(FIRST_STATE_TIMEOUT_S):
+                await self._first_state.wait()
+        except TimeoutError:
+            raise StartError(
+                f"the node sent no block within {FIRST_STATE_TIMEOUT_S:.0f} s: see that it is in "
+                "step with its chain, then start serve.py again"
+            ) from None
         self.started = time.monotonic()
         with contextlib.suppress(asyncio.CancelledError):
             if self.config.duration:
                 await asyncio.sleep(self.config.duration)
             else:
                 await asyncio.Event().wait()
-        await self._drain()
+        # Interrupted once more, it leaves what is open to the next start.
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._drain()
 
     async def _drain(self) -> None:
         """Decide nothing more; wait for what may still be included, then note what is lost."""
@@ -329,7 +344,13 @@ async def _serve(
     policy: Policy,
     bars: WarmUpBars | None,
     on_quiet: Callable[[Server], None],
+    asked: list[int],
 ) -> dict[str, Any]:
+    """`asked` receives the signals that asked for the end."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in STOP_SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, _stop, task, number, asked)
     deployment = load_deployment(config.deployment)
     signer = load_key(config.key, config.key_password)
     node, genesis_hash = await _open_node(config, deployment, signer)
@@ -342,9 +363,6 @@ async def _serve(
         )
         try:
             server = Server(config, deployment, policy, signer, node, journal, on_quiet)
-            task = asyncio.current_task()
-            assert task is not None
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
             await server.run(bars)
             return server.report()
         finally:
@@ -353,16 +371,37 @@ async def _serve(
         node.close()
 
 
+def _stop(task: asyncio.Task[Any], number: int, asked: list[int]) -> None:
+    """The first signal ends the service in order; another one ends the wait for what is open."""
+    asked.append(number)
+    LOG.warning(
+        "ending: what was sent may still be included; once more ends that wait"
+        if len(asked) == 1
+        else "ending at once: the next start settles what is open"
+    )
+    task.cancel()
+
+
 def serve(
     config: ServeConfig,
     policy: Policy,
     bars: WarmUpBars | None,
     on_quiet: Callable[[Server], None],
 ) -> dict[str, Any]:
-    """Serve as configured and return the report; StartError before anything was written.
+    """Serve as configured and return the report.
 
     `bars` warm up the forecast; `on_quiet` is called after each head, when nothing is urgent.
+    SIGINT and SIGTERM end the service in order. Raises StartError when it cannot begin, Stopped
+    when a signal comes before it has begun.
     """
     check(config)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(config, policy, bars, on_quiet))
+    asked: list[int] = []
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_serve(config, policy, bars, on_quiet, asked))
+    except asyncio.CancelledError:
+        raise Stopped(asked[0] if asked else signal.SIGINT) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -4,12 +4,16 @@ once per second, when nothing is urgent; one line every ten seconds where there 
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.live import Live
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from live.server import Server
@@ -18,6 +22,8 @@ from live.settings.config import ETHER
 REDRAW_S = 1.0
 LINE_S = 10.0
 SENT = ("bundles_sent", "included", "failed")
+
+Entered = TypeVar("Entered")
 
 
 class Status:
@@ -30,6 +36,7 @@ class Status:
         self._next = 0.0
 
     def __enter__(self) -> Status:
+        self._console.print("Waiting for the first block; Ctrl-C ends the service.")
         if self._terminal:
             self._live.start()
         return self
@@ -53,6 +60,42 @@ class Status:
             self._live.update(live_table(server), refresh=True)
         else:
             self._console.print(status_line(server), highlight=False)
+
+
+@contextmanager
+def stage(console: Console, name: str) -> Iterator[None]:
+    """Say what is waited for before anything is served, for how long, and how long it took."""
+    started = time.monotonic()
+    ended = threading.Event()
+    if console.is_terminal:
+        columns = SpinnerColumn(), TextColumn(name), TimeElapsedColumn()
+        with Progress(*columns, console=console, transient=True) as clock:
+            clock.add_task(name, total=None)
+            yield
+    else:
+        console.print(f"{name} ...", highlight=False)
+        threading.Thread(target=_beat, args=(console, name, started, ended), daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
+    console.print(f"{name:<32} {time.monotonic() - started:6.1f} s")
+
+
+def _beat(console: Console, name: str, started: float, ended: threading.Event) -> None:
+    while not ended.wait(LINE_S):
+        console.print(f"  {name}: {time.monotonic() - started:.0f} s", highlight=False)
+
+
+@contextmanager
+def entered(
+    console: Console, name: str, manager: AbstractContextManager[Entered]
+) -> Iterator[Entered]:
+    """`with manager`, whose beginning is a stage."""
+    with ExitStack() as stack:
+        with stage(console, name):
+            value = stack.enter_context(manager)
+        yield value
 
 
 def eth(wei: int) -> str:

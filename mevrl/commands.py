@@ -50,6 +50,7 @@ def run(name: str, arguments: Sequence[str] = ()) -> int:
     """Run a command with these arguments; its exit status. Raises ValueError for another name."""
     if name not in COMMANDS:
         raise ValueError(f"no command {name!r}: choose one of {', '.join(COMMANDS)}")
+    _reach_root()
     target, before = COMMANDS[name].target, sys.argv
     script = target.endswith(".py")
     sys.argv = [str(ROOT / target) if script else f"mevrl {name}", *arguments]
@@ -68,12 +69,30 @@ def run(name: str, arguments: Sequence[str] = ()) -> int:
     return 0
 
 
+def _reach_root() -> None:
+    """What lies beside train.py is found as `python train.py` finds it."""
+    if str(ROOT) not in sys.path:
+        sys.path.append(str(ROOT))
+
+
+def _inside(name: str, arguments: Sequence[str]) -> int:
+    """Run a command of which another program hears: that keeps its own signal handlers."""
+    _reach_root()
+    import terminal  # imported here: it lies beside train.py, which is reached only now
+
+    terminal.embedded = True
+    try:
+        return run(name, arguments)
+    finally:
+        terminal.embedded = False
+
+
 def train(arguments: Sequence[str] = ()) -> int:
     """`python train.py` with these arguments, e.g. ["--config", "configs/smoke.yaml"].
 
     The exit status: 0, or 2 after bad input, whose reason stands on standard error.
     """
-    return run("train", arguments)
+    return _inside("train", arguments)
 
 
 def serve(arguments: Sequence[str] = ()) -> int:
@@ -81,4 +100,4 @@ def serve(arguments: Sequence[str] = ()) -> int:
 
     The exit status: 0, or 2 when the server cannot start, with the reason on standard error.
     """
-    return run("serve", arguments)
+    return _inside("serve", arguments)

@@ -7,10 +7,10 @@ import importlib.util
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,19 +24,27 @@ from devnet.artifacts import artifact
 from devnet.config import AnvilConfig, DevnetConfig
 from devnet.local import Running
 from tests.support.frozen_policy import write_fixed_fraction_policy
+from tests.support.programs import (
+    PATIENCE_S,
+    ROOT,
+    end_of,
+    line_of,
+    processes_of,
+    program,
+    until,
+)
 
 with warnings.catch_warnings():
     # web3 imports a module of websockets that is about to go
     warnings.simplefilter("ignore", DeprecationWarning)
     from web3 import Web3
 
-ROOT = Path(__file__).resolve().parents[1]
-
 REPORT_KEYS = (
     "chain_id seconds heads pending_seen opportunities decisions bundles_sent included failed "
     "realised_profit_wei expected_profit_wei gas_spent_wei lost_by_reason latency_us "
     "state_mismatches reorgs_handled reconnects"
 )
+WORLD_S = 1800.0  # a bound: the world ends with its tests
 HEAVY = ("torch", "ray", "stable_baselines3", "sb3_contrib", "envs", "agents", "devnet", "history")
 
 
@@ -50,7 +58,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A local chain with blocks every second and its usual traffic."""
     manifest = tmp_path_factory.mktemp("devnet") / "devnet.json"
     anvil = AnvilConfig(slot_s=1.0, block_gas_limit=2_400_000)
-    with devnet.running(DevnetConfig(anvil=anvil, manifest=manifest, lifetime=400.0)) as running:
+    with devnet.running(DevnetConfig(anvil=anvil, manifest=manifest, lifetime=WORLD_S)) as running:
         yield running
 
 
@@ -69,6 +77,9 @@ def arguments(
             f"--deployment={manifest}",
             f"--policy={policy}",
             f"--state_dir={folder}",
+            # a machine with much else to do is no fault of the node
+            f"--node.connect_timeout_s={PATIENCE_S}",
+            f"--node.request_timeout_s={PATIENCE_S}",
             *more,
         ]
 
@@ -85,7 +96,7 @@ def start(arguments: list[str], world: Running, cwd: Path) -> subprocess.Popen[s
     )
 
 
-def finish(process: subprocess.Popen[str], timeout_s: float = 120.0) -> str:
+def finish(process: subprocess.Popen[str], timeout_s: float = PATIENCE_S) -> str:
     try:
         _, errors = process.communicate(timeout=timeout_s)
     finally:
@@ -100,6 +111,10 @@ def rows_of(journal: Path) -> list[dict[str, Any]]:
         rows = connection.execute("SELECT * FROM decisions WHERE tx_hash IS NOT NULL").fetchall()
     connection.close()
     return [dict(row) for row in rows]
+
+
+def mined_in(journal: Path) -> list[dict[str, Any]]:
+    return [row for row in rows_of(journal) if row["block_number"] is not None]
 
 
 class Reader:
@@ -121,13 +136,37 @@ class Reader:
 
     def wait_until_idle(self) -> None:
         """A server that has stopped may have left a transaction to be mined."""
-        deadline = time.monotonic() + 30.0
-        while self.client.eth.get_transaction_count(self.account, "pending") > self.account_nonce():
-            assert time.monotonic() < deadline, "the account's transactions are not mined"
-            time.sleep(0.1)
+        count = self.client.eth.get_transaction_count
+        until(
+            lambda: count(self.account, "pending") <= self.account_nonce(),
+            "the account's transactions to be mined",
+        )
 
     def receipt(self, hash_: str) -> Any:
         return self.client.eth.get_transaction_receipt(Web3.to_bytes(hexstr=hash_))  # type: ignore
+
+
+def included_in(state: Path) -> int:
+    """Plans that the journal in a folder knows to be included."""
+    try:
+        return sum(
+            row["status"] == "included" for j in state.glob("*.sqlite") for row in rows_of(j)
+        )
+    except sqlite3.OperationalError:  # it is just being made
+        return 0
+
+
+def settle(start_again: Callable[[], subprocess.Popen[str]], reader: Reader, journal: Path) -> None:
+    """What was sent in a server's last moments may be mined after it: the next start settles it."""
+
+    def settled() -> bool:
+        reader.wait_until_idle()
+        if all(row["status"] != "open" for row in rows_of(journal)):
+            return True
+        finish(start_again())
+        return False
+
+    until(settled, "a journal without open transactions")
 
 
 @pytest.mark.devnet
@@ -135,15 +174,26 @@ def test_served_profit_is_on_the_chain_to_the_wei(
     world: Running, arguments: Callable[..., list[str]], tmp_path: Path
 ) -> None:
     reader = Reader(world)
+    reader.wait_until_idle()
     before, nonce_before = reader.executor_weth(), reader.account_nonce()
-    path = tmp_path / "report.json"
-    process = start(arguments("--duration=16", f"--report={path}"), world, tmp_path)
+    state, path = tmp_path / "state", tmp_path / "report.json"
+    own = f"--state_dir={state}", f"--report={path}"
+    process = start(arguments("--duration=1200", *own), world, tmp_path)
+    until(lambda: included_in(state) >= 2, "two included plans")
+    first = reader.client.eth.block_number
+    until(lambda: reader.client.eth.block_number >= first + 10, "ten further blocks")
+    process.send_signal(signal.SIGINT)
     errors = finish(process)
     report = json.loads(path.read_text())
+    [journal] = state.glob("*.sqlite")
+    reported = sum(int(row["realised_wei"]) for row in mined_in(journal))
+    settle(lambda: start(arguments("--duration=2", *own), world, tmp_path), reader, journal)
+    rows = mined_in(journal)
+    assert sum(int(row["realised_wei"]) for row in rows) == reader.executor_weth() - before > 0
     assert set(REPORT_KEYS.split()) <= set(report)
     assert report["chain_id"] == 31337
-    assert report["included"] >= 1, errors
-    assert report["realised_profit_wei"] == reader.executor_weth() - before > 0
+    assert report["included"] >= 2, errors
+    assert report["realised_profit_wei"] == reported > 0
     assert report["executor_balance_change_wei"] == report["realised_profit_wei"]
     assert report["state_mismatches"] == report["unchallenged_violations"] == 0, errors
     assert report["states_compared"] >= 10
@@ -152,11 +202,10 @@ def test_served_profit_is_on_the_chain_to_the_wei(
     assert set(latency) == {"p50", "p99", "max", "n"}
     assert 0 < latency["p50"] <= latency["p99"] <= latency["max"]
     assert world.searcher_key[2:] not in errors + path.read_text()
-    assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
-    rows = rows_of(Path(report["journal"]))
-    mined = [row for row in rows if row["block_number"] is not None]
-    assert reader.account_nonce() - nonce_before == len(mined)
-    for row in mined:
+    assert "Traceback" not in errors
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["report.json", "state"]
+    assert reader.account_nonce() - nonce_before == len(rows)
+    for row in rows:
         receipt = reader.receipt(row["tx_hash"])
         assert receipt["status"] == (row["status"] != "failed")
         assert int(row["gas_cost_wei"]) == receipt["gasUsed"] * receipt["effectiveGasPrice"]
@@ -174,28 +223,18 @@ def test_killed_in_the_middle_and_started_again(
     before, nonce_before = reader.executor_weth(), reader.account_nonce()
     state = tmp_path / "state"
     own = (f"--state_dir={state}", f"--report={tmp_path / 'report.json'}")
-    process = start(arguments(*own, "--duration=60"), world, tmp_path)
-    deadline = time.monotonic() + 90.0
-    while time.monotonic() < deadline:
-        journals = list(state.glob("*.sqlite"))
-        if journals and sum(row["status"] == "included" for row in rows_of(journals[0])) >= 2:
-            break
-        time.sleep(0.1)
+    process = start(arguments(*own, "--duration=1200"), world, tmp_path)
+    until(lambda: included_in(state) >= 2, "two included plans")
     process.send_signal(signal.SIGKILL)
     process.communicate()
     [journal] = state.glob("*.sqlite")
     sent_before = {row["tx_hash"] for row in rows_of(journal)}
     assert sent_before
-    errors = finish(start(arguments(*own, "--duration=8"), world, tmp_path))
-    # what was sent in a run's last moments may be mined after it: the next start settles it
-    for _ in range(3):
-        reader.wait_until_idle()
-        if all(row["status"] != "open" for row in rows_of(journal)):
-            break
-        errors += finish(start(arguments(*own, "--duration=2"), world, tmp_path))
+    errors = finish(start(arguments(*own, "--duration=4"), world, tmp_path))
+    settle(lambda: start(arguments(*own, "--duration=2"), world, tmp_path), reader, journal)
     rows = rows_of(journal)
     assert [row for row in rows if row["status"] == "open"] == [], errors
-    mined = [row for row in rows if row["block_number"] is not None]
+    mined = mined_in(journal)
     # every nonce was used exactly once, and by a transaction that the journal knows
     assert sorted(row["nonce"] for row in mined) == list(
         range(nonce_before, reader.account_nonce())
@@ -204,6 +243,58 @@ def test_killed_in_the_middle_and_started_again(
     assert len({row["raw"] for row in rows}) == len(rows)
     for row in mined:
         assert reader.receipt(row["tx_hash"])["blockNumber"] == row["block_number"]
+
+
+@pytest.mark.devnet
+def test_interrupted_twice_it_reports_at_once_and_leaves_no_process(
+    policy: Path, tmp_path: Path
+) -> None:
+    """On a local chain of its own, which it also ends."""
+    chain = tmp_path / "chain.yaml"
+    chain.write_text(f"anvil: {{slot_s: 12.0}}\nmanifest: {tmp_path / 'devnet.json'}\n")
+    path = tmp_path / "report.json"
+    own = (
+        f"--policy={policy}",
+        f"--local_chain={chain}",
+        f"--state_dir={tmp_path}",
+        f"--report={path}",
+    )
+    with program(ROOT / "serve.py", *own, cwd=tmp_path) as process:
+        line_of(process.stderr, "local chain ...")
+        line_of(process.stderr, "included 0")
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+        code, errors = end_of(process)
+        until(lambda: not processes_of(process.pid), "the end of all processes")
+    assert code == 0
+    assert "ending" in errors
+    assert "Traceback" not in errors
+    assert json.loads(path.read_text())["heads"] >= 1
+
+
+@pytest.mark.devnet
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_service_has_begun(
+    number: signal.Signals, policy: Path, world: Running, tmp_path: Path
+) -> None:
+    """The node's port accepts, and never answers."""
+    deployment = tmp_path / "deployment.json"
+    deployment.write_text(json.dumps(world.manifest))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        own = (
+            *(f"--policy={policy}", f"--deployment={deployment}", "--key=env:SEARCHER_KEY"),
+            *(f"--node.url=ws://127.0.0.1:{silent.getsockname()[1]}", "--node.chain_id=31337"),
+            f"--node.connect_timeout_s={PATIENCE_S}",
+        )
+        key = {"SEARCHER_KEY": world.searcher_key}
+        with program(ROOT / "serve.py", *own, cwd=tmp_path, **key) as process:
+            silent.accept()[0].recv(1)
+            process.send_signal(number)
+            code, errors = end_of(process)
+    assert code == 128 + number
+    assert errors.splitlines()[-1] == "Stopped."
+    assert "Traceback" not in errors
+    assert [file.name for file in tmp_path.iterdir()] == ["deployment.json"]
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,9 @@
 
 import json
 import os
+import signal
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -9,7 +12,9 @@ import pytest
 
 import train
 from agents.evaluate import comparison as evaluate
+from agents.run_state import UNFINISHED
 from models import frozen
+from tests.support.programs import ROOT, end_of, line_of, processes_of, program, until
 
 TINY = """
 prices: {stand_in_days: 16, test_from: "2024-01-08"}
@@ -132,7 +137,9 @@ def test_the_frozen_policy_is_the_one_that_was_judged(
             assert ours[arm][scenario]["iqm_eth"] == theirs[arm][scenario]["iqm_eth"]
 
 
-def test_a_finished_run_resumes_to_the_same_policy(finished: Path) -> None:
+def test_a_finished_run_resumes_to_the_same_policy(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = (finished / "policy" / "policy.onnx").read_bytes()
     (finished / "report.md").unlink()
     study = finished / "studies" / "hidden-competition-D.json"
@@ -140,6 +147,8 @@ def test_a_finished_run_resumes_to_the_same_policy(finished: Path) -> None:
     played = {path.name: path.stat().st_mtime_ns for path in (finished / "comparison").iterdir()}
     text = json.loads((finished / "report.json").read_text())["policy"]
     assert train.main(["--resume", str(finished)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "is finished: nothing is learned again" in said
     assert (finished / "policy" / "policy.onnx").read_bytes() == before
     assert (finished / "report.md").is_file()
     attempts = [path.name for path in (finished / "checkpoints").glob("attempt-*")]
@@ -162,6 +171,77 @@ def test_other_prices_than_before_are_refused(
         config.write_text(text)
     assert "give the same data" in capsys.readouterr().err
     assert (finished / "policy" / "manifest.json").is_file()
+
+
+def test_an_error_says_where_its_traceback_is_and_how_to_continue(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures, moved = finished / "figures", finished / "moved"
+    figures.rename(moved)
+    figures.write_text("a file where figures are to be written")
+    try:
+        assert train.main(["--resume", str(finished)]) == 1
+    finally:
+        figures.unlink()
+        moved.rename(figures)
+    error = capsys.readouterr().err
+    (kept,) = finished.glob("traceback-*.txt")
+    assert error.splitlines()[-2:] == [
+        f"The traceback is in {kept}.",
+        f"Continue: python train.py --resume {finished}",
+    ]
+    assert "Traceback" in kept.read_text()
+    assert "Traceback (most" not in error
+    kept.unlink()
+
+
+def test_what_cannot_be_resumed_is_answered_with_what_can(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = finished.parent / "begun"
+    begun.mkdir()
+    (begun / "config.yaml").touch()
+    (begun / UNFINISHED).touch()
+    try:
+        assert train.main(["--resume", str(finished.parent / "none")]) == 2
+    finally:
+        for file in begun.iterdir():
+            file.unlink()
+        begun.rmdir()
+    error = capsys.readouterr().err
+    assert "no run there" in error
+    assert f"{begun} (unfinished), {finished} (finished)" in error
+
+
+@pytest.mark.parametrize(
+    ("stage", "number", "send"),
+    [
+        ("forecaster ...", signal.SIGTERM, os.kill),
+        ("learning ...", signal.SIGINT, os.killpg),  # as a terminal does
+    ],
+)
+def test_an_interrupted_run_says_how_to_continue_and_leaves_nothing(
+    stage: str, number: signal.Signals, send: Callable[[int, int], None], tmp_path: Path
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    config = ("--config", "tiny.yaml", "--run.folder", "runs", "--run.name", "one")
+    with (
+        tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as temporary,  # Ray: short paths
+        program(ROOT / "train.py", *config, cwd=tmp_path, TMPDIR=temporary) as process,
+    ):
+        line_of(process.stdout, stage)
+        send(process.pid, number)
+        send(process.pid, number)
+        code, errors = end_of(process)
+        until(lambda: not processes_of(process.pid), "the end of all processes")
+        left = [name for name in os.listdir(temporary) if not name.startswith("torchinductor")]
+    assert code == 128 + number
+    assert errors.splitlines()[-1] == "Stopped. Continue: python train.py --resume runs/one"
+    assert "Traceback" not in errors
+    assert left == []
+    run = tmp_path / "runs" / "one"
+    assert "--resume runs/one" in (run / UNFINISHED).read_text()
+    assert [file.name for file in run.parent.iterdir()] == ["one"], "latest is a finished run"
 
 
 @pytest.mark.parametrize(

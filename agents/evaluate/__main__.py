@@ -1,8 +1,11 @@
 """Every arm on held-out episodes: `python -m agents.evaluate --policy DIR`."""
 
-import sys
+from terminal import begin, ended
+
+if __name__ == "__main__":
+    begin("agents.evaluate")
 
 from agents.evaluate.comparison import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended("agents.evaluate", main)

@@ -39,6 +39,7 @@ from agents.measures.intervals import (
 from agents.measures.tally import Tally
 from agents.prices import bars_to_learn_from, data_folder, market_paths
 from agents.processes import cores
+from agents.progress import Stages
 from agents.scenarios import check_scenario
 from history.files import write_atomically
 from models import frozen
@@ -239,6 +240,7 @@ def evaluate_folder(
     scenarios: Sequence[str] = ("default",),
     config: EvaluationConfig | None = None,
     workers: int = 1,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Compare a frozen policy in the market and on the prices of its own configuration.
 
@@ -255,7 +257,7 @@ def evaluate_folder(
     paths = market_paths(load_forecaster(directory), bars)
     config = replace(config, scenarios=tuple(scenarios))
     held_out = HeldOut(trained.market, paths, config)
-    compared = compare_all(policy.player(), held_out, workers=workers)
+    compared = compare_all(policy.player(), held_out, workers=workers, progress=progress)
     summaries = {c.scenario: c.summary(config) for c in compared}
     arms = {a: {s: summaries[s][a] for s in summaries} for a in compared[0].scores}
     return {
@@ -284,7 +286,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rules = tuple(path.strip() for path in given.rules.split(",") if path.strip())
         config = EvaluationConfig(seeds=given.seeds, episodes=given.episodes, rules=rules)
         names = [name.strip() for name in given.scenarios.split(",")]
-        result = evaluate_folder(Path(given.policy), names, config, given.workers or cores())
+        folder, workers = Path(given.policy), given.workers or cores()
+        with Stages(console) as stages, stages.stage("comparison") as progress:
+            result = evaluate_folder(folder, names, config, workers, progress)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -6,15 +6,19 @@ A first run spends a minute of processor time on it; later runs find the result 
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from gymnasium import spaces
+from numba.core import event
 
 from agents.bidders.baselines import network_bidder
 from agents.learner.ppo import joint_gradient
+from agents.progress import NotedReport
 from envs.market.config import MarketConfig
 from envs.market.paths import stand_in_paths
 from envs.market.physics import physics_of
@@ -32,35 +36,69 @@ from models.policy.policy_passes import LossWeights
 
 # One process each: what is compiled by one, the others find.
 PARTS = ("decisions", "slots", "learning")
+POLL_S = 0.1
 
 
 @contextmanager
-def compiled_in_background() -> Iterator[Callable[[], None]]:
-    """Start compiling; the value waits for the end. Leaving early stops the processes."""
+def compiled_in_background() -> Iterator[Callable[[NotedReport], None]]:
+    """Start compiling; the value waits for the end and tells how much has been compiled.
+
+    Leaving early stops the processes; so does the end of this one, even a kill.
+    """
     root = Path(__file__).resolve().parent.parent.parent
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "agents.training.compilation", part],
             cwd=root,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # nothing is ever sent: its end says that nobody waits
+            stdout=subprocess.PIPE,  # a byte per kernel
             stderr=subprocess.DEVNULL,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
         for part in PARTS
     ]
 
-    def wait() -> None:
+    def wait(progress: NotedReport) -> None:
         # A failure is not an error here: whoever needs the kernels compiles them and says why.
-        for process in processes:
-            process.wait()
+        kernels, done = 0, 0
+        while done < len(processes):
+            done = sum(process.poll() is not None for process in processes)
+            kernels += sum(map(_arrived, processes))
+            progress(done, len(processes), f"{kernels} kernels compiled")
+            time.sleep(POLL_S if done < len(processes) else 0.0)
 
     try:
+        for process in processes:
+            assert process.stdout is not None
+            os.set_blocking(process.stdout.fileno(), False)
         yield wait
     finally:
         for process in processes:
             process.kill()
-            process.wait()
+            process.communicate()
+
+
+def _arrived(process: subprocess.Popen[bytes]) -> int:
+    """Kernels that a process has compiled since it was asked last."""
+    assert process.stdout is not None
+    return len(process.stdout.read() or b"")
+
+
+class _Counted(event.Listener):
+    """Sends a byte for every kernel that is compiled rather than found in the cache."""
+
+    def on_start(self, event: event.Event) -> None:
+        """Nothing: it counts when it is done."""
+
+    def on_end(self, event: event.Event) -> None:
+        """One more."""
+        os.write(1, b".")
+
+
+def _end_with_parent() -> None:
+    """Waits for the end of the pipe, which the parent closes or leaves behind when it dies."""
+    os.read(0, 1)
+    os._exit(1)
 
 
 def _learn_once() -> None:
@@ -100,4 +138,6 @@ def compile_kernels(part: str) -> None:
 
 
 if __name__ == "__main__":
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    event.register("numba:compile", _Counted())
     compile_kernels(sys.argv[1])

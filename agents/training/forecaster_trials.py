@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from ray import tune
 
-from agents.training.trials import ProgressCallback, ray_session
+from agents.training.ray_session import ray_session
+from agents.training.trials import ProgressCallback, last_line
 from models.volatility.har_lstm import (
     Log,
     Member,
@@ -95,8 +96,8 @@ def trained_by_tune(folder: Path, workers: int, max_failures: int, address: str 
         if grid.num_errors:
             raise RuntimeError(
                 f"{grid.num_errors} of {len(names)} networks of the forecaster failed: "
-                f"{grid.errors[0]}"
-            )
+                f"{last_line(grid.errors[0])}"
+            ) from grid.errors[0]
         weights: dict[str, np.ndarray] = {}
         for result in grid:
             assert result.checkpoint is not None  # written at the end of every trial

@@ -5,12 +5,11 @@ same checkpoints when the run is resumed. Results are read from the checkpoints 
 """
 
 import json
-import logging
 import os
 import random
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import statistics
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ import ray
 from ray import tune
 from ray.tune.schedulers import PopulationBasedTraining
 
+from agents.config import ConfigError
+from agents.training.ray_session import ray_session
 from agents.training.trial import Point, Training, Trial, TrialInputs
 
 Report = Callable[[str, dict[str, Any]], None]  # name of the trial, its metrics
@@ -105,11 +106,11 @@ def run_trials(
     """Run the trials that are not finished yet and return all, best validation score first.
 
     On `workers` cores of this machine, or on the Ray cluster at `address`, whose nodes must see
-    `checkpoints` and this checkout under the same paths. Raises ValueError when a trial needs more
+    `checkpoints` and this checkout under the same paths. Raises ConfigError when a trial needs more
     cores than that, RuntimeError when a trial fails more often than `max_failures`.
     """
     if not address and inputs.ppo.cores > workers:
-        raise ValueError(
+        raise ConfigError(
             f"ppo.rollout_workers: a trial with {inputs.ppo.rollout_workers} keeps "
             f"{inputs.ppo.cores} cores busy, there are {workers} to train on; give fewer"
         )
@@ -130,6 +131,14 @@ def run_trials(
             raise RuntimeError(f"trial {trial.name} did not finish: see {checkpoints}")
         results.append(TrialResult(trial, folder, json.loads((folder / "curve.json").read_text())))
     return sorted(results, key=lambda result: -result.score_eth)
+
+
+def learning_speeds(results: list[TrialResult]) -> dict[str, float]:
+    """Median decisions learned from per second, by trial."""
+    return {
+        result.trial.name: statistics.median(point["steps_per_s"] for point in result.curve)
+        for result in results
+    }
 
 
 def _configuration(trial: Trial, latest: Path | None) -> dict[str, Any]:
@@ -207,7 +216,14 @@ def _fit(
     )
     grid = tuner.fit()
     if grid.num_errors:
-        raise RuntimeError(f"{grid.num_errors} of {len(space)} trials failed: {grid.errors[0]}")
+        raise RuntimeError(
+            f"{grid.num_errors} of {len(space)} trials failed: {last_line(grid.errors[0])}"
+        ) from grid.errors[0]
+
+
+def last_line(error: Exception) -> str:
+    """What a remote error says; all before it is the traceback of another process."""
+    return ([line for line in str(error).splitlines() if line.strip()] or [repr(error)])[-1].strip()
 
 
 def latest_checkpoint(checkpoints: Path, trial_name: str) -> Path | None:
@@ -233,37 +249,3 @@ def _finished(folder: Path | None, steps: int) -> bool:
     if folder is None:
         return False
     return json.loads((folder / "counters.json").read_text())["num_timesteps"] >= steps
-
-
-@contextmanager
-def ray_session(cpus: int, address: str = "") -> Iterator[None]:
-    """A quiet local Ray for `cpus` processes, or the cluster at `address`, left at the end.
-
-    Inside another session this is that one.
-    """
-    if ray.is_initialized():
-        yield
-        return
-    os.environ.update(
-        # Our checkpoints and TensorBoard hold the results; Ctrl-C must reach the driver at once.
-        TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
-        TUNE_DISABLE_SIGINT_HANDLER="1",
-        RAY_USAGE_STATS_ENABLED="0",
-        RAY_AIR_NEW_OUTPUT="0",
-        RAY_TRAIN_V2_ENABLED="0",
-    )
-    root = Path(__file__).resolve().parent.parent.parent
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
-    where: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False}
-    if address:
-        where = {"address": address}
-    ray.init(
-        **where,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        runtime_env={"env_vars": {**threads, "PYTHONPATH": os.fspath(root)}},
-    )
-    try:
-        yield
-    finally:
-        ray.shutdown()

@@ -47,6 +47,12 @@ def kernel_contract() -> dict[str, Any]:
 
 def open_folder(directory: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Manifest and files of a policy folder: hashes right, made for the kernels of this version."""
+    mark = directory.parent / "UNFINISHED"  # of agents.run_state
+    if not directory.is_dir() and mark.is_file():
+        raise PolicyError(
+            f"policy folder {directory} does not exist: its training is unfinished. "
+            f"{mark.read_text().strip()}"
+        )
     if not directory.is_dir():
         raise PolicyError(
             f"policy folder {directory} does not exist: train one (python train.py) or name "

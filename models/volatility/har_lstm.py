@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from configs.settings import Count, Natural, NonNegative, Range, Settings, Share
+from history.prices import BarsError
 from kernels.networks.features import BLOCK_MINUTES, N_FEATURES
 from kernels.networks.forecast import CLIP
 from kernels.networks.forward import lstm_parameters, mlp_parameters
@@ -178,7 +179,7 @@ def train_har_lstm(
     """Fit base, scaler and ensemble on the origins whose targets end by the minute `until`.
 
     `members` trains the networks, by default one after the other in this process. Deterministic
-    for a seed on one machine: one thread, fixed order. Raises ValueError when there is too little
+    for a seed on one machine: one thread, fixed order. Raises BarsError when there is too little
     to learn from.
     """
     parts = training_part(origins, config, until)
@@ -233,7 +234,7 @@ def training_part(origins: list[Origins], config: VolatilityConfig, until: int) 
             parts.append(part)
     known = sum(len(p) for p in parts)
     if known < 10 * 288:
-        raise ValueError(
+        raise BarsError(
             f"training part before {np.datetime64(until, 'm')}Z: {known} origins after one day of "
             "warm-up per window, at least 2880 (10 days of one symbol) are needed; test later or "
             "give more bars"

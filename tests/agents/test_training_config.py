@@ -15,7 +15,9 @@ from agents.config import (
     config_to_dict,
     read_arguments,
 )
+from agents.run_state import UNFINISHED, is_finished, listed
 from agents.runs import create_run, discard_unfinished, publish
+from models import frozen
 
 
 def test_yaml_is_read_first_and_arguments_override_it(tmp_path: Path) -> None:
@@ -110,6 +112,30 @@ def test_run_names_stay_inside_their_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match=r"run\.name"):
         create_run(dataclasses.replace(config, run=run))
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_is_unfinished_until_it_is_published(tmp_path: Path) -> None:
+    config, _ = read_arguments(["--run.folder", str(tmp_path), "--run.name", "a"])
+    run = create_run(config)
+    assert (run / UNFINISHED).read_text() == f"Continue: python train.py --resume {run}\n"
+    (run / "report.json").touch()
+    assert not is_finished(run)
+    assert not (tmp_path / "latest").exists()
+    assert listed(tmp_path) == f"{run} (unfinished)"
+    with pytest.raises(frozen.PolicyError, match=f"unfinished. Continue: .*--resume {run}"):
+        frozen.load(run / "policy")
+    publish(run)
+    assert is_finished(run)
+    assert listed(tmp_path) == f"{run} (finished)"
+    assert listed(tmp_path / "none") == "none"
+
+
+def test_a_folder_that_cannot_hold_runs_is_named(tmp_path: Path) -> None:
+    # A file stands where a folder is wanted: root, too, cannot write there.
+    (tmp_path / "runs").touch()
+    config, _ = read_arguments(["--run.folder", str(tmp_path / "runs")])
+    with pytest.raises(ConfigError, match=r"run\.folder .*: Not a directory; give a folder"):
+        create_run(config)
 
 
 def test_latest_moves_in_one_step_and_unfinished_runs_go(tmp_path: Path) -> None:

@@ -17,10 +17,11 @@ import ray
 
 from agents.config import ConfigError, PPOConfig, TrialsConfig
 from agents.learner.rollouts import RolloutWorker
+from agents.training.ray_session import ray_session
 from agents.training.trial import Training, Trial, TrialInputs
-from agents.training.trials import latest_checkpoint, ray_session, run_trials
+from agents.training.trials import latest_checkpoint, run_trials
 from envs.market.config import MarketConfig, PricePaths
-from tests.agents.training.test_trials import processes_of
+from tests.support.programs import processes_of, until
 
 PPO = PPOConfig(
     num_envs=32,
@@ -218,7 +219,7 @@ def test_a_killed_driver_loses_a_checkpoint_interval_and_leaves_no_process(
             assert driver.stdout.readline() == "report\n"
         driver.kill()
         driver.wait()
-    assert not processes_of(driver.pid), "rollout processes outlived the driver"
+    until(lambda: not processes_of(driver.pid), "the end of what the driver started")
     inputs = inputs_of(tmp_path, market, paths, MODES[mode].values[0])  # type: ignore[arg-type]
     folder = tmp_path / "checkpoints"
     kept = latest_checkpoint(folder, TRIAL.name)

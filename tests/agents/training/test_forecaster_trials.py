@@ -10,7 +10,8 @@ import pytest
 
 from agents.training import forecaster_trials
 from agents.training.forecaster_trials import trained_by_tune
-from agents.training.trials import ProgressCallback, ray_session
+from agents.training.ray_session import ray_session
+from agents.training.trials import ProgressCallback
 from history.stochastic_volatility import stochastic_volatility_bars
 from models.volatility.har_lstm import VolatilityConfig, train_har_lstm
 from models.volatility.origins import build_origins

@@ -14,8 +14,9 @@ from ray.cluster_utils import Cluster
 
 from agents.config import PPOConfig, TrialsConfig
 from agents.training.checkpoints import load_checkpoint
+from agents.training.ray_session import ray_session
 from agents.training.trial import Training, Trial, TrialInputs
-from agents.training.trials import latest_checkpoint, ray_session, run_trials
+from agents.training.trials import latest_checkpoint, run_trials
 from envs.market.config import MarketConfig, PricePaths
 
 PPO = PPOConfig(

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from agents.config import PPOConfig, TrialsConfig
 from agents.training.trial import Training, Trial, TrialInputs, planned_trials, reward_scale_eth
 from agents.training.trials import TrialResult, latest_checkpoint, run_trials
 from envs.market.config import MarketConfig, PricePaths
+from tests.support.programs import processes_of, until
 
 PPO = PPOConfig(
     num_envs=32, rollout_slots=8, minibatch=128, epochs=2, hidden=(16,), learning_rate=1e-3
@@ -173,23 +173,5 @@ def test_a_killed_driver_continues_and_leaves_no_process(
     assert without_speed(result.curve) == without_speed(undisturbed(inputs))
     again = run_trials(tmp_path / "checkpoints", inputs, [TRIAL], 1, lambda *_: pytest.fail("ran"))
     assert again == [result]
-    assert not processes_of(driver.pid), "Ray outlived its driver"
-
-
-def processes_of(session: int) -> list[int]:
-    """Processes of a session that still run, given three minutes to end.
-
-    Trainers and rollout processes end within seconds, Ray's own agents only after a minute.
-    """
-    for _ in range(360):
-        alive = []
-        for folder in Path("/proc").iterdir():
-            try:
-                if folder.name.isdigit() and os.getsid(int(folder.name)) == session:
-                    alive.append(int(folder.name))
-            except ProcessLookupError:
-                continue
-        if not alive:
-            return []
-        time.sleep(0.5)
-    return alive
+    # trainers and rollout processes end within seconds, Ray's own agents only after a minute
+    until(lambda: not processes_of(driver.pid), "the end of what the driver started")

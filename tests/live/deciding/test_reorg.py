@@ -25,6 +25,7 @@ from live.server import Policy, Server, _open_node, load_policy
 from live.settings.config import NodeConfig, RiskLimits, ServeConfig
 from live.settings.deployment import load_deployment
 from tests.support.frozen_policy import write_fixed_fraction_policy
+from tests.support.programs import PATIENCE_S
 
 pytestmark = pytest.mark.devnet
 BY_HAND = AnvilConfig(slot_s=3600.0, accounts=8)  # blocks come from evm_mine alone
@@ -34,7 +35,7 @@ FOREVER = 2**60
 
 @pytest.fixture(scope="module")
 def built() -> Iterator[tuple[Anvil, Rpc, World]]:
-    with anvil(BY_HAND, lifetime_s=300) as node:
+    with anvil(BY_HAND, lifetime_s=1800) as node:
         rpc = Rpc(node.http_url)
         try:
             world = deploy(rpc, WorldConfig(), BY_HAND)
@@ -74,11 +75,11 @@ def user_swap(rpc: Rpc, world: World, user: int, weth: float) -> str:
 
 async def until(condition: Callable[[], bool], what: str) -> None:
     try:
-        async with asyncio.timeout(20.0):
+        async with asyncio.timeout(PATIENCE_S):
             while not condition():
                 await asyncio.sleep(0.01)
     except TimeoutError:
-        pytest.fail(f"not within 20 s: {what}")
+        pytest.fail(f"waited in vain for: {what}")
 
 
 async def served(
@@ -93,7 +94,12 @@ async def served(
     path = folder / "deployment.json"
     path.write_text(json.dumps(world.manifest()))
     config = ServeConfig(
-        node=NodeConfig(url=node.ws_url, ipc_path=node.ipc_path if ipc else ""),
+        node=NodeConfig(
+            url=node.ws_url,
+            ipc_path=node.ipc_path if ipc else "",
+            connect_timeout_s=PATIENCE_S,
+            request_timeout_s=PATIENCE_S,
+        ),
         risk=RiskLimits(
             max_input_wei=200 * ETHER,
             max_bid_wei=5 * ETHER,

@@ -30,6 +30,9 @@ from live.node.rpc import Answer, Node, NodeError
 from live.node.transport import scan_message
 from live.settings.config import NodeConfig
 
+# Bounds of what is waited for; a busy machine answers late.
+PATIENCE_S, SILENCE_S = 120.0, 0.4
+
 Reply = Callable[[WSTransport, dict[str, Any]], None]
 
 
@@ -54,7 +57,9 @@ def answer(transport: WSTransport, request: dict[str, Any], result: object) -> N
 
 
 @asynccontextmanager
-async def peer(reply: Reply) -> AsyncIterator[tuple[NodeConfig, list[WSTransport]]]:
+async def peer(
+    reply: Reply, request_timeout_s: float = PATIENCE_S
+) -> AsyncIterator[tuple[NodeConfig, list[WSTransport]]]:
     """A websocket server on a free port of this machine."""
     connections: list[WSTransport] = []
 
@@ -65,8 +70,8 @@ async def peer(reply: Reply) -> AsyncIterator[tuple[NodeConfig, list[WSTransport
     port = server.sockets[0].getsockname()[1]
     config = NodeConfig(
         url=f"ws://127.0.0.1:{port}",
-        connect_timeout_s=2.0,
-        request_timeout_s=0.4,
+        connect_timeout_s=PATIENCE_S,
+        request_timeout_s=request_timeout_s,
         max_backoff_s=0.1,
         max_frame_bytes=1 << 16,
     )
@@ -80,7 +85,7 @@ async def peer(reply: Reply) -> AsyncIterator[tuple[NodeConfig, list[WSTransport
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with asyncio.timeout(20.0):
+        async with asyncio.timeout(PATIENCE_S):
             await scenario()
         await asyncio.sleep(0.05)  # closed connections are taken down by the loop
 
@@ -100,6 +105,12 @@ async def serving(
         with contextlib.suppress(asyncio.CancelledError):
             await task
         node.close()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for an event; `run` bounds it."""
+    while not true():
+        await asyncio.sleep(0.01)
 
 
 async def nothing() -> None:
@@ -139,7 +150,7 @@ def test_an_error_names_method_and_reason_and_counts_as_refusal() -> None:
                 await node.request("eth_callMany")
             answers: list[Answer] = []
             node.send("eth_sendRawTransaction", ("0x",), answers.append)
-            await asyncio.sleep(0.05)
+            await until(lambda: len(answers) == 1)
             assert answers[0].refused
             node.close()
             node.send("eth_sendRawTransaction", ("0x",), answers.append)
@@ -168,7 +179,10 @@ def test_a_notification_may_overtake_the_answer_that_names_it() -> None:
 
 
 def test_a_lost_connection_is_renewed_and_open_questions_are_answered() -> None:
+    asked: list[str] = []
+
     def reply(transport: WSTransport, request: dict[str, Any]) -> None:
+        asked.append(request["method"])
         if request["method"] == "echo":
             answer(transport, request, "here")
 
@@ -178,13 +192,11 @@ def test_a_lost_connection_is_renewed_and_open_questions_are_answered() -> None:
             await node.connect()
             async with serving(node, nothing, lost):
                 waiting = node.request("never")
-                await asyncio.sleep(0.05)
+                await until(lambda: asked == ["never"])
                 connections[-1].disconnect()
                 with pytest.raises(NodeError, match="connection lost"):
                     await waiting
-                async with asyncio.timeout(5.0):
-                    while node.reconnects == 0:
-                        await asyncio.sleep(0.02)
+                await until(lambda: node.reconnects == 1)
                 assert msgspec.json.decode(await node.request("echo")) == "here"
                 assert (node.reconnects, len(lost)) == (1, 1)
 
@@ -193,15 +205,14 @@ def test_a_lost_connection_is_renewed_and_open_questions_are_answered() -> None:
 
 def test_silence_renews_the_connection() -> None:
     async def scenario() -> None:
-        async with peer(lambda transport, request: None) as (config, connections):
+        silent = peer(lambda transport, request: None, SILENCE_S)
+        async with silent as (config, connections):
             node, lost = Node(config), []
             await node.connect()
             async with serving(node, nothing, lost):
                 with pytest.raises(NodeError, match="connection lost"):
                     await node.request("never")
-                async with asyncio.timeout(5.0):
-                    while len(connections) < 2:
-                        await asyncio.sleep(0.02)
+                await until(lambda: len(connections) >= 2)
             assert node.timeouts >= 1
 
     run(scenario)

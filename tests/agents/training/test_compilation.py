@@ -1,0 +1,62 @@
+"""Kernels are compiled in processes beside the training: counted, and ended with it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agents.training import compilation
+from agents.training.compilation import compiled_in_background
+from tests.support.programs import end_of, line_of, processes_of, program, until
+
+# Stands in for the real parts, which take a minute of processor time: compiles three functions.
+PART = """
+import os, sys, threading
+from numba import njit
+from numba.core import event
+from agents.training.compilation import _Counted, _end_with_parent
+threading.Thread(target=_end_with_parent, daemon=True).start()
+event.register("numba:compile", _Counted())
+for factor in range(3):
+    njit(lambda x: x * factor)(1)
+"""
+
+
+def test_parts_and_kernels_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = subprocess.Popen
+
+    def small(command: list[str], **options: object) -> subprocess.Popen[bytes]:
+        return start([sys.executable, "-c", PART], **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(compilation.subprocess, "Popen", small)
+    told: list[tuple[int, int, str]] = []
+
+    def progress(done: int, total: int, note: str = "", /) -> None:
+        told.append((done, total, note))
+
+    with compiled_in_background() as compiled:
+        compiled(progress)
+    parts = len(compilation.PARTS)
+    assert told[-1] == (parts, parts, f"{3 * parts} kernels compiled")
+    assert told == sorted(told, key=lambda one: one[0]), "it never goes back"
+    assert told[0][0] < parts
+
+
+DRIVER = """
+import time
+from agents.training.compilation import compiled_in_background
+with compiled_in_background():
+    print("started", flush=True)
+    time.sleep(3600)
+"""
+
+
+def test_a_killed_training_leaves_no_compiler(tmp_path: Path) -> None:
+    with program("-c", DRIVER, cwd=tmp_path, NUMBA_CACHE_DIR=os.fspath(tmp_path)) as process:
+        line_of(process.stdout, "started")
+        assert len(processes_of(process.pid)) == 1 + len(compilation.PARTS)
+        process.kill()
+        end_of(process)
+    until(lambda: not processes_of(process.pid), "the end of the compilers")
