@@ -426,7 +426,7 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
             float(np.exp(world[LOG_PRICE])),
             float(world[SEARCHER]),
         )
-        return view_of(column, self.config.graph, self.config.symbols, clock)
+        return view_of(column, self.config.graph, self.config.pools.symbols, clock)
 
     def _book(self, which: int) -> NDArray[np.float64]:
         """Balances float64[tiles, T, LANES]; 0 for the prices."""

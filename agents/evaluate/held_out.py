@@ -101,7 +101,7 @@ class Task(NamedTuple):
 
 
 def _policy(bidder: Bidder, world: World) -> Result:
-    curve = BidCurve(regimes=len(world.market.rival_log_rate))
+    curve = BidCurve(regimes=len(world.market.regimes.log_rate))
     return {POLICY: Found(world.play(bidder, curve.watch), curve=curve)}
 
 
