@@ -321,7 +321,7 @@ def test_private_swaps_can_make_a_plan_stale_at_no_cost() -> None:
 
 def test_a_slot_moves_the_pools_as_the_block_says() -> None:
     """Without private and informed flow: visible swaps, then the cycles that somebody won."""
-    env = markets(48, seed=11, **(BARE | {"pools.concentrated": 0}))
+    env = markets(48, BARE | {"pools.concentrated": 0}, seed=11)
     graph, pools = env.config.graph, env.config.graph.token0.size
     arbitraged = 0
     for step in range(40):
@@ -356,7 +356,7 @@ def test_a_slot_moves_the_pools_as_the_block_says() -> None:
 
 
 def test_constant_products_keep_their_invariant_and_stay_positive() -> None:
-    env = markets(32, seed=12, **{"pools.provider_rate": 0.0})
+    env = markets(32, {"pools.provider_rate": 0.0}, seed=12)
     pools, plain = env.config.graph.token0.size, 4
     rows = slice(RESERVES, RESERVES + 2 * pools)
     for step in range(150):
@@ -371,7 +371,7 @@ def test_constant_products_keep_their_invariant_and_stay_positive() -> None:
 
 def test_concentrated_pools_hold_what_their_liquidity_says() -> None:
     """Price inside its segment, virtual reserves L / root and L root, all tokens accounted for."""
-    env = markets(32, seed=18, **{"pools.provider_rate": 0.1})
+    env = markets(32, {"pools.provider_rate": 0.1}, seed=18)
     graph, world, tokens = env.config.graph, env._physics.world, 4
     pools, cycles = graph.token0.size, graph.cycle_hops.size
     visited = set()

@@ -1,5 +1,6 @@
 """Small environments for the tests, built on one short set of price paths."""
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -16,12 +17,18 @@ def paths() -> PricePaths:
     return stand_in_paths(10)
 
 
-def markets(num_envs: int, split: str = "train", seed: int = 0, **changes: Any) -> MarketVectorEnv:
+def markets(
+    num_envs: int,
+    changes: Mapping[str, Any] | None = None,
+    split: str = "train",
+    seed: int = 0,
+    **more: Any,
+) -> MarketVectorEnv:
     """An environment that has been reset, with some fields of the configuration changed.
 
-    Three decisions per slot unless `changes` says otherwise: more can happen. Keys are dotted.
+    Three decisions per slot unless told otherwise: more can happen. Keys in `changes` are dotted.
     """
-    config = MarketConfig(ticks_per_slot=3).changed(changes)
+    config = MarketConfig(ticks_per_slot=3).changed({**(changes or {}), **more})
     env = MarketVectorEnv(num_envs, config, paths(), split, seed)
     env.reset()
     return env

@@ -51,7 +51,7 @@ def test_arrivals_are_a_hawkes_process() -> None:
     calm: dict[str, Any] = BARE | {"users.rate": 1.0, "users.hawkes_decay_s": 6.0}
     counts = {}
     for branching in (0.0, 0.6):
-        env = markets(512, seed=41, **(calm | {"users.hawkes_branching": branching}))
+        env = markets(512, calm | {"users.hawkes_branching": branching}, seed=41)
         seen = []
         for _ in range(150):
             _pass(env)
@@ -67,7 +67,7 @@ def test_arrivals_are_a_hawkes_process() -> None:
 
 
 def test_swaps_are_seen_from_the_first_decision_after_their_delay() -> None:
-    env = markets(256, seed=42, **{"users.low_cap_share": 0.0, "users.nonce_share": 0.0})
+    env = markets(256, {"users.low_cap_share": 0.0, "users.nonce_share": 0.0}, seed=42)
     hidden = shown = 0
     for _ in range(60):
         _pass(env)
@@ -119,7 +119,7 @@ def test_what_a_block_cannot_take_waits_is_replaced_and_expires() -> None:
 
 
 def test_a_later_nonce_never_comes_before_an_earlier_one() -> None:
-    env = markets(256, seed=44, **{"users.nonce_share": 0.7, "users.low_cap_share": 0.3})
+    env = markets(256, {"users.nonce_share": 0.7, "users.low_cap_share": 0.3}, seed=44)
     chained = stuck = 0
     for _ in range(60):
         after = _rows(env, WAITING_AFTER, True).astype(int)

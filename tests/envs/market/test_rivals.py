@@ -125,9 +125,9 @@ def test_the_public_channel_shows_bids_and_adaptive_rivals_answer_ours() -> None
 
 def test_what_is_shown_is_only_what_public_styles_show() -> None:
     boosted: dict[str, Any] = {"blocks.mev_boost_share": 1.0}
-    sealed = markets(64, seed=32, **(boosted | {"rivals.public_share": 0.0}))
+    sealed = markets(64, boosted | {"rivals.public_share": 0.0}, seed=32)
     naive = BARE | {"rivals.public_share": 1.0, "rivals.style_weight": (1.0, 0.0, 0.0, 0.0, 0.0)}
-    honest = markets(64, seed=32, **(boosted | naive))
+    honest = markets(64, boosted | naive, seed=32)
     for _ in range(10):
         assert not np.any(sealed._tiles[:, FOUND_PUBLIC_BID : FOUND_PUBLIC_BID + 4])
         tiles, world = honest._tiles, honest._physics.world
