@@ -85,7 +85,8 @@ def tuned_rule(path: str, market: MarketConfig, validation: MarketVectorEnv) -> 
 def _try(path: str, bidder: object, wanted: str) -> None:
     """One decision in markets where everything is allowed."""
     if not callable(bidder):
-        raise refused(KEY, path, f"it gives an object of type {type(bidder).__name__}, which cannot bid", wanted)
+        kind = type(bidder).__name__
+        raise refused(KEY, path, f"it gives an object of type {kind}, which cannot bid", wanted)
     observations = np.zeros((_TRIED_MARKETS, SIZE), np.float32)
     masks = np.ones((_TRIED_MARKETS, ACTIONS), np.bool_)
     actions = np.asarray(_called(path, "its bidder", lambda: bidder(observations, masks)))
