@@ -28,7 +28,7 @@ ROOMS = {
     ),
     "history": ("bars", ""),
     "envs": ("market", "auctions", "hidden_competition", "recorded", "", "calibration"),
-    "models": ("", "frozen", "volatility", "policy", "patterns"),
+    "models": ("frozen", "", "volatility", "policy", "patterns"),
     "agents": (
         "measures",
         "bidders",

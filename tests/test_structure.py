@@ -37,6 +37,7 @@ PACKAGES = (
     "live",
     "devnet",
     "benchmarks",
+    "mevrl",
 )
 # torch alone costs over a second and 200 MiB at import: the server must never load these.
 HEAVY = {"torch", "ray", "stable_baselines3", "sb3_contrib"}
