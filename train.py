@@ -117,8 +117,7 @@ def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stage
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Command line; 2 for bad input, 130 after Ctrl-C, 1 after another error, each with a message
-    on standard error that says what to do."""
+    """Command line; the exit code. Where it is not 0 a message says what to do."""
     console = Console()
     try:
         config, resumed = read_arguments(arguments)

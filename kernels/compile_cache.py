@@ -24,7 +24,10 @@ from kernels.kernel_files import LOG
 
 ROOT = Path(__file__).resolve().parent.parent
 # Settings that change the machine code without changing a source line.
-COMPILE_SETTINGS = ("MEVRL_DIVIDER", "MEVRL_BOUNDSCHECK", "NUMBA_BOUNDSCHECK", "NUMBA_OPT")
+COMPILE_SETTINGS = (
+    *("MEVRL_DIVIDER", "MEVRL_BOUNDSCHECK", "NUMBA_BOUNDSCHECK", "NUMBA_OPT", "NUMBA_DEBUGINFO"),
+    *("NUMBA_LOOP_VECTORIZE", "NUMBA_SLP_VECTORIZE", "NUMBA_DISABLE_INTEL_SVML"),
+)
 _COMPILER = f"{sys.version_info[:2]} {numba.__version__} {llvmlite.__version__}"
 STALE_AFTER_S = 7 * 24 * 3600
 _FOLDER_NAME = re.compile(r"mevrl-[0-9a-f]{20}")
@@ -135,6 +138,12 @@ def cache_parent() -> Path | None:
         if _usable(parent):
             _remove_stale(parent)
             return parent
+        if str(parent) == os.environ.get("NUMBA_CACHE_DIR"):
+            LOG.warning(
+                "NUMBA_CACHE_DIR=%s is not used for compiled kernels: it must be a folder of yours "
+                "that you can write and not everybody else",
+                parent,
+            )
     LOG.warning(
         "no folder can be written for compiled kernels: every process compiles anew; "
         "set NUMBA_CACHE_DIR to a folder of yours"

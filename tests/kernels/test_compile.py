@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kernels import compile_cache
+from tests.support.programs import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,7 +57,7 @@ def run(package: Path, program: str = PROGRAM, **environment: str) -> list[str]:
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert finished.returncode == 0, finished.stderr
@@ -206,11 +207,59 @@ def test_a_cache_that_cannot_be_used_is_said_once(package: Path) -> None:
         env=os.environ | blocked | {"NUMBA_CACHE_DIR": str(package / "cache")},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=True,
     )
     assert finished.stderr.count("no folder can be written for compiled kernels") == 1
     assert "set NUMBA_CACHE_DIR" in finished.stderr
+
+
+def test_a_cache_folder_that_everybody_can_write_is_said_not_to_be_used(package: Path) -> None:
+    (package / "shared").mkdir()
+    (package / "shared").chmod(0o777)
+    finished = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        cwd=package,
+        env=os.environ
+        | {"NUMBA_CACHE_DIR": str(package / "shared"), "XDG_CACHE_HOME": str(package / "own")},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=True,
+    )
+    assert finished.stdout.split() == ["997000", "0"]
+    assert finished.stderr.count(f"NUMBA_CACHE_DIR={package / 'shared'} is not used") == 1
+    assert list((package / "shared").iterdir()) == []
+    assert list((package / "own").rglob("*.nbi"))
+
+
+def test_two_processes_that_compile_at_once_leave_one_good_cache(package: Path) -> None:
+    programs = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM],
+            cwd=package,
+            env=os.environ | {"NUMBA_CACHE_DIR": str(package / "cache")},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    for one in programs:
+        answer, _ = one.communicate(timeout=PATIENCE_S)
+        assert one.returncode == 0
+        assert answer.split()[0] == "997000"
+    assert run(package) == ["997000", "1"]
+    assert not list((package / "cache").rglob("*.tmp.*"))
+
+
+def test_a_kernel_of_the_program_itself_is_kept_apart(package: Path) -> None:
+    """`__main__` of one program is not that of another."""
+    for name, fee_pips in (("one.py", 3000), ("two.py", 500)):
+        (package / name).write_text(CALLEE.format(fee_pips=fee_pips) + "print(fee(1000000), 0)\n")
+    for name, fee in (("one.py", "3000"), ("two.py", "500"), ("one.py", "3000")):
+        assert (
+            run(package, f"import runpy; runpy.run_path({name!r}, run_name='__main__')")[0] == fee
+        )
 
 
 def test_unknown_boundscheck_setting_is_named(package: Path) -> None:
@@ -220,7 +269,7 @@ def test_unknown_boundscheck_setting_is_named(package: Path) -> None:
         env=os.environ | {"MEVRL_BOUNDSCHECK": "yes", "NUMBA_CACHE_DIR": str(package / "cache")},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert finished.returncode != 0
