@@ -69,6 +69,23 @@ def check_finite(
     return check_array(name, given, shape, dtype, -limit, limit)
 
 
+def as_floats(
+    name: str,
+    given: Any,
+    shape: tuple[Axis, ...],
+    low: float | None = None,
+    high: float | None = None,
+) -> NDArray[np.float64]:
+    """Real numbers of any type, or a list of them, as a contiguous float64 array of that shape.
+
+    Bounds as in `check_array`. Raises ArrayError, also for text and complex numbers.
+    """
+    array = np.asarray(given)
+    if array.dtype.kind not in "fiu":
+        raise ArrayError(f"{name} is {_came(array)}: give {_named(Wanted(shape, np.float64))}")
+    return check_array(name, np.ascontiguousarray(array, np.float64), shape, np.float64, low, high)
+
+
 def check_indices(name: str, given: Any, count: int, limit: int, of: str) -> NDArray[Any]:
     """`given` as an integer array [count] from 0 to limit - 1, places in a table called `of`.
 

@@ -28,11 +28,12 @@ from envs.auctions.rules import (
     rules_of_stationary,
     start,
 )
-from kernels.checked_arrays import check_finite
+from kernels.checked_arrays import as_floats
 
 REWARDS = ("profit", "share")
 OUTCOMES = ("won", "bid", "value", "top_other")
 OBSERVATION_LIMIT = 8.0
+OBSERVED_MOST = 1e30  # beyond any value of an auction, and finite
 
 
 def linear_fractions(bins: int = 64) -> tuple[float, ...]:
@@ -216,8 +217,7 @@ class AuctionVectorEnv(KeyedLanes):
 
     def observe(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
         """The observations float32[n, 4] of learners with these values: for looking at policies."""
-        values = np.ascontiguousarray(values, np.float64)
-        check_finite("values", values, (None,))
+        values = as_floats("values", values, (None,), -OBSERVED_MOST, OBSERVED_MOST)
         seen = np.empty((len(values), FEATURES), np.float32)
         observe(self._rules, values, seen)
         return seen

@@ -9,7 +9,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from envs.market.randomness import lane_keys
-from kernels.checked_arrays import check_array, check_finite, check_indices
+from kernels.checked_arrays import as_floats, check_array, check_finite, check_indices
 
 
 class StepArrays(NamedTuple):
@@ -98,8 +98,7 @@ class KeyedLanes(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[np.fl
         """Bids float64[N] from `low` to 1 after a reset. Raises ArrayError for others, NaN too."""
         if not self._started:
             raise RuntimeError("step before reset: call reset first")
-        given = np.ascontiguousarray(fractions, np.float64)
-        return check_array("fractions", given, (self.num_envs,), np.float64, low, 1.0)
+        return as_floats("fractions", fractions, (self.num_envs,), low, 1.0)
 
     def _outcomes(self) -> dict[str, Any]:
         """The infos of a step, before the ends of episodes are added."""

@@ -22,7 +22,7 @@ from envs.hidden_competition.model import (
     rival_rate,
     win_probability,
 )
-from kernels.checked_arrays import check_array, check_finite
+from kernels.checked_arrays import as_floats, check_array, check_finite
 from kernels.compile import filter_kernel, inline, kernel
 
 # What a filter learns from the past, from most to least.
@@ -227,8 +227,7 @@ def capture(model: HiddenCompetition, chains: Chains, bids: Bids | float) -> Bid
     """
     chains = chains.checked(model.regimes)
     out = np.empty(chains.log_value.shape)
-    full = np.ascontiguousarray(np.broadcast_to(bids, out.shape), np.float64)
-    check_array("bids", full, out.shape, np.float64, 0.0, 1.0)
+    full = as_floats("bids", np.broadcast_to(bids, out.shape), out.shape, 0.0, 1.0)
     _capture(model.law(), chains.regime, chains.log_value, full, out)
     return out
 

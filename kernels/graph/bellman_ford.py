@@ -7,6 +7,7 @@ that an enumeration missed nothing; without a limit it finds one paying cycle of
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.checked_arrays import as_floats
 from kernels.compile import kernel
 from kernels.graph.token_graph import TokenGraph
 
@@ -192,6 +193,7 @@ def _checked_hops(hops: int) -> int:
 
 def _checked_rates(graph: TokenGraph, log_rates: NDArray[np.float64]) -> NDArray[np.float64]:
     edges = 2 * graph.token0.size
-    if np.shape(log_rates) != (edges,) or np.isnan(log_rates).any():
+    if np.shape(log_rates) != (edges,) or np.asarray(log_rates).dtype.kind not in "fiu":
         raise ValueError(f"log_rates {np.shape(log_rates)}: expected {edges} numbers, one per edge")
-    return np.ascontiguousarray(log_rates, np.float64)
+    # A closed pool has the rate 0, and that the logarithm -inf.
+    return as_floats("log_rates", log_rates, (edges,), -np.inf, np.finfo(np.float64).max)

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from sklearn.mixture import GaussianMixture
 
-from kernels.checked_arrays import check_array, check_finite
+from kernels.checked_arrays import as_floats, check_array, check_finite
 from kernels.networks.regimes import filter_history, smooth_history
 
 MIN_OBSERVATIONS_PER_REGIME = 20
@@ -89,8 +89,7 @@ class RegimeModel:
         return self.smooth(x, restart).argmax(axis=1)
 
     def _filter(self, x: np.ndarray, restart: np.ndarray | None) -> tuple[np.ndarray, float]:
-        x = np.ascontiguousarray(x, np.float64)
-        check_array("x", x, (None, self.means.shape[1]), np.float64)
+        x = as_floats("x", x, (None, self.means.shape[1]))
         out = np.empty((len(x), self.regimes))
         log_likelihood = filter_history(
             *(x, _restarts(len(x), restart)),
