@@ -18,13 +18,13 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-import jsonargparse
 from rich.console import Console
 
+from configs.reading import read_or_exit
 from live.books.metrics import write_report
 from live.market.volatility import WarmUpBars
 from live.server import Policy, load_policy, serve
-from live.settings.config import ServeConfig, StartError, check
+from live.settings.config import ServeConfig, StartError
 from live.status import Status, entered, stage, summary_table
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "serve-devnet.yaml"
@@ -37,14 +37,9 @@ WARM_UP_DAYS = 15
 
 def read_arguments(arguments: list[str]) -> ServeConfig:
     """Settings from YAML and command line; wrong ones end the program with code 2."""
-    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = jsonargparse.ArgumentParser(prog="python serve.py", description=__doc__)
-    parser.add_argument("--config", action="config", help="YAML file with these settings")
-    parser.add_class_arguments(ServeConfig, as_group=False)
     if not any(word == "--config" or word.startswith("--config=") for word in arguments):
         arguments = ["--config", str(DEFAULT_CONFIG), *arguments]
-    parsed = parser.instantiate(parser.parse_args(arguments))
-    return ServeConfig(**{name: parsed[name] for name in ServeConfig.__dataclass_fields__})
+    return read_or_exit(ServeConfig, "python serve.py", arguments, __doc__)
 
 
 @contextmanager
@@ -116,7 +111,6 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     console = Console(stderr=True)
     try:
-        check(config)
         with stage(console, "policy and kernels"):
             policy = load_policy(config.policy)
         run(config, policy, console)

@@ -6,6 +6,7 @@ a file, the file; a key that was renamed is answered with its new name.
 
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -72,6 +73,15 @@ def read_settings(parser: Parser, kind: type[S], arguments: Sequence[str]) -> S:
         return build(kind, parsed)
     except ConfigError as error:
         raise _explained(error, kind, values, sources) from None
+
+
+def read_or_exit(kind: type[S], prog: str, arguments: Sequence[str], description: str | None) -> S:
+    """The settings that a command was given; ends the program with code 2 when they are wrong."""
+    try:
+        return read_settings(settings_parser(kind, prog, description), kind, arguments)
+    except ConfigError as error:
+        print(f"{prog.removeprefix('python ')}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def settings_from_dict(kind: type[S], tree: Mapping[str, Any], source: Source) -> S:

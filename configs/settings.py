@@ -10,7 +10,7 @@ import math
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from inspect import get_annotations
 from itertools import pairwise
 from numbers import Integral, Real
@@ -214,10 +214,9 @@ class Settings:
         own: dict[str, Any] = {}
         groups: dict[str, dict[str, Any]] = {}
         for key, value in changes.items():
-            group, _, rest = key.partition(".")
-            known = group in self._checks
-            if not known or (rest and not isinstance(getattr(self, group), Settings)):
+            if key not in _keys_and_groups(type(self)):
                 raise ConfigError(unknown_key(key, keys_of(type(self))))
+            group, _, rest = key.partition(".")
             if rest:
                 groups.setdefault(group, {})[rest] = value
             else:
@@ -254,6 +253,13 @@ def keys_of(kind: type[Settings], prefix: str = "") -> list[str]:
     return keys
 
 
+@cache
+def _keys_and_groups(kind: type[Settings]) -> frozenset[str]:
+    keys = keys_of(kind)
+    groups = (key.split(".")[:depth] for key in keys for depth in range(1, key.count(".") + 1))
+    return frozenset(keys) | {".".join(group) for group in groups}
+
+
 def words_of(kind: type[Settings], key: str) -> str:
     """What the field of a dotted key wants."""
     group, _, rest = key.partition(".")
@@ -267,6 +273,6 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
     known = list(known)
     last = key.rpartition(".")[2]
     close = [name for name in known if name.rpartition(".")[2] == last]
-    close = close or difflib.get_close_matches(key, known, n=3, cutoff=0.6)
+    close = close or difflib.get_close_matches(key, known, n=2, cutoff=0.75)
     meant = f"; did you mean {' or '.join(close)}?" if close else ""
     return f"{key} is no key of the configuration{meant}"

@@ -7,9 +7,8 @@ import sys
 import time
 from types import FrameType
 
-import jsonargparse
-
 import devnet
+from configs.reading import read_or_exit
 from devnet.anvil import NodeStartError
 from devnet.artifacts import ArtifactError
 from devnet.config import DevnetConfig
@@ -51,10 +50,7 @@ def _describe(world: Running, config: DevnetConfig) -> str:
 
 def main() -> int:
     """Run the world; 2 when it cannot start."""
-    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    config: DevnetConfig = jsonargparse.auto_cli(
-        DevnetConfig, as_positional=False, prog="python -m devnet"
-    )
+    config = read_or_exit(DevnetConfig, "python -m devnet", sys.argv[1:], __doc__)
     signal.signal(signal.SIGTERM, _end)
     try:
         with devnet.running(config) as world:

@@ -11,7 +11,7 @@ from typing import Any
 
 from devnet.accounts import searcher_key
 from devnet.anvil import anvil
-from devnet.config import DevnetConfig, check
+from devnet.config import DevnetConfig
 from devnet.guard import stop
 from devnet.rpc import Rpc
 from devnet.world import deploy, save
@@ -38,7 +38,6 @@ def running(config: DevnetConfig) -> Iterator[Running]:
     The manifest (World.manifest plus http_url, ws_url, ipc_path) is written to `config.manifest`
     before traffic starts. Raises ValueError, ArtifactError, NodeStartError or DeploymentError.
     """
-    check(config)
     lifetime_s = max(config.lifetime, config.duration + SPARE_S)
     with anvil(config.anvil, lifetime_s) as node:
         rpc = Rpc(node.http_url)

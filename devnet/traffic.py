@@ -12,9 +12,9 @@ import sys
 import time
 from types import FrameType
 
-import jsonargparse
 import numpy as np
 
+from configs.reading import read_or_exit
 from devnet.accounts import INFORMED, account, sign
 from devnet.behaviour import Reference, Reserves, Swap, informed_swaps, user_swap
 from devnet.config import ROLES, TrafficConfig, TrafficProcess
@@ -145,10 +145,7 @@ def _end(signum: int, frame: FrameType | None) -> None:
 
 def main() -> int:
     """Populate the chain of a manifest until the duration is over or the parent dies."""
-    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    config: TrafficProcess = jsonargparse.auto_cli(
-        TrafficProcess, as_positional=False, prog="python -m devnet.traffic"
-    )
+    config = read_or_exit(TrafficProcess, "python -m devnet.traffic", sys.argv[1:], __doc__)
     exit_with_parent(os.getppid())
     signal.signal(signal.SIGTERM, _end)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")

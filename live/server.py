@@ -36,7 +36,7 @@ from live.node.rpc import Node, NodeError
 from live.node.signer import Signer, load_key
 from live.node.state_call import read_state, state_program
 from live.node.transport import scan_message
-from live.settings.config import EngineConfig, ServeConfig, StartError, check
+from live.settings.config import EngineConfig, ServeConfig, StartError
 from live.settings.deployment import Deployment, load_deployment, smallest_deployment
 from models.frozen import (
     FrozenForecaster,
@@ -394,7 +394,6 @@ def serve(
     SIGINT and SIGTERM end the service in order. Raises StartError when it cannot begin, Stopped
     when a signal comes before it has begun.
     """
-    check(config)
     asked: list[int] = []
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     try:

@@ -3,80 +3,86 @@
 A key is never among them, only the name of the place that holds it (design: secrets are named).
 """
 
-from __future__ import annotations
-
-import math
 import urllib.parse
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+from configs.settings import Count, Natural, NonNegative, Range, Settings
 
 GWEI = 10**9
 ETHER = 10**18
 # A node may answer with any size; a full pending transaction is at most 128 KiB on Ethereum
 # (geth's txMaxSize), which is 256 KiB of hex, and a head's logs of tracked pairs are far smaller.
 DEFAULT_MAX_FRAME_BYTES = 4 << 20
+Timeout = Annotated[float, Range(0.1)]
 
 
 class StartError(Exception):
     """The server cannot start: the message names the field, its value and the remedy."""
 
 
-@dataclass
-class NodeConfig:
+@dataclass(frozen=True)
+class NodeConfig(Settings):
     """Where blocks and pending transactions come from."""
 
     url: str = ""
     """Websocket address of the node (ws:// or wss://); empty: the server has no node of its own."""
     ipc_path: str = ""
     """Unix socket of the same node; used instead of the websocket when it is given."""
-    chain_id: int = 31337
+    chain_id: Count = 31337
     """Chain that the node must serve; any other one is refused."""
-    connect_timeout_s: float = 5.0
+    connect_timeout_s: Timeout = 5.0
     """How long a connection and each start-up answer may take."""
-    request_timeout_s: float = 5.0
+    request_timeout_s: Timeout = 5.0
     """After this an unanswered request counts as lost and the connection is renewed."""
-    max_backoff_s: float = 5.0
+    max_backoff_s: NonNegative = 5.0
     """Longest pause between two attempts to connect again."""
-    max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
+    max_frame_bytes: Annotated[int, Range(1 << 16)] = DEFAULT_MAX_FRAME_BYTES
     """A longer frame ends the connection: nothing from the network may fill the memory."""
     pool_snapshot: bool = False
     """Ask for the whole transaction pool (txpool_content) after connecting: small pools only."""
 
+    def check(self) -> None:
+        """An address of the right kind."""
+        websocket = not self.url or urllib.parse.urlsplit(self.url).scheme in ("ws", "wss")
+        self.require(websocket, "url", "a websocket address (ws:// or wss://)")
 
-@dataclass
-class RiskLimits:
+
+@dataclass(frozen=True)
+class RiskLimits(Settings):
     """Bounds on what may be signed; a plan outside any of them is journalled and not sent."""
 
-    max_input_wei: int = 20 * ETHER
+    max_input_wei: Natural = 20 * ETHER
     """Most WETH that one plan may swap."""
-    max_bid_wei: int = ETHER
+    max_bid_wei: Natural = ETHER
     """Most that one plan may pay to the block's proposer."""
-    max_gas_cost_wei: int = ETHER // 50
+    max_gas_cost_wei: Natural = ETHER // 50
     """Most that one plan's gas may cost if it uses its whole gas limit."""
-    min_net_wei: int = ETHER // 100_000
+    min_net_wei: Count = ETHER // 100_000
     """Least profit after gas, before the bid: smaller plans are noise."""
-    max_open: int = 4
+    max_open: Count = 4
     """Most plans that wait for inclusion at the same time (the policy sees four opportunities)."""
-    max_loss_per_hour_wei: int = ETHER // 5
+    max_loss_per_hour_wei: Natural = ETHER // 5
     """Gas of failures plus negative profits within an hour that stops all sending."""
     kill_switch: Path = Path("runs/STOP")
     """While this file exists nothing is sent."""
 
 
-@dataclass
-class EngineConfig:
+@dataclass(frozen=True)
+class EngineConfig(Settings):
     """How plans are priced."""
 
-    own_tip_wei: int = 1_000_000
+    own_tip_wei: Natural = 1_000_000
     """First tip of a plan, in wei per gas: far below users' tips, so that it lands after them."""
-    fee_bump_percent: float = 12.5
+    fee_bump_percent: Annotated[float, Range(12.5)] = 12.5
     """Rise of both fees when a plan replaces one of the same nonce (nodes ask for 10 or 12.5)."""
-    gas_limit_margin: float = 1.1
+    gas_limit_margin: Annotated[float, Range(1.0)] = 1.1
     """Gas limit over expected gas (itself an upper bound): blocks are filled by limits."""
 
 
-@dataclass
-class ServeConfig:
+@dataclass(frozen=True)
+class ServeConfig(Settings):
     """Everything `serve.py` can be told."""
 
     node: NodeConfig = field(default_factory=NodeConfig)
@@ -96,43 +102,14 @@ class ServeConfig:
     """Folder of the journals (one file per chain, executor and account)."""
     bars: Path = Path("")
     """Bar file (Parquet or CSV) that warms up the volatility forecast; empty: none."""
-    duration: float = 0.0
+    duration: NonNegative = 0.0
     """Seconds to serve; 0: until interrupted."""
     report: Path = Path("")
     """Where the summary goes; empty: next to the journal."""
     local_chain: Path = Path("")
     """Configuration of the local chain that is started when `node.url` is empty."""
 
-
-def check(config: ServeConfig) -> None:
-    """Raise StartError for a value that has the right type and still makes no sense."""
-    node, risk, engine = config.node, config.risk, config.engine
-    for name, value, least in (
-        ("node.chain_id", node.chain_id, 1),
-        ("node.max_frame_bytes", node.max_frame_bytes, 1 << 16),
-        ("risk.max_input_wei", risk.max_input_wei, 0),
-        ("risk.max_bid_wei", risk.max_bid_wei, 0),
-        ("risk.max_gas_cost_wei", risk.max_gas_cost_wei, 0),
-        ("risk.min_net_wei", risk.min_net_wei, 1),
-        ("risk.max_open", risk.max_open, 1),
-        ("risk.max_loss_per_hour_wei", risk.max_loss_per_hour_wei, 0),
-        ("engine.own_tip_wei", engine.own_tip_wei, 0),
-        ("engine.fee_bump_percent", engine.fee_bump_percent, 12.5),
-        ("engine.gas_limit_margin", engine.gas_limit_margin, 1.0),
-        ("node.connect_timeout_s", node.connect_timeout_s, 0.1),
-        ("node.request_timeout_s", node.request_timeout_s, 0.1),
-        ("node.max_backoff_s", node.max_backoff_s, 0.0),
-        ("duration", config.duration, 0.0),
-    ):
-        if not (math.isfinite(value) and value >= least):
-            raise StartError(f"{name} is {value}: it must be a number of at least {least}")
-    if node.url:
-        scheme = urllib.parse.urlsplit(node.url).scheme
-        if scheme not in ("ws", "wss"):
-            raise StartError(
-                f"node.url is {node.url!r}: give a websocket address (ws:// or wss://)"
-            )
-    if not config.key and not config.dry_run:
-        raise StartError(
-            "key is empty: name the variable that holds it, for example env:SEARCHER_KEY"
-        )
+    def check(self) -> None:
+        """Nothing is sent without a key."""
+        named = bool(self.key) or self.dry_run
+        self.require(named, "key", "the variable that holds it, for example env:SEARCHER_KEY")

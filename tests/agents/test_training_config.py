@@ -17,6 +17,7 @@ from agents.config import (
 )
 from agents.run_state import UNFINISHED, is_finished, listed
 from agents.runs import create_run, discard_unfinished, publish
+from configs.settings import keys_of
 from models import frozen
 
 
@@ -79,17 +80,42 @@ def test_bad_keys_in_a_file_are_named(tmp_path: Path) -> None:
         read_arguments(["--config", str(path)])
 
 
+OLD = """market:
+  episode_slots: 64
+  user_rate: 2.0
+  ticks_per_slot: 1
+  base_gas: 100000
+"""
+MOVES = (
+    "market.user_rate is now market.users.rate",
+    "market.base_gas is now market.gas.per_arbitrage",
+)
+
+
+def test_keys_that_moved_are_refused_with_the_new_key(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(OLD)
+    for arguments in (["--config", str(file)], ["--resume", str(tmp_path)]):
+        with pytest.raises(ConfigError) as raised:
+            read_arguments(arguments)
+        assert all(f"\n  {move}" in str(raised.value) for move in MOVES)
+        assert str(file) in str(raised.value)
+    with pytest.raises(ConfigError, match=r"^--market\.user_rate is now --market\.users\.rate$"):
+        read_arguments(["--market.user_rate", "2"])
+    with pytest.raises(ConfigError, match=r"^policy/manifest\.json: market\.user_rate is now"):
+        config_from_dict({"market": {"user_rate": 2.0}}, "policy/manifest.json")
+
+
 def test_every_field_has_a_meaning_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         read_arguments(["--help"])
     assert stop.value.code == 0
     # A field with a meaning shows it between its name and "(type: ..., default: ...)".
     shown = " ".join(capsys.readouterr().out.split("\n\n", 1)[1].split())
-    for part in dataclasses.fields(TrainConfig):
-        for field in dataclasses.fields(config := getattr(TrainConfig(), part.name)):
-            after = shown.split(f"--{part.name}.{field.name} ", 1)[1]
-            meaning = after.split("(type:", 1)[0].split(" ", 1)[-1]
-            assert len(meaning.split()) >= 3, f"{type(config).__name__}.{field.name}"
+    for key in keys_of(TrainConfig):
+        after = shown.split(f"--{key} ", 1)[1]
+        meaning = after.split("(type:", 1)[0].split(" ", 1)[-1]
+        assert len(meaning.split()) >= 3, key
 
 
 def test_a_run_keeps_its_configuration(tmp_path: Path) -> None:
