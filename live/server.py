@@ -22,6 +22,7 @@ from live.books.book import Book
 from live.books.journal import Journal, journal_path
 from live.books.metrics import Metrics
 from live.books.risk import LossWindow
+from live.deciding.dispatch import Parts
 from live.deciding.engine import Engine
 from live.deciding.planner import Planner, warm_up_planner
 from live.market.chain import Chain
@@ -108,23 +109,22 @@ class Server:
         losses = LossWindow()
         for age_s, loss_wei in sorted(journal.recent_losses_wei(), reverse=True):
             losses.add(loss_wei, age_s)
-        chain, mempool, book = Chain(deployment), Mempool(), Book()
+        chain, mempool = Chain(deployment), Mempool()
         self.planner = Planner(deployment, chain, mempool, policy.policy, config.engine)
         self.planner.set_forecast(self.volatility.log_variance)
-        self.engine = Engine(
-            config,
-            deployment,
-            signer,
-            chain,
-            mempool,
-            self.planner,
-            book,
-            journal,
-            losses,
-            PublicPool(node),
-            self.metrics,
-            self._on_quiet,
+        parts = Parts(
+            deployment=deployment,
+            signer=signer,
+            chain=chain,
+            mempool=mempool,
+            planner=self.planner,
+            book=Book(),
+            journal=journal,
+            losses=losses,
+            relay=PublicPool(node),
+            metrics=self.metrics,
         )
+        self.engine = Engine(config, parts, self._on_quiet)
         self.feed = Feed(node, deployment, signer.address, self.engine, config.node.pool_snapshot)
 
     def price_usd(self) -> float:

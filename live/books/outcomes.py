@@ -12,7 +12,7 @@ from typing import NamedTuple
 from live.books.book import Attempt
 from live.market.chain import SYNC
 from live.node.events import PoolLog, Receipt
-from live.node.signer import keccak256
+from live.node.wire import keccak256
 
 TRANSFER = keccak256(b"Transfer(address,address,uint256)")
 DEPOSIT = keccak256(b"Deposit(address,uint256)")

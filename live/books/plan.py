@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
-from live.node.signer import FeeTransaction, keccak256
+from live.node.signer import FeeTransaction
+from live.node.wire import keccak256
 
 EXECUTE = keccak256(b"execute(uint256,uint256,(address,uint256,bool)[],uint256,uint256)")[:4]
 HEAD_WORDS = 5

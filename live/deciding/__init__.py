@@ -1,2 +1,2 @@
-"""From an event to a signed plan: `engine.Engine` reacts, `planner.Planner` looks, sizes and
-prices."""
+"""From an event to a plan: `engine.Engine` reacts, `planner.Planner` looks, sizes and prices,
+`dispatch.Dispatch` journals and sends."""

@@ -8,74 +8,54 @@ the socket's callback. Our transactions tip less than the swaps they follow.
 from __future__ import annotations
 
 import gc
-import json
 import logging
 import time
 from collections.abc import Callable
 
 import numpy as np
 
-from live.books.book import Attempt, Book
-from live.books.journal import Entry, Journal, Outcome
-from live.books.metrics import Metrics
+from live.books.book import Attempt
 from live.books.outcomes import FILTERED, GAS
-from live.books.plan import Plan, cancel_transaction, plan_to_json, plan_transaction, raised
-from live.books.risk import LossWindow, refusal
+from live.books.plan import cancel_transaction, plan_transaction, raised
+from live.books.risk import refusal
 from live.books.settlement import Settlement
-from live.deciding.planner import Choice, Fees, Planner, Quote
-from live.market.chain import Arrival, Chain
+from live.deciding.dispatch import Dispatch, Parts
+from live.deciding.planner import Choice, Fees
+from live.market.chain import Arrival
 from live.market.decode import Decoder
-from live.market.mempool import Mempool
 from live.node.events import Head, PendingTransaction, PoolLog
 from live.node.feed import HeadState
-from live.node.relays import PublicPool
-from live.node.rpc import Answer
-from live.node.signer import SignedTransaction, Signer
-from live.settings.config import ETHER, ServeConfig
-from live.settings.deployment import Deployment
+from live.settings.config import ServeConfig
 
 LOG = logging.getLogger(__name__)
 KEPT_SEEN = 8192  # pending swaps remembered after they left the pool
 HEAD = "head"
-REFUSED_BY_NODE = "refused_by_node"
 
 
 class Engine:
     """Receives events from the feed; owns what happens between them."""
 
     def __init__(
-        self,
-        config: ServeConfig,
-        deployment: Deployment,
-        signer: Signer,
-        chain: Chain,
-        mempool: Mempool,
-        planner: Planner,
-        book: Book,
-        journal: Journal,
-        losses: LossWindow,
-        relay: PublicPool,
-        metrics: Metrics,
-        on_quiet: Callable[[HeadState], None],
+        self, config: ServeConfig, parts: Parts, on_quiet: Callable[[HeadState], None]
     ) -> None:
         self._config = config
-        self._deployment = deployment
-        self._signer = signer
-        self._decoder = Decoder(deployment)
-        self.chain, self.mempool, self.planner, self.book = chain, mempool, planner, book
-        self._journal = journal
-        self._losses = losses
-        self._relay = relay
-        self.metrics = metrics
+        self._deployment, self._signer = parts.deployment, parts.signer
+        self._decoder = Decoder(parts.deployment)
+        self.chain, self.mempool = parts.chain, parts.mempool
+        self.planner, self.book = parts.planner, parts.book
+        self._journal, self._losses, self.metrics = parts.journal, parts.losses, parts.metrics
+        self._dispatch = Dispatch(parts, config.dry_run)
         self._on_quiet = on_quiet
-        self.settlement = Settlement(deployment, book, journal, metrics, losses, planner.record)
+        self.settlement = Settlement(
+            *(parts.deployment, parts.book, parts.journal, parts.metrics, parts.losses),
+            parts.planner.record,
+        )
         self.deciding = True
         """False while the server winds down: states are followed, nothing is decided."""
         self._ready = False
         self._newest_head = ""
         self._executor_weth_wei = 0
         self._start_weth_wei: int | None = None
-        self._lost: set[tuple[int, str]] = set()
         self._offered: set[int] = set()
 
     # ---------------------------------------------------------------- events
@@ -128,7 +108,7 @@ class Engine:
         self._check_balance(state)
         self.mempool.on_block(head.number, state.transaction_hashes)
         self.planner.start_slot(head)
-        self._lost.clear()
+        self._dispatch.start_block()
         self._offered.clear()
         self._ready = head.hash == self._newest_head
         if self._ready:
@@ -216,7 +196,7 @@ class Engine:
             self.metrics.time("policy", time.perf_counter_ns() - decided)
             self.metrics.decisions += 1
             if choice is None:
-                self._journal.record(self._entry(trigger, None, "pass", "pass", {}))
+                self._dispatch.record(self._dispatch.entry(trigger, None, "pass", "pass", {}))
                 break
             attempt = self._pursue(choice, void, trigger, received_ns)
             look = attempt is not None
@@ -260,12 +240,12 @@ class Engine:
         most = min(self._config.risk.max_input_wei, self._executor_weth_wei)
         quote = planner.quote(choice.cycle, most, choice.size_ppm)
         if quote is None:
-            self._refuse(trigger, choice, None, GAS, GAS)
+            self._dispatch.refuse(trigger, choice, None, GAS, GAS)
             return None
         pools = frozenset(quote.pools)
         place = self._place(pools, void)
         if place is None:
-            self._refuse(trigger, choice, None, "behind_targets", FILTERED)
+            self._dispatch.refuse(trigger, choice, None, "behind_targets", FILTERED)
             return None
         nonce, fees, replaced = place
         plan = planner.price(quote, choice.bid_ppm, fees)
@@ -275,7 +255,9 @@ class Engine:
             GAS if plan.net_wei <= 0 else refusal(plan, self._config.risk, others, self._losses)
         )
         if verdict:
-            self._refuse(trigger, choice, plan, verdict, GAS if verdict == GAS else FILTERED)
+            self._dispatch.refuse(
+                trigger, choice, plan, verdict, GAS if verdict == GAS else FILTERED
+            )
             return None
         priced = time.perf_counter_ns()
         metrics.time("refine", priced - started)
@@ -286,9 +268,14 @@ class Engine:
         now = time.perf_counter_ns()
         metrics.time("sign", now - priced)
         metrics.time("head_to_signed" if trigger == HEAD else "frame_to_signed", now - received_ns)
-        attempt = self._attempt(signed, nonce, fees, plan, quote, choice)
+        attempt = self._dispatch.attempt(signed, nonce, fees, plan, quote, choice)
         timings = {"price": priced - started, "sign": now - priced, "signed": now - received_ns}
-        self._send(attempt, signed, replaced, self._entry(trigger, choice, "send", "plan", timings))
+        self._dispatch.send(
+            attempt,
+            signed,
+            replaced,
+            self._dispatch.entry(trigger, choice, "send", "plan", timings),
+        )
         if trigger != HEAD:
             metrics.time("frame_to_sent", time.perf_counter_ns() - received_ns)
         metrics.plans += 1
@@ -337,103 +324,8 @@ class Engine:
         fees = self._raised(attempt)
         account, chain_id = self._signer.address, self._deployment.chain_id
         signed = self._signer.sign(cancel_transaction(chain_id, attempt.nonce, account, *fees))
-        cancel = self._attempt(signed, attempt.nonce, fees, None, None, None)
-        self._send(cancel, signed, attempt, self._entry(trigger, None, "cancel", "cancel", {}))
+        cancel = self._dispatch.attempt(signed, attempt.nonce, fees, None, None, None)
+        self._dispatch.send(
+            cancel, signed, attempt, self._dispatch.entry(trigger, None, "cancel", "cancel", {})
+        )
         self.metrics.cancellations += 1
-
-    # ---------------------------------------------------------------- sending
-    def _attempt(
-        self,
-        signed: SignedTransaction,
-        nonce: int,
-        fees: Fees,
-        plan: Plan | None,
-        quote: Quote | None,
-        choice: Choice | None,
-    ) -> Attempt:
-        pools = frozenset(quote.pools) if quote is not None else frozenset[int]()
-        net_wei = plan.net_wei if plan is not None else 0
-        return Attempt(
-            tx_hash=signed.hash,
-            nonce=nonce,
-            plan=plan,
-            pools=pools,
-            targets=self.planner.targets(pools),
-            state=self.planner.state_of(pools),
-            head_hash=self.chain.head.hash,
-            max_fee_wei=fees.max_fee_wei,
-            max_priority_fee_wei=fees.max_priority_fee_wei,
-            value_eth=net_wei / ETHER,
-            fraction=choice.bid_ppm / 1e6 if choice is not None else 0.0,
-        )
-
-    def _send(
-        self, attempt: Attempt, signed: SignedTransaction, replaced: Attempt | None, entry: Entry
-    ) -> None:
-        """Journal, then send: what was sent is always known. A dry run stops in between."""
-        dry, plan = self._config.dry_run, attempt.plan
-        started = time.perf_counter_ns()
-        recorded = self._journal.record(
-            entry._replace(
-                plan=None if plan is None else plan_to_json(plan),
-                verdict="dry_run" if dry else entry.verdict,
-                nonce=attempt.nonce,
-                tx_hash=None if dry else signed.hash,
-                raw=None if dry else signed.raw,
-                replaces=None if replaced is None else replaced.tx_hash,
-                target_block=self.planner.block,
-                max_fee_wei=attempt.max_fee_wei,
-                max_priority_fee_wei=attempt.max_priority_fee_wei,
-                expected_wei=0 if plan is None else plan.executor_profit_wei,
-                sent=not dry,
-            )
-        )
-        journalled = time.perf_counter_ns()
-        self.metrics.time("journal", journalled - started)
-        if dry or not recorded:
-            return
-        self.book.add(attempt)
-        self._relay.submit(signed, lambda answer: self._on_submitted(attempt, answer))
-        self.metrics.time("submit", time.perf_counter_ns() - journalled)
-        self.metrics.bundles_sent += plan is not None
-        self.metrics.replacements += replaced is not None and plan is not None
-
-    def _on_submitted(self, attempt: Attempt, answer: Answer) -> None:
-        """The node took it, refused it, or was gone: only a refusal proves that it is not out."""
-        if not answer.refused:
-            return
-        LOG.warning("nonce %d refused: %s", attempt.nonce, answer.fault)
-        self.book.drop(attempt)
-        self._journal.settle(attempt.tx_hash, Outcome("lost", REFUSED_BY_NODE))
-        self.metrics.refused += 1
-
-    def _refuse(
-        self, trigger: str, choice: Choice, plan: Plan | None, verdict: str, reason: str
-    ) -> None:
-        """Journal a choice that is not sent; its loss is counted once per block and cycle."""
-        text = None if plan is None else plan_to_json(plan)
-        self._journal.record(self._entry(trigger, choice, verdict, "plan", {})._replace(plan=text))
-        key = (choice.cycle, reason)
-        if key not in self._lost:
-            self._lost.add(key)
-            self.metrics.lost_by_reason[reason] += 1
-
-    def _entry(
-        self,
-        trigger: str,
-        choice: Choice | None,
-        verdict: str,
-        kind: str,
-        timings_ns: dict[str, int],
-    ) -> Entry:
-        return Entry(
-            head_number=self.chain.head.number,
-            head_hash=self.chain.head.hash,
-            trigger=trigger,
-            observation=None if kind == "cancel" else self.planner.observation.tobytes(),
-            action=None if kind == "cancel" else (0 if choice is None else choice.action),
-            plan=None,
-            verdict=verdict,
-            timings_ns=json.dumps(timings_ns),
-            kind=kind,
-        )

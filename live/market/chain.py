@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from live.node.events import Head, PoolLog
-from live.node.signer import keccak256
+from live.node.wire import keccak256
 from live.settings.deployment import Deployment
 
 SYNC = keccak256(b"Sync(uint112,uint112)")

@@ -13,17 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from coincurve import PrivateKey, PublicKey
-from Crypto.Hash import keccak as _keccak
 
+from live.node.wire import keccak256
 from live.settings.config import StartError
 
 TYPE_1559 = b"\x02"
 SELF_TEST_DIGEST = bytes(range(32))
-
-
-def keccak256(data: bytes) -> bytes:
-    """Ethereum's hash, 32 bytes."""
-    return _keccak.new(digest_bits=256, data=data).digest()
 
 
 class SignedTransaction(NamedTuple):

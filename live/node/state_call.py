@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from live.node.signer import keccak256
+from live.node.wire import keccak256
 
 GET_RESERVES = keccak256(b"getReserves()")[:4]
 BALANCE_OF = keccak256(b"balanceOf(address)")[:4]

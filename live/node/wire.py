@@ -1,5 +1,6 @@
 """JSON bodies of the node, read with msgspec and turned into events. All of it is hostile: a wrong
 type, an unknown digit or a number out of range raises ValueError, and nothing else can happen.
+Ethereum's hash stands here, where nobody who wants it has to import the holder of a key.
 
 Shapes: execution-apis (eth_subscribe, eth_getTransactionReceipt).
 """
@@ -10,12 +11,18 @@ import binascii
 from typing import Any
 
 import msgspec
+from Crypto.Hash import keccak as _keccak
 
 from live.node.events import Head, PendingTransaction, PoolLog, Receipt
 
 Malformed = (ValueError, RecursionError)  # msgspec's errors are ValueErrors
 MAX_UINT64 = (1 << 64) - 1
 MAX_LOG_TOPICS = 4
+
+
+def keccak256(data: bytes) -> bytes:
+    """Ethereum's hash, 32 bytes: of topics, selectors, transactions, accounts."""
+    return _keccak.new(digest_bits=256, data=data).digest()
 
 
 class RpcFault(msgspec.Struct):

@@ -6,7 +6,7 @@ from __future__ import annotations
 from eth_abi.abi import encode
 
 from live.node.events import PendingTransaction
-from live.node.signer import keccak256
+from live.node.wire import keccak256
 from live.settings.deployment import (
     Deployment,
     DeploymentFile,

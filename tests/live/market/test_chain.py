@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from live.market.chain import SYNC, Arrival, Chain
 from live.node.events import Head, PoolLog
-from live.node.signer import keccak256
 from live.node.state_call import read_state, state_program
+from live.node.wire import keccak256
 from tests.support.small_market import RESERVES, deployment
 
 DEPLOYMENT = deployment()

@@ -27,7 +27,8 @@ from live.books.plan import (
     plan_transaction,
     raised,
 )
-from live.node.signer import FeeTransaction, Signer, keccak256, load_key
+from live.node.signer import FeeTransaction, Signer, load_key
+from live.node.wire import keccak256
 from live.settings.config import StartError
 
 KEY = bytes(range(1, 33))
