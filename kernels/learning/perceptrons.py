@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels.compile import filter_kernel, kernel, never_inline
+from kernels.learning.action_masks import Masks
 from kernels.learning.matrix_products import affine
 from kernels.networks.forward import tanh_in_place
 
@@ -40,17 +41,6 @@ class Networks(NamedTuple):
     critic: Perceptron
     worth: Head
     """The value."""
-
-
-class Masks(NamedTuple):
-    """P patterns of open actions in G groups, as `kernels.learning.action_masks.group_masks`
-    says."""
-
-    group: np.ndarray
-    widths: np.ndarray
-    columns: np.ndarray
-    places: np.ndarray
-    closed: np.ndarray
 
 
 class Columns(NamedTuple):
