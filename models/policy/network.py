@@ -18,7 +18,7 @@ from stable_baselines3.common.preprocessing import preprocess_obs
 from torch import Tensor, nn
 
 from kernels.learning.action_masks import CLOSED
-from models.policy.action_masks import Choices, checked_actions, checked_masks, patterns_of
+from models.policy.action_masks import Choices, checked_actions, checked_masks, drawn, patterns_of
 from models.policy.masked import Masks, fused_adam
 
 
@@ -229,11 +229,8 @@ class NetworkPolicy(BasePolicy):
         if masks is not None:
             patterns_of(checked_masks(masks, len(logits), self.actions))  # a row without any
         log_probs = torch.log_softmax(self._masked(logits, masks), dim=1)
-        if deterministic:
-            actions = log_probs.argmax(dim=1)
-        else:
-            actions = torch.multinomial(log_probs.exp(), 1).squeeze(1)
-        return actions, log_probs.gather(1, actions[:, None]).squeeze(1)
+        place = log_probs.argmax(dim=1, keepdim=True) if deterministic else drawn(log_probs)
+        return place.squeeze(1), log_probs.gather(1, place).squeeze(1)
 
     def _require_no_memory(self) -> None:
         if self.state_shape is not None:
