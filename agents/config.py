@@ -76,6 +76,21 @@ class PPOConfig(Settings):
     third of the time; at any other gamma they are always learned from."""
     masking: bool = True
     """Whether the learner chooses among allowed actions only; else others count as a pass."""
+    network: str = ""
+    """A policy network of your own, as MODULE:CLASS of a torch module or of a policy of
+    stable-baselines3, see models.policy.network; empty: a perceptron with `hidden` and `lstm`."""
+    network_arguments: dict[str, Any] = field(default_factory=dict)
+    """What it is built with, beside observation and action space."""
+    loss: str = ""
+    """A loss of your own, as MODULE:FUNCTION, called as agents.learner.ppo.clipped_loss is; empty:
+    that of PPO."""
+    loss_arguments: dict[str, Any] = field(default_factory=dict)
+    """What it is called with, beside learner and minibatch."""
+    compiled: bool = True
+    """Whether the default network with the default loss learns by compiled kernels on a processor;
+    false: by torch, as every other network and loss does."""
+    device: str = "cpu"
+    """Where networks live and learn: cpu, or cuda."""
 
     def check(self) -> None:
         """Whole minibatches, sequences and shares of the markets."""

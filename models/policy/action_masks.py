@@ -189,7 +189,8 @@ def drawn(log_probs: Tensor) -> Tensor:
     """
     below = log_probs.exp().cumsum(dim=1)
     total = below[:, -1:]
-    threshold = torch.rand_like(total) * total
+    # Drawn on the processor, so that a seed means the same on every device.
+    threshold = torch.rand(total.shape).to(total.device) * total
     # Rounding must not lift it to the total, which no column exceeds.
     threshold = torch.minimum(threshold, torch.nextafter(total, torch.zeros_like(total)))
     return (below <= threshold).sum(dim=1, keepdim=True)

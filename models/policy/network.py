@@ -2,9 +2,9 @@
 
 The module is built as `network(observation_space, action_space, **arguments)`. Its `forward` takes
 observations float32[n, ...] and gives logits float32[n, A], one per action, and values float32[n]
-or [n, 1]. Masks are applied here. A module with a memory says by `state_shape` what it keeps of one
-market; its `forward(observations, state)` takes state float32[n, *state_shape], zeros where an
-episode starts, and gives logits, values and the next state.
+or [n, 1]. Masks are applied here. A module with a memory says by `state_shape` (K, H) what it keeps of
+one market; its `forward(observations, state)` takes state float32[K, n, H], zeros where an episode
+starts, and gives logits, values and the next state.
 """
 
 from collections.abc import Callable
@@ -150,25 +150,26 @@ class NetworkPolicy(BasePolicy):
         return values[:, None], log_p, entropy
 
     def new_state(self, n: int) -> Tensor:
-        """float32[1, n, *state_shape] zeros: of markets before their first slot."""
+        """float32[K, n, H] zeros: of markets before their first slot."""
         if self.state_shape is None:
             raise NetworkError(
                 f"{type(self.network).__name__} has no state_shape: give it one, and "
                 "forward(observations, state), or train it with ScheduledPPO"
             )
-        return torch.zeros(1, n, *self.state_shape, device=self.device)
+        kinds, *widths = self.state_shape
+        return torch.zeros(kinds, n, *widths, device=self.device)
 
     def step(
         self, obs: Tensor, state: Tensor, masks: Masks, deterministic: bool = False
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Actions [n], values [n], log probabilities [n] and the next state."""
-        logits, values, after = self.outputs(obs, state[0])
+        logits, values, after = self.outputs(obs, state)
         actions, log_p = self._drawn(logits, masks, deterministic)
-        return actions, values, log_p, after[None]
+        return actions, values, log_p, after
 
     def values_after(self, obs: Tensor, state: Tensor) -> Tensor:
         """Values [n] of obs [n, D] that are met with `state`."""
-        return self.outputs(obs, state[0])[1]
+        return self.outputs(obs, state)[1]
 
     def evaluate_sequences(
         self,
@@ -186,9 +187,9 @@ class NetworkPolicy(BasePolicy):
         """
         slots, lanes = starts.shape
         going = torch.from_numpy(~starts).to(obs.device).float()
-        memory, found = state[0], []
+        memory, found = state, []
         for t in range(slots):
-            memory = memory * going[t].view(lanes, *[1] * (memory.dim() - 1))
+            memory = memory * going[t].view(1, lanes, *[1] * (memory.dim() - 2))
             logits, values, memory = self.outputs(obs[t * lanes : (t + 1) * lanes], memory)
             found.append((logits, values))
         logits, values = (torch.cat(parts)[order] for parts in zip(*found))
