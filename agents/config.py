@@ -79,12 +79,12 @@ class PPOConfig(Settings):
     network: str = ""
     """A policy network of your own, as MODULE:CLASS of a torch module or of a policy of
     stable-baselines3, see models.policy.network; empty: a perceptron with `hidden` and `lstm`."""
-    network_arguments: dict[str, Any] = field(default_factory=dict)
+    network_arguments: dict = field(default_factory=dict)
     """What it is built with, beside observation and action space."""
     loss: str = ""
     """A loss of your own, as MODULE:FUNCTION, called as agents.learner.ppo.clipped_loss is; empty:
     that of PPO."""
-    loss_arguments: dict[str, Any] = field(default_factory=dict)
+    loss_arguments: dict = field(default_factory=dict)
     """What it is called with, beside learner and minibatch."""
     compiled: bool = True
     """Whether the default network with the default loss learns by compiled kernels on a processor;
@@ -104,6 +104,8 @@ class PPOConfig(Settings):
             self.require(whole, "minibatch", wanted)
         shared = self.rollout_workers == 0 or self.num_envs % self.rollout_workers == 0
         self.require(shared, "rollout_workers", f"a divisor of num_envs, {self.num_envs}")
+        alone = not (self.network and self.lstm)
+        self.require(alone, "lstm", "0 with a network of your own, which brings its memory along")
         possible = self.rollout_workers > 0 or not self.asynchronous
         self.require(possible, "asynchronous", "rollout_workers with it")
         try:

@@ -159,7 +159,7 @@ def choices_of(
 
 def group_log_probs(group: Group, hidden: Tensor, head: torch.nn.Linear) -> Tensor:
     """Log probabilities float32[m, w] of a group's actions; hidden float32[m, F] of its rows."""
-    weight, bias = head.weight[group.columns], head.bias[group.columns]
+    weight, bias = (p.index_select(0, group.columns) for p in (head.weight, head.bias))
     return torch.log_softmax(torch.addmm(bias, hidden, weight.t()) + group.closed, dim=1)
 
 
