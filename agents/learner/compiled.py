@@ -7,7 +7,6 @@ of torch's parameters and gradients.
 """
 
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,13 @@ from numpy.typing import NDArray
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import Tensor, nn
 
+from agents.learner.rollout_buffer import Reading
+from kernels.learning.categorical import Rows
+from kernels.learning.loss import LossWeights, Targets
 from kernels.learning.perceptrons import Columns, Head, Networks, Perceptron
 from kernels.learning.policy_gradient import Samples, policy_gradient
-from kernels.learning.policy_step import policy_step
-from models.policy.action_masks import patterns_of
+from kernels.learning.policy_step import Observed, Step, policy_step
+from models.policy.action_masks import checked_masks, patterns_of
 from models.policy.masked import MaskedPolicy
 
 TERMS = ("policy_gradient_loss", "value_loss", "entropy_loss", "approx_kl", "clip_fraction")
@@ -91,52 +93,54 @@ def networks_of(policy: MaskedPolicy, of: Callable[[Tensor], Tensor | None]) -> 
 
 
 class CompiledPerceptron:
+    """Acting and gradients of one policy. Raises ValueError for arrays that do not fit it."""
+
     def __init__(self, policy: MaskedPolicy) -> None:
         self.policy = policy
         self.inputs = policy.features_dim
         self.actions = int(policy.action_space.n)  # type: ignore[attr-defined]
 
     def act(
-        self, observations: NDArray[np.float32], masks: NDArray[np.bool_], deterministic: bool = False
+        self, observations: NDArray[Any], masks: NDArray[np.bool_], deterministic: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """Actions int64[n], values [n] and log p [n] of observations [n, D] and masks [n, A]."""
         n = len(observations)
-        patterns = patterns_of(masks)
+        if observations.shape != (n, self.inputs):
+            raise ValueError(
+                f"observations of shape {list(observations.shape)}: this policy reads "
+                f"[n, {self.inputs}]"
+            )
+        patterns = patterns_of(checked_masks(masks, n, self.actions))
         uniforms = torch.full((n,), -1.0) if deterministic else torch.rand(n)
         actions, values, log_p = torch.empty(n, dtype=torch.int64), torch.empty(n), torch.empty(n)
+        inputs = np.ascontiguousarray(observations, np.float32)
         policy_step(
-            np.ascontiguousarray(observations, np.float32),
-            patterns.of_row,
+            Observed(inputs, patterns.of_row, uniforms.numpy()),
             patterns.masks,
-            uniforms.numpy(),
             networks_of(self.policy, Tensor.detach),
-            True,
-            actions.numpy(),
-            values.numpy(),
-            log_p.numpy(),
+            Step(actions.numpy(), values.numpy(), log_p.numpy()),
         )
         return actions, values, log_p
 
     def gradients(self, learner: Any) -> Iterator[dict[str, Tensor]]:
+        """As the gradients of a learner on its rollout, in one epoch.
+
+        All parameters must have gradients, whose memory is written.
+        """
         buffer = learner.rollout_buffer
-        reading = buffer.reading
-        columns, held = np.arange(self.inputs), np.zeros(self.inputs, np.float32)
-        if reading.varying is not None:
-            columns = reading.varying.columns.numpy()
-            held[reading.varying.others.numpy()] = reading.varying.held.numpy()
-        actions, values, log_p, advantages, returns = (s.numpy() for s in reading.samples)
-        samples = Samples(
-            reading.fed.numpy(), actions, values, log_p, advantages, returns, reading.patterns.of_row
+        samples, columns = self.samples_of(buffer.reading)
+        clip_value = -1.0 if learner.clip_value is None else learner.clip_value
+        weights = LossWeights(
+            *map(float, (learner.clip, clip_value, learner.ent_coef, learner.vf_coef))
         )
         networks = networks_of(self.policy, Tensor.detach)
-        gradients = networks_of(self.policy, lambda p: p.grad)
-        clip_value = -1.0 if learner.clip_value is None else learner.clip_value
-        weights = np.array([learner.clip, clip_value, learner.ent_coef, learner.vf_coef])
+        gradients = networks_of(self.policy, lambda parameter: parameter.grad)
         for rows in buffer.parts(learner.batch_size):
-            terms = np.empty(5)
+            terms = np.empty(len(TERMS))
             policy_gradient(
                 samples,
-                reading.patterns.masks,
-                Columns(columns, held),
+                buffer.reading.patterns.masks,
+                columns,
                 rows,
                 learner.normalize_advantage,
                 weights,
@@ -145,3 +149,20 @@ class CompiledPerceptron:
                 terms,
             )
             yield dict(zip(TERMS, torch.from_numpy(terms), strict=True))
+
+    def samples_of(self, reading: Reading) -> tuple[Samples, Columns]:
+        """A rollout as the kernels read it, which `SortedRolloutBuffer.reading` has checked."""
+        columns, held = np.arange(self.inputs), np.zeros(self.inputs, np.float32)
+        if reading.varying is not None:
+            columns = reading.varying.columns.numpy()
+            held[reading.varying.others.numpy()] = reading.varying.held.numpy()
+        fed, opened = reading.fed.numpy(), reading.patterns.opened
+        if fed.shape[1] != columns.size or opened.shape[1] != self.actions:
+            raise ValueError(
+                f"a rollout of {fed.shape[1]} inputs and {opened.shape[1]} actions: this policy "
+                f"has {columns.size} and {self.actions}"
+            )
+        actions, values, log_p, advantages, returns = (x.numpy() for x in reading.samples)
+        targets = Targets(values, log_p, advantages, returns)
+        rows = Rows(reading.patterns.of_row, actions)
+        return Samples(fed, rows, targets), Columns(columns, held)

@@ -167,7 +167,9 @@ class ScheduledPPO(MaskablePPO):
         actions, values, log_p = self.policy(self.tensor(observations), action_masks=masks)
         return actions, values.flatten(), log_p
 
-    def values_of(self, observations: NDArray[Any], lanes: NDArray[np.int64], starts: bool) -> Tensor:
+    def values_of(
+        self, observations: NDArray[Any], lanes: NDArray[np.int64], starts: bool
+    ) -> Tensor:
         """Values [n] of observations [n, ...] that follow the last slot in `lanes`.
 
         starts: whether they may belong to the next episode.
@@ -305,8 +307,10 @@ class ScheduledPPO(MaskablePPO):
             for measured in self.gradients(gradient):
                 terms.append(measured)
                 kl = measured.get("approx_kl")
-                stopped = self.target_kl is not None and kl is not None and bool(
-                    kl > 1.5 * self.target_kl
+                stopped = (
+                    self.target_kl is not None
+                    and kl is not None
+                    and bool(kl > 1.5 * self.target_kl)
                 )
                 if stopped:
                     break

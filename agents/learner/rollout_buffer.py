@@ -131,7 +131,7 @@ class SortedRolloutBuffer(RolloutBuffer):
         """
         if self._reading is None:
             masks, actions = self.masks.reshape(-1, self.masks.shape[2]), self.actions.reshape(-1)
-            inside = 0 <= actions.min() and actions.max() < masks.shape[1]
+            inside = actions.min() >= 0 and actions.max() < masks.shape[1]
             if not inside or not masks[np.arange(actions.size), actions].all():
                 raise ValueError("a rollout holds actions that its masks close: play it anew")
             patterns = patterns_of(masks)

@@ -99,7 +99,7 @@ def checked_actions(actions: Any, rows: int, count: int) -> NDArray[np.int64]:
     if found.size != rows:
         raise MaskError(f"{found.size} actions for {rows} observations: give one for each")
     whole = found.dtype.kind in "iu" or (found.dtype.kind == "f" and (found % 1 == 0).all())
-    if not whole or (rows and not (0 <= found.min() and found.max() < count)):
+    if not whole or (rows and not (found.min() >= 0 and found.max() < count)):
         raise MaskError(
             f"actions {found.min()} to {found.max()} of {found.dtype}: the table of actions has "
             f"whole numbers from 0 to {count - 1}"

@@ -60,7 +60,10 @@ class NetworkPolicy(BasePolicy):
         named = fused_adam(arguments)
         optimizer = named.pop("optimizer_class", torch.optim.Adam), named.pop("optimizer_kwargs")
         super().__init__(
-            observation_space, action_space, optimizer_class=optimizer[0], optimizer_kwargs=optimizer[1]
+            observation_space,
+            action_space,
+            optimizer_class=optimizer[0],
+            optimizer_kwargs=optimizer[1],
         )
         self.network = network(observation_space, action_space, **named)
         self._constructor = {"network": network, **named}
@@ -193,7 +196,9 @@ class NetworkPolicy(BasePolicy):
             logits, values, memory = self.outputs(obs[t * lanes : (t + 1) * lanes], memory)
             found.append((logits, values))
         logits, values = (torch.cat(parts)[order] for parts in zip(*found))
-        log_p, entropy = _scored(torch.where(choices.open_actions(), logits, float(CLOSED)), actions)
+        log_p, entropy = _scored(
+            torch.where(choices.open_actions(), logits, float(CLOSED)), actions
+        )
         return values, log_p, entropy
 
     def predict(  # type: ignore[override]

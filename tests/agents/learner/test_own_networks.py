@@ -30,7 +30,9 @@ SMALL: dict[str, Any] = {"n_steps": 8, "batch_size": 64, "n_epochs": 2, "seed": 
 class Network(nn.Module):
     """Logits and values by layers of its own."""
 
-    def __init__(self, observation_space: spaces.Box, action_space: spaces.Discrete, width: int = 8):
+    def __init__(
+        self, observation_space: spaces.Box, action_space: spaces.Discrete, width: int = 8
+    ):
         super().__init__()
         self.body = nn.Sequential(nn.Linear(observation_space.shape[0], width), nn.GELU())
         self.logits = nn.Linear(width, int(action_space.n))
@@ -321,8 +323,10 @@ def test_own_networks_score_rollouts_as_they_were_played() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 @pytest.mark.parametrize(("kind", "policy", "named"), POLICIES, ids=NAMES)
 def test_the_gpu_learns_what_the_processor_learns(kind: Any, policy: Any, named: Any) -> None:
-    models = [own(policy, kind, policy_kwargs=named, device=device, compiled=False)
-              for device in ("cpu", "cuda")]
+    models = [
+        own(policy, kind, policy_kwargs=named, device=device, compiled=False)
+        for device in ("cpu", "cuda")
+    ]
     models[1].policy.load_state_dict(models[0].policy.state_dict())
     for model in models:
         torch.manual_seed(0)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from models.policy.perceptron_passes import step
+from models.policy.policy_passes import draw
 from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3.common.logger import Logger
 
@@ -16,8 +18,6 @@ from agents.learner.rollout_buffer import SortedRolloutBuffer
 from agents.learner.vecenv import MarketVecEnv
 from models.policy import masked as policy_module
 from models.policy.masked import MaskedPolicy
-from models.policy.perceptron_passes import step
-from models.policy.policy_passes import draw
 from models.policy.recurrent import MaskedRecurrentPolicy
 from tests.support.auctions import FirstPriceEnv
 
