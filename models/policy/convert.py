@@ -49,8 +49,8 @@ def servable(policy: Any) -> Network | OnnxNetwork:
     policy: one of
     - an algorithm of stable-baselines3 or sb3-contrib, or its policy;
     - a torch module that maps observations float32[n, D] to logits [n, A], alone or first in a
-      tuple; with a `state_shape` (K, H) it maps observations and state float32[K, n, H] to logits, values
-      and the next state;
+      tuple; with a `state_shape` (K, H) it maps observations and state float32[K, n, H] to
+      logits, values and the next state;
     - an ONNX file or its bytes, see `models.frozen.onnx_network`;
     - a `Network`.
 

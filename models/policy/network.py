@@ -2,8 +2,8 @@
 
 The module is built as `network(observation_space, action_space, **arguments)`. Its `forward` takes
 observations float32[n, ...] and gives logits float32[n, A], one per action, and values float32[n]
-or [n, 1]. Masks are applied here. A module with a memory says by `state_shape` (K, H) what it keeps of
-one market; its `forward(observations, state)` takes state float32[K, n, H], zeros where an episode
+or [n, 1]. Masks are applied here. A module with a memory says by `state_shape` (K, H) what it
+keeps of one market; its `forward(observations, state)` takes state float32[K, n, H], zeros where an episode
 starts, and gives logits, values and the next state.
 """
 

@@ -32,7 +32,7 @@ class Network(nn.Module):
 
     def __init__(
         self, observation_space: spaces.Box, action_space: spaces.Discrete, width: int = 8
-    ):
+    ) -> None:
         super().__init__()
         self.body = nn.Sequential(nn.Linear(observation_space.shape[0], width), nn.GELU())
         self.logits = nn.Linear(width, int(action_space.n))
@@ -48,7 +48,7 @@ class Memory(nn.Module):
 
     state_shape: ClassVar[tuple[int, int]] = (1, 6)
 
-    def __init__(self, observation_space: spaces.Box, action_space: spaces.Discrete):
+    def __init__(self, observation_space: spaces.Box, action_space: spaces.Discrete) -> None:
         super().__init__()
         self.cell = nn.GRUCell(observation_space.shape[0], 6)
         self.logits = nn.Linear(6, int(action_space.n))
