@@ -69,7 +69,7 @@ def network_class(config: PPOConfig) -> Any:
 def remembers(config: PPOConfig) -> bool:
     """Whether the policy has a memory."""
     found = network_class(config)
-    return config.lstm > 0 if found is None else getattr(found, "state_shape", None) is not None
+    return config.lstm > 0 if found is None else bool(getattr(found, "state_shape", None))
 
 
 def loss_function(config: PPOConfig) -> Any:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import Tensor, nn
 
-from agents.learner.rollout_buffer import Reading
+from agents.learner.rollout_buffer import Reading, SortedRolloutBuffer
 from kernels.learning.categorical import Rows
 from kernels.learning.loss import LossWeights, Targets
 from kernels.learning.perceptrons import Columns, Head, Networks, Perceptron
@@ -122,27 +122,28 @@ class CompiledPerceptron:
         )
         return actions, values, log_p
 
-    def gradients(self, learner: Any) -> Iterator[dict[str, Tensor]]:
-        """As the gradients of a learner on its rollout, in one epoch.
+    def gradients(
+        self,
+        buffer: SortedRolloutBuffer,
+        batch_size: int | None,
+        normalise: bool,
+        weights: LossWeights,
+    ) -> Iterator[dict[str, Tensor]]:
+        """One epoch: the gradient of a minibatch, whose terms are yielded, again.
 
         All parameters must have gradients, whose memory is written.
         """
-        buffer = learner.rollout_buffer
         samples, columns = self.samples_of(buffer.reading)
-        clip_value = -1.0 if learner.clip_value is None else learner.clip_value
-        weights = LossWeights(
-            *map(float, (learner.clip, clip_value, learner.ent_coef, learner.vf_coef))
-        )
         networks = networks_of(self.policy, Tensor.detach)
         gradients = networks_of(self.policy, lambda parameter: parameter.grad)
-        for rows in buffer.parts(learner.batch_size):
+        for rows in buffer.parts(batch_size):
             terms = np.empty(len(TERMS))
             policy_gradient(
                 samples,
                 buffer.reading.patterns.masks,
                 columns,
                 rows,
-                learner.normalize_advantage,
+                normalise,
                 weights,
                 networks,
                 gradients,

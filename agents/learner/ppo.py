@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from agents.learner.compiled import CompiledPerceptron, not_compiled_because
 from agents.learner.rollout_buffer import Minibatch, SortedRolloutBuffer
+from kernels.learning.loss import LossWeights
 from models.policy.action_masks import checked_masks
 from models.policy.masked import MaskedPolicy
 from models.policy.network import ActorCriticNetwork, NetworkPolicy
@@ -258,7 +259,14 @@ class ScheduledPPO(MaskablePPO):
     def gradients(self, gradient: Tensor) -> Iterator[Terms]:
         """One epoch: takes the gradient of a minibatch into `gradient`, yields its terms, again."""
         if self.engine is not None:
-            yield from self.engine.gradients(self)
+            clip_value = -1.0 if self.clip_value is None else self.clip_value
+            scalars = map(float, (self.clip, clip_value, self.ent_coef, self.vf_coef))
+            yield from self.engine.gradients(
+                self.rollout_buffer,
+                self.batch_size,
+                self.normalize_advantage,
+                LossWeights(*scalars),
+            )
             return
         for batch in self.rollout_buffer.get(self.batch_size):
             found = self.loss(batch)

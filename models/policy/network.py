@@ -2,9 +2,9 @@
 
 The module is built as `network(observation_space, action_space, **arguments)`. Its `forward` takes
 observations float32[n, ...] and gives logits float32[n, A], one per action, and values float32[n]
-or [n, 1]. Masks are applied here. A module with a memory says by `state_shape` (K, H) what it
-keeps of one market; its `forward(observations, state)` takes state float32[K, n, H], zeros where an episode
-starts, and gives logits, values and the next state.
+or [n, 1]. Masks are applied here. A module with a memory says by `state_shape`, (K, H), what it
+keeps of one market. Its `forward(observations, state)` then takes state float32[K, n, H], zeros
+where an episode starts, and gives logits, values and the next state.
 """
 
 from collections.abc import Callable
@@ -58,7 +58,10 @@ class NetworkPolicy(BasePolicy):
     ) -> None:
         """arguments: those of `network`, and optimizer_class and optimizer_kwargs."""
         named = fused_adam(arguments)
-        optimizer = named.pop("optimizer_class", torch.optim.Adam), named.pop("optimizer_kwargs")
+        optimizer = (
+            named.pop("optimizer_class", torch.optim.Adam),
+            named.pop("optimizer_kwargs", None),
+        )
         super().__init__(
             observation_space,
             action_space,
@@ -71,7 +74,9 @@ class NetworkPolicy(BasePolicy):
             raise NetworkError(
                 f"{network} gave {type(self.network).__name__}: give a torch.nn.Module"
             )
-        self.state_shape: tuple[int, ...] | None = getattr(self.network, "state_shape", None)
+        self.state_shape: tuple[int, ...] | None = (
+            getattr(self.network, "state_shape", None) or None
+        )
         self.optimizer = self.optimizer_class(
             self.parameters(),
             lr=lr_schedule(1),  # type: ignore[call-arg]

@@ -13,6 +13,7 @@ from agents.learner.compiled import TERMS, CompiledPerceptron
 from agents.learner.ppo import ScheduledPPO, clipped_loss, joint_gradient
 from agents.learner.rollout_buffer import SortedRolloutBuffer
 from agents.learner.vecenv import MarketVecEnv
+from kernels.learning.loss import LossWeights
 from kernels.learning.perceptrons import ROWS
 from models.policy.action_masks import MaskError
 from models.policy.masked import MaskedPolicy
@@ -115,9 +116,8 @@ class Reader:
     normalised = ScheduledPPO.normalised
     evaluate = ScheduledPPO.evaluate
 
-    def __init__(self, policy: MaskedPolicy, buffer: Any, clip_value: float | None) -> None:
-        self.policy, self.rollout_buffer, self.clip_value = policy, buffer, clip_value
-        self.batch_size = 600
+    def __init__(self, policy: MaskedPolicy, clip_value: float | None) -> None:
+        self.policy, self.clip_value = policy, clip_value
 
 
 @pytest.mark.parametrize("layers", LAYERS)
@@ -129,11 +129,13 @@ def test_gradients_are_those_of_torch(
     """Of shuffled minibatches, with forced states, whatever inputs are the same in all rows."""
     policy = policy_of(layers)
     buffer = rollout_of(policy, held, skip, slots=40)
-    reader: Any = Reader(policy, buffer, clip_value)
+    reader: Any = Reader(policy, clip_value)
     joint_gradient(policy).fill_(7.0)  # to be written over
     np.random.seed(3)  # noqa: NPY002 - the learner's own generator
     ours = []
-    for terms in CompiledPerceptron(policy).gradients(reader):
+    limit = -1.0 if clip_value is None else clip_value
+    weights = LossWeights(reader.clip, limit, reader.ent_coef, reader.vf_coef)
+    for terms in CompiledPerceptron(policy).gradients(buffer, 600, True, weights):
         ours.append((terms, [p.grad.clone() for p in policy.parameters()]))  # type: ignore[union-attr]
     np.random.seed(3)  # noqa: NPY002 - the learner's own generator
     batches = list(buffer.get(600))
