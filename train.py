@@ -17,6 +17,7 @@ from agents.config import ConfigError, TrainConfig, config_to_dict, read_argumen
 from agents.evaluate.comparison import compare_all
 from agents.evaluate.freeze import compared, freeze, served
 from agents.evaluate.held_out import HeldOut
+from agents.learner.build import backend_of
 from agents.prices import (
     bars_to_learn_from,
     data_folder,
@@ -124,11 +125,13 @@ def main(arguments: Sequence[str]) -> int:
         for scenario in config.evaluation.scenarios:
             check_scenario(scenario)  # now rather than after the training
         load_rules(config.evaluation.rules)
+        backend = backend_of(config.ppo)
         data_dir = data_folder(config.prices)
         bars = bars_to_learn_from(config.prices, data_dir, config.run.seed)
         run = run or create_run(config)
         source = source_line(bars, data_dir)
         console.print(source)
+        console.print(f"Learner: {backend}")
         with Stages(console) as stages:
             train(config, run, bars, source, stages)
     except (ConfigError, ValueError) as error:

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 from agents.config import PPOConfig
-from agents.learner.ppo import ScheduledPPO, clipped_loss, policy_of
+from agents.learner.ppo import ScheduledPPO, check_device, clipped_loss, policy_of
 from agents.learner.recurrent import MaskableRecurrentPPO
 from agents.learner.vecenv import MarketVecEnv
 from models.extensions import imported, refused
@@ -82,10 +82,18 @@ def loss_function(config: PPOConfig) -> Any:
     return partial(found, **config.loss_arguments) if config.loss_arguments else found
 
 
-def path_of(config: PPOConfig) -> str:
-    """How this configuration learns, in a line."""
-    if config.network or config.lstm or config.loss or config.device != "cpu":
-        return f"torch on {config.device}"
+def backend_of(config: PPOConfig) -> str:
+    """How this configuration learns, in a line.
+
+    Raises ExtensionError for a network or loss that cannot be imported, ValueError for a device
+    that is not there.
+    """
+    check_device(config.device)
+    network_class(config)
+    loss_function(config)
+    if config.network or config.loss or config.lstm or config.device != "cpu":
+        own = [part for part in (config.network, config.loss) if part]
+        return f"torch on {config.device}" + (f", {' with '.join(own)}" if own else "")
     return "compiled kernels on cpu" if config.compiled else "torch on cpu, ppo.compiled is false"
 
 

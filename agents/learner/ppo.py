@@ -92,6 +92,7 @@ class ScheduledPPO(MaskablePPO):
         self.entropy_start = 0.0
         self.clip, self.clip_value = 0.2, None  # of the update under way
         self.engine: CompiledPerceptron | None = None
+        check_device(named.get("device", "auto"))
         if not isinstance(policy, str):
             policy, named["policy_kwargs"] = policy_of(policy, named.get("policy_kwargs"))
         if named.setdefault("rollout_buffer_class", self.buffer_class) is None:
@@ -138,9 +139,9 @@ class ScheduledPPO(MaskablePPO):
     def _choose_engine(self) -> None:
         reason = not_compiled_because(self, clipped_loss, ScheduledPPO)
         self.engine = None if reason else CompiledPerceptron(self.policy)
-        self.path = f"torch on {self.device}: {reason}" if reason else "compiled kernels on cpu"
+        self.backend = f"torch on {self.device}: {reason}" if reason else "compiled kernels on cpu"
         if self.verbose >= 1:
-            print(f"Learning by {self.path}")
+            print(f"Learning by {self.backend}")
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "engine"]
@@ -344,7 +345,14 @@ class ScheduledPPO(MaskablePPO):
         self.logger.record("train/explained_variance", explained)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/clip_range", self.clip)
-        self.logger.record("train/path", self.path, exclude="tensorboard")
+        self.logger.record("train/backend", self.backend, exclude="tensorboard")
+
+
+def check_device(device: Any) -> None:
+    """Refuse a GPU that is not there: stable-baselines3 would silently take the processor."""
+    wanted = torch.device("cpu" if device == "auto" else device)
+    if wanted.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {device}: torch finds no GPU here; give cpu")
 
 
 def joint_gradient(policy: nn.Module) -> Tensor:

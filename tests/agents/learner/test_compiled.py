@@ -164,8 +164,8 @@ def learner(kind: Any = ScheduledPPO, policy: Any = "MlpPolicy", **named: Any) -
 def test_an_update_is_that_of_torch() -> None:
     """Sixteen gradient steps on one rollout, from the same weights."""
     compiled, plain = learner(), learner(compiled=False)
-    assert compiled.path == "compiled kernels on cpu"
-    assert plain.path == "torch on cpu: compiled is false"
+    assert compiled.backend == "compiled kernels on cpu"
+    assert plain.backend == "torch on cpu: compiled is false"
     for model in (compiled, plain):
         model._setup_learn(1 << 20, None)
     _, callback = compiled._setup_learn(1 << 20, None)
@@ -215,10 +215,10 @@ def test_the_way_and_its_reason_are_said(
 ) -> None:
     model = learner(verbose=1, **named)
     assert model.engine is None
-    assert reason in model.path
-    assert f"Learning by {model.path}" in capsys.readouterr().out
+    assert reason in model.backend
+    assert f"Learning by {model.backend}" in capsys.readouterr().out
     model.learn(128)
-    assert model.logger.name_to_value["train/path"] == model.path
+    assert model.logger.name_to_value["train/backend"] == model.backend
 
 
 def test_arrays_that_do_not_fit_stop_at_the_border() -> None:

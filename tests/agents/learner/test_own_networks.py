@@ -15,7 +15,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from agents.config import PPOConfig
-from agents.learner.build import build
+from agents.learner.build import build, backend_of
 from agents.learner.ppo import Minibatch, ScheduledPPO, UntrainedError, clipped_loss
 from agents.learner.recurrent import MaskableRecurrentPPO
 from agents.learner.vecenv import MarketVecEnv
@@ -189,7 +189,7 @@ def test_a_loss_of_ones_own_is_learned_from_and_its_terms_are_logged() -> None:
         return found, {"mine": found}
 
     model = own(loss=loss)
-    assert "loss" in model.path
+    assert "loss" in model.backend
     trained(model)
     assert np.isfinite(model.logger.name_to_value["train/mine"])
     assert "train/policy_gradient_loss" not in model.logger.name_to_value
@@ -282,6 +282,14 @@ class LogitsAlone(Network):
 def test_outputs_of_another_shape_are_refused(policy: Any, message: str) -> None:
     with pytest.raises(NetworkError, match=message):
         own(policy).learn(128)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ValueError, match="device cuda: torch finds no GPU here"):
+        own(device="cuda")
+    with pytest.raises(ValueError, match="device cuda: torch finds no GPU here"):
+        backend_of(PPOConfig(device="cuda"))
 
 
 def test_memories_and_learners_must_fit() -> None:
