@@ -15,7 +15,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from agents.config import PPOConfig
-from agents.learner.build import build, backend_of
+from agents.learner.build import backend_of, build
 from agents.learner.ppo import Minibatch, ScheduledPPO, UntrainedError, clipped_loss
 from agents.learner.recurrent import MaskableRecurrentPPO
 from agents.learner.vecenv import MarketVecEnv
