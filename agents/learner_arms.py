@@ -100,9 +100,9 @@ class _Blinded(nn.Module):
     def __init__(self, network: nn.Module, columns: NDArray[np.int64]) -> None:
         super().__init__()
         self.network = network
-        seen = torch.ones(SIZE)
-        seen[torch.from_numpy(columns)] = 0.0
-        self.register_buffer("seen", seen)
+        self.seen: Tensor
+        self.register_buffer("seen", torch.ones(SIZE))
+        self.seen[torch.from_numpy(columns)] = 0.0
         self.state_shape = getattr(network, "state_shape", ())
 
     def forward(self, observation: Tensor, *state: Tensor) -> Any:

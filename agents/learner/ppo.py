@@ -112,7 +112,8 @@ class ScheduledPPO(MaskablePPO):
         named = {} if self.policy_kwargs is None else self.policy_kwargs
         self.policy = policy(self.observation_space, self.action_space, self.lr_schedule, **named)
         self.policy = self.policy.to(self.device)
-        self.rollout_buffer = self.rollout_buffer_class(  # type: ignore[assignment,misc]
+        buffer: Any = self.rollout_buffer_class
+        self.rollout_buffer = buffer(
             self.n_steps,
             self.observation_space,
             self.action_space,
@@ -138,7 +139,7 @@ class ScheduledPPO(MaskablePPO):
 
     def _choose_engine(self) -> None:
         reason = not_compiled_because(self, clipped_loss, ScheduledPPO)
-        self.engine = None if reason else CompiledPerceptron(self.policy)
+        self.engine = None if reason else CompiledPerceptron(self.policy)  # type: ignore[arg-type]
         self.backend = f"torch on {self.device}: {reason}" if reason else "compiled kernels on cpu"
         if self.verbose >= 1:
             print(f"Learning by {self.backend}")

@@ -179,9 +179,16 @@ class SortedRolloutBuffer(RolloutBuffer):
         reading = self.reading
         index = torch.from_numpy(rows).to(self.device)
         seen = index if sequence is None else torch.from_numpy(sequence).to(self.device)
+        actions, values, log_p, advantages, returns = (
+            array.index_select(0, index) for array in reading.samples
+        )
         return Minibatch(
             reading.fed.index_select(0, seen),
-            *(array.index_select(0, index) for array in reading.samples),
+            actions,
+            values,
+            log_p,
+            advantages,
+            returns,
             choices_of(reading.patterns, rows, self.device),
             reading.varying,
         )

@@ -107,7 +107,8 @@ class NetworkPolicy(BasePolicy):
         if not isinstance(found, tuple | list) or len(found) != wanted:
             given = "logits and values" + (", next state" if state is not None else "")
             raise NetworkError(f"{name}.forward gave {type(found).__name__}: give {given}")
-        logits, values, after = (*found, None)[:3]
+        parts: Any = (*found, None)
+        logits, values, after = parts[:3]
         rows = len(obs)
         if tuple(logits.shape) != (rows, self.actions):
             raise NetworkError(
