@@ -77,8 +77,9 @@ class PPOConfig(Settings):
     masking: bool = True
     """Whether the learner chooses among allowed actions only; else others count as a pass."""
     network: str = ""
-    """A policy network of your own, as MODULE:CLASS of a torch module or of a policy of
-    stable-baselines3, see models.policy.network; empty: a perceptron with `hidden` and `lstm`."""
+    """A policy network of your own, as MODULE:CLASS of a torch module (see
+    models.policy.own_network) or of a policy of stable-baselines3; empty: a perceptron with
+    `hidden` and `lstm`."""
     network_arguments: dict = field(default_factory=dict)
     """What it is built with, beside observation and action space."""
     loss: str = ""

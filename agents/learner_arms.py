@@ -16,7 +16,7 @@ from agents.bidders.baselines import Bidder, network_bidder
 from kernels.market.observation import FIELDS, SIZE
 from models.frozen import Network, OnnxNetwork
 from models.policy.convert import CannotServeError, servable
-from models.policy.network import NetworkPolicy
+from models.policy.own_network import NetworkPolicy
 
 
 class LearnerArm(NamedTuple):

@@ -28,7 +28,7 @@ from agents.learner.rollout_buffer import Minibatch, SortedRolloutBuffer
 from kernels.learning.loss import LossWeights
 from models.policy.action_masks import checked_masks
 from models.policy.masked import MaskedPolicy
-from models.policy.network import ActorCriticNetwork, NetworkPolicy
+from models.policy.own_network import ActorCriticNetwork, NetworkPolicy
 
 Terms = dict[str, Tensor]
 Loss = Callable[["ScheduledPPO", Minibatch], Tensor | tuple[Tensor, Terms]]
@@ -63,7 +63,7 @@ class ScheduledPPO(MaskablePPO):
     """MaskablePPO for any network and loss, whose schedules may span several calls of `learn`.
 
     policy: "MlpPolicy", a policy class of stable-baselines3 or sb3-contrib, or any torch module
-    class (see `models.policy.network`), which is built with policy_kwargs. Environments without
+    class (see `models.policy.own_network`), which is built with policy_kwargs. Environments without
     `action_masks` have every action open. Further arguments are MaskablePPO's, and
     loss: called with the learner and a minibatch, gives the loss or (loss, terms to log).
     compiled: use the compiled kernels where they apply (`agents.learner.compiled`).

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from agents.learner.ppo import ScheduledPPO
 from agents.learner.rollout_buffer import Minibatch, SequenceRolloutBuffer, SortedRolloutBuffer
-from models.policy.network import NetworkPolicy
+from models.policy.own_network import NetworkPolicy
 from models.policy.recurrent import MaskedRecurrentPolicy
 
 
@@ -26,7 +26,7 @@ class MaskableRecurrentPPO(ScheduledPPO):
     """PPO with a memory. Arguments as for ScheduledPPO and MaskablePPO.
 
     policy: "MlpLstmPolicy", whose policy_kwargs take lstm_hidden_size and enable_critic_lstm, or a
-    torch module class with `state_shape` (see `models.policy.network`). batch_size must be a
+    torch module class with `state_shape` (see `models.policy.own_network`). batch_size must be a
     multiple of n_steps. `predict(observation, state, episode_start, deterministic, action_masks)`
     returns the action and the next state.
     """

@@ -33,7 +33,7 @@ from models.frozen import (
 )
 from models.onnx_export import ExportError, evaluating, module_graph
 from models.policy.masked import network_of
-from models.policy.network import ActorCriticNetwork, NetworkPolicy
+from models.policy.own_network import ActorCriticNetwork, NetworkPolicy
 
 ActorCritic = ActorCriticPolicy | MaskableActorCriticPolicy
 _TRACED_ROWS, _COMPARED_ROWS = 2, 16

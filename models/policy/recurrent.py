@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from models.policy.action_masks import Choices, score
 from models.policy.masked import MaskedPolicy, Masks
-from models.policy.network import started
+from models.policy.own_network import started
 
 
 class Sequences(NamedTuple):

@@ -21,7 +21,7 @@ from agents.learner.recurrent import MaskableRecurrentPPO
 from agents.learner.vecenv import MarketVecEnv
 from models.extensions import ExtensionError
 from models.policy.action_masks import MaskError
-from models.policy.network import NetworkError
+from models.policy.own_network import NetworkError
 from tests.support.auctions import FirstPriceEnv
 
 SMALL: dict[str, Any] = {"n_steps": 8, "batch_size": 64, "n_epochs": 2, "seed": 0, "device": "cpu"}

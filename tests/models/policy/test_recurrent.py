@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 
 from models.policy.action_masks import MaskError
-from models.policy.network import NetworkError
+from models.policy.own_network import NetworkError
 from models.policy.recurrent import MaskedRecurrentPolicy
 
 BOX = spaces.Box(-5.0, 5.0, (9,), np.float32)
