@@ -21,6 +21,7 @@ from agents.config import ConfigError, TrainConfig, config_to_dict, read_argumen
 from agents.evaluate.comparison import compare_all
 from agents.evaluate.freeze import compared, freeze, served
 from agents.evaluate.held_out import HeldOut
+from agents.learner.build import backend_of
 from agents.prices import (
     bars_to_learn_from,
     data_folder,
@@ -123,6 +124,7 @@ def main(arguments: Sequence[str]) -> int:
         config, resumed = read_arguments(arguments)
         list(map(check_scenario, config.evaluation.scenarios))  # now, not after the training
         load_rules(config.evaluation.rules)
+        backend = backend_of(config.ppo)
         data_dir = data_folder(config.prices)
         bars = bars_to_learn_from(config.prices, data_dir, config.run.seed)
         run = resumed or create_run(config)
@@ -134,6 +136,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         source = source_line(bars, data_dir)
         console.print(source)
+        console.print(f"Learner: {backend}")
         with Stages(console) as stages:
             train(config, run, bars, source, stages)
     except (ConfigError, BarsError) as error:  # what only the work itself finds wrong

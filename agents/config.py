@@ -77,6 +77,22 @@ class PPOConfig(Settings):
     third of the time; at any other gamma they are always learned from."""
     masking: bool = True
     """Whether the learner chooses among allowed actions only; else others count as a pass."""
+    network: str = ""
+    """A policy network of your own, as MODULE:CLASS of a torch module (see
+    models.policy.own_network) or of a policy of stable-baselines3; empty: a perceptron with
+    `hidden` and `lstm`."""
+    network_arguments: dict = field(default_factory=dict)
+    """What it is built with, beside observation and action space."""
+    loss: str = ""
+    """A loss of your own, as MODULE:FUNCTION, called as agents.learner.ppo.clipped_loss is; empty:
+    that of PPO."""
+    loss_arguments: dict = field(default_factory=dict)
+    """What it is called with, beside learner and minibatch."""
+    compiled: bool = True
+    """Whether the default network with the default loss learns by compiled kernels on a processor;
+    false: by torch, as every other network and loss does."""
+    device: str = "cpu"
+    """Where networks live and learn: cpu, or cuda."""
 
     def check(self) -> None:
         """Whole minibatches, sequences and shares of the markets."""
@@ -90,6 +106,8 @@ class PPOConfig(Settings):
             self.require(whole, "minibatch", wanted)
         shared = self.rollout_workers == 0 or self.num_envs % self.rollout_workers == 0
         self.require(shared, "rollout_workers", f"a divisor of num_envs, {self.num_envs}")
+        alone = not (self.network and self.lstm)
+        self.require(alone, "lstm", "0 with a network of your own, which brings its memory along")
         possible = self.rollout_workers > 0 or not self.asynchronous
         self.require(possible, "asynchronous", "rollout_workers with it")
         try:

@@ -32,12 +32,12 @@ def run(quick: bool) -> list[Measurement]:
     rng = np.random.default_rng(0)
     shapes = (ROWS, INPUTS), (UNITS, INPUTS), (ROWS, UNITS)
     x, weight, g = (rng.normal(size=shape).astype(np.float32) for shape in shapes)
-    turned, none = np.ascontiguousarray(weight.T), np.zeros(INPUTS, np.float32)
+    transposed, none = np.ascontiguousarray(weight.T), np.zeros(INPUTS, np.float32)
     outs = [np.zeros(shape, np.float32) for shape in (shapes[2], shapes[0], shapes[1])]
     theirs = [np.zeros_like(out) for out in outs]
     pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
         "forward": (
-            lambda: _forward(x, turned, none[:UNITS], outs[0]),
+            lambda: _forward(x, transposed, none[:UNITS], outs[0]),
             lambda: np.dot(x, weight.T, out=theirs[0]),
         ),
         "gradient by inputs": (

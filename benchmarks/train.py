@@ -1,8 +1,9 @@
 """Training steps per second of our learners over the native market, beside those of the libraries.
 
 Everybody plays the same market with networks of the same shape on one thread, a round each in
-turn. A speed is that of the best round, a ratio the median over the rounds. Rollout processes in
-step make the learner wait for them, out of step their rollouts are one update stale.
+turn. A speed is that of the best round, a ratio the median over the rounds, both in processor time,
+but for rollout processes: in step they make the learner wait, out of step their rollouts are one
+update stale. The compiled kernels are held against plain torch, as a whole and each part alone.
 """
 
 import dataclasses
@@ -47,6 +48,9 @@ REMOTES = {
     "two rollout processes in step": (2, False, 0.9),
     "one rollout process out of step": (1, True, 1.25),
 }
+# What compiled kernels must earn to stay: all of them, and each part beside the others.
+WHOLE_EARNS, PART_EARNS = 1.5, 1.15
+PARTS = ("acting by torch", "gradients by torch")
 Model = Any
 
 
@@ -68,6 +72,25 @@ def library(kind: Any, policy: str, venv: VecEnv, config: PPOConfig) -> Model:
     return kind(policy, venv, **arguments)
 
 
+def part_by_torch(venv: MarketVecEnv, part: str) -> Model:
+    """Our learner with one part of the compiled kernels left out."""
+    model: Any = build(venv, PPOConfig(), SEED, 1 << 30)
+    engine, name = model.engine, "act" if part == PARTS[0] else "gradients"
+    usual = getattr(model, name)
+
+    def by_torch(*arguments: Any) -> Any:
+        model.engine = None
+        try:
+            found = usual(*arguments)
+            # A generator runs while it is read.
+            yield from found
+        finally:
+            model.engine = engine
+
+    setattr(model, name, by_torch if name == "gradients" else lambda *a: tuple(by_torch(*a)))
+    return model
+
+
 class Contender:
     """A learner that is timed."""
 
@@ -78,28 +101,30 @@ class Contender:
         """Of the last round."""
         model.set_logger(Logger(None, []))
         self._rollout_steps = model.n_steps * model.n_envs
-        self._train, self._update_s = model.train, 0.0
+        self._train, self._update_s, self._clock = model.train, 0.0, time.process_time
         model.train = self._timed
 
     def _timed(self) -> None:
-        begin = time.perf_counter()
+        begin = self._clock()
         self._train()
-        self._update_s += time.perf_counter() - begin
+        self._update_s += self._clock() - begin
 
-    def play(self) -> float:
+    def play(self, clock: Callable[[], float] = time.process_time) -> float:
         """Steps per second of a round, after one update that is not counted."""
         self.model.learn(self._rollout_steps, reset_num_timesteps=False)
-        self._update_s = 0.0
-        begin = time.perf_counter()
+        self._update_s, self._clock = 0.0, clock
+        begin = clock()
         self.model.learn(self._rollout_steps * self.updates, reset_num_timesteps=False)
-        seconds = time.perf_counter() - begin
+        seconds = clock() - begin
         self.update_share = self._update_s / seconds
         return self._rollout_steps * self.updates / seconds
 
 
-def in_turns(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
+def in_turns(
+    contenders: dict[str, Contender], rounds: int, clock: Callable[[], float] = time.process_time
+) -> dict[str, list[float]]:
     """Steps per second of every round, by name."""
-    played = [{name: c.play() for name, c in contenders.items()} for _ in range(rounds)]
+    played = [{name: c.play(clock) for name, c in contenders.items()} for _ in range(rounds)]
     return {name: [speeds[name] for speeds in played] for name in contenders}
 
 
@@ -164,11 +189,20 @@ def contenders(
     n_steps = 256 if quick else 2048
     ours = build(market(paths, config.num_envs), config, SEED, 1 << 30)
     stock = library(MaskablePPO, "MlpPolicy", market(paths, config.num_envs), config)
-    check_learning(ours)
-    check_against_library(ours, stock)
+    plain = dataclasses.replace(config, compiled=False)
+    torch_alone = build(market(paths, config.num_envs), plain, SEED, 1 << 30)
+    for model in (ours, torch_alone):
+        check_learning(model)
+        check_against_library(model, stock)
+    check(ours.engine is not None and torch_alone.engine is None, "not the ways to compare")
     defaults = PPO("MlpPolicy", DummyVecEnv(lanes), n_steps=n_steps, seed=SEED, device="cpu")
     found = {
         "ours": Contender(ours, updates),
+        "torch": Contender(torch_alone, updates),
+        **{
+            name: Contender(part_by_torch(market(paths, config.num_envs), name), updates)
+            for name in PARTS
+        },
         "MaskablePPO": Contender(stock, 1 if quick else 2),
         "defaults": Contender(defaults, 1),
     }
@@ -195,7 +229,7 @@ def run(quick: bool) -> list[Measurement]:
         remotes = {name: found.pop(name) for name in REMOTES if name in found}
         speeds = in_turns(found, 1 if quick else 3)
         if remotes:
-            remote_speeds = in_turns({"ours": found["ours"], **remotes}, 7)
+            remote_speeds = in_turns({"ours": found["ours"], **remotes}, 7, time.perf_counter)
     share = f"{found['ours'].update_share:.0%} of it gradient updates"
     rows = _table(speeds, share)
     for name in remotes:
@@ -213,7 +247,10 @@ def _table(speeds: dict[str, list[float]], share: str) -> list[Measurement]:
         Measurement("PPO with masks", best["ours"], "steps/s", f"{note}; {share}", at_least=90_000),
         Measurement("MaskablePPO, same settings", best["MaskablePPO"], "steps/s", note),
         Measurement("PPO, library defaults", best["defaults"], "steps/s", "8 single markets"),
+        _ratio("torch alone / MaskablePPO", speeds["torch"], speeds["MaskablePPO"], 4.0),
         _ratio("PPO with masks / MaskablePPO", speeds["ours"], speeds["MaskablePPO"]),
+        _ratio("compiled / torch alone", speeds["ours"], speeds["torch"], WHOLE_EARNS),
+        *(_ratio(f"compiled / {part}", speeds["ours"], speeds[part], PART_EARNS) for part in PARTS),
         _ratio("PPO with masks / defaults", speeds["ours"], speeds["defaults"], 25.0),
     ]
     for name in RECURRENTS:

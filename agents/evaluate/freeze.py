@@ -100,7 +100,7 @@ def median_forecast(paths: PricePaths) -> list[float]:
     return [float(x) for x in np.median(paths.forecast, axis=0)]
 
 
-def trained_network(result: TrialResult, inputs: TrialInputs) -> Network:
+def trained_network(result: TrialResult, inputs: TrialInputs) -> Network | OnnxNetwork:
     """The actor in the checkpoint of a training."""
     ppo = inputs.ppo_of(result.trial)
     slots = ppo.rollout_slots

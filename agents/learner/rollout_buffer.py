@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
-from kernels.learning.policy_gradient import Samples
 from models.policy.action_masks import Choices, Patterns, choices_of, patterns_of
-from models.policy.policy_passes import Varying
-from models.policy.recurrent import Sequences
+from models.policy.masked import Varying
 
 _WIDTH = 16  # columns
+_PER_SAMPLE = ("actions", "values", "log_probs", "advantages", "returns")
 
 
 class Reading(NamedTuple):
@@ -32,6 +31,8 @@ class Reading(NamedTuple):
     """Which columns those are; None: all."""
     learned: NDArray[np.bool_]
     """bool[T * N]: the samples that are learned from."""
+    samples: tuple[Tensor, ...]
+    """_PER_SAMPLE, [T * N] each."""
 
 
 class Minibatch(NamedTuple):
@@ -47,19 +48,25 @@ class Minibatch(NamedTuple):
     returns: Tensor
     choices: Choices
     varying: Varying | None
-    """None: the observations have all D columns."""
-    sequences: Sequences | None = None
-    """How the observations pass an LSTM."""
+    """None: the observations are whole."""
     order: Tensor | None = None
-    """int64[n]: which row in the order of time each sample is."""
+    """int64[n] of sequences: which row in the order of time each sample is."""
+    starts: NDArray[np.bool_] | None = None
+    """bool[T, lanes] of sequences: where an episode starts."""
+    state: Tensor | None = None
+    """float32[K, lanes, H] of sequences: before their first slot."""
+
+    @property
+    def masks(self) -> Tensor:
+        """bool[n, A]: the actions that were open."""
+        return self.choices.open_actions()
 
 
 class SortedRolloutBuffer(RolloutBuffer):
-    """T slots of N markets, time-major; filled by `add`, read by `get`."""
+    """T slots of N markets, time-major; filled by `add`, read by `get`.
 
-    _reading: Reading | None = None
-    skip_forced: bool = False
-    """Leave out samples with a single open action."""
+    skip_forced leaves out samples with a single open action; `folds` feeds no constant columns.
+    """
 
     def __init__(
         self,
@@ -70,13 +77,16 @@ class SortedRolloutBuffer(RolloutBuffer):
         gae_lambda: float = 1.0,
         gamma: float = 0.99,
         n_envs: int = 1,
+        skip_forced: bool = False,
     ) -> None:
         slots = buffer_size, n_envs
-        self.observations = np.zeros((*slots, *observation_space.shape), np.float32)
+        self.observations = np.zeros((*slots, *observation_space.shape), observation_space.dtype)
         self.actions = np.zeros(slots, np.int64)
         self.masks = np.zeros((*slots, int(action_space.n)), np.bool_)
         for name in ("rewards", "returns", "episode_starts", "values", "log_probs", "advantages"):
             setattr(self, name, np.zeros(slots, np.float32))
+        self.skip_forced, self.folds = skip_forced, False
+        self._reading: Reading | None = None
         super().__init__(
             buffer_size, observation_space, action_space, device, gae_lambda, gamma, n_envs
         )
@@ -87,7 +97,7 @@ class SortedRolloutBuffer(RolloutBuffer):
 
     def add(  # type: ignore[override]
         self,
-        observations: NDArray[np.float32],
+        observations: NDArray[Any],
         actions: NDArray[np.int64],
         rewards: NDArray[np.float32],
         episode_starts: NDArray[np.bool_],
@@ -95,15 +105,15 @@ class SortedRolloutBuffer(RolloutBuffer):
         log_probs: Tensor,
         action_masks: NDArray[np.bool_],
     ) -> None:
-        """Append one slot: observations [N, D], action_masks [N, A], the others [N]."""
+        """Append one slot: observations [N, ...], action_masks [N, A], the others [N]."""
         t = self.pos
-        self.observations[t] = observations.reshape(self.n_envs, -1)
+        self.observations[t] = observations
         self.actions[t] = actions
         self.masks[t] = action_masks
         self.rewards[t] = rewards
         self.episode_starts[t] = episode_starts
-        self.values[t] = values.numpy().reshape(-1)
-        self.log_probs[t] = log_probs.numpy()
+        self.values[t] = values.cpu().numpy().reshape(-1)
+        self.log_probs[t] = log_probs.cpu().numpy()
         self.pos += 1
         if self.pos == self.buffer_size:
             self.finish()
@@ -115,12 +125,27 @@ class SortedRolloutBuffer(RolloutBuffer):
 
     @property
     def reading(self) -> Reading:
-        """Made at the first look, for a process that only plays does not read."""
+        """Made at the first look, for a process that only plays does not read.
+
+        Raises ValueError for actions that are not open.
+        """
         if self._reading is None:
-            patterns = patterns_of(self.masks.reshape(-1, self.masks.shape[2]))
+            masks, actions = self.masks.reshape(-1, self.masks.shape[2]), self.actions.reshape(-1)
+            inside = actions.min() >= 0 and actions.max() < masks.shape[1]
+            if not inside or not masks[np.arange(actions.size), actions].all():
+                raise ValueError("a rollout holds actions that its masks close: play it anew")
+            patterns = patterns_of(masks)
             forced = patterns.only.size if self.skip_forced else 0
-            fed = _fed(self.observations.reshape(patterns.of_row.size, -1))
-            self._reading = Reading(patterns, *fed, patterns.of_row >= forced)
+            rows = self.observations.reshape(actions.size, *self.observations.shape[2:])
+            fed = _fed(rows) if self.folds else (torch.from_numpy(rows), None)
+            per_sample = (torch.from_numpy(getattr(self, name).reshape(-1)) for name in _PER_SAMPLE)
+            self._reading = Reading(
+                patterns,
+                fed[0].to(self.device),
+                fed[1] and Varying(*(part.to(self.device) for part in fed[1])),
+                patterns.of_row >= forced,
+                tuple(array.to(self.device) for array in per_sample),
+            )
         return self._reading
 
     def parts(self, batch_size: int | None = None) -> Iterator[NDArray[np.int64]]:
@@ -140,19 +165,6 @@ class SortedRolloutBuffer(RolloutBuffer):
         for rows in self.parts(batch_size):
             yield self.minibatch(rows[self.order(rows)])
 
-    def samples(self) -> Samples:
-        """All of the rollout, flat and time-major."""
-        reading = self.reading
-        return Samples(
-            reading.fed.numpy(),
-            self.actions.reshape(-1),
-            self.values.reshape(-1),
-            self.log_probs.reshape(-1),
-            self.advantages.reshape(-1),
-            self.returns.reshape(-1),
-            reading.patterns.of_row,
-        )
-
     def order(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Order of `rows` that puts the same masks together."""
         patterns = self.reading.patterns
@@ -164,22 +176,49 @@ class SortedRolloutBuffer(RolloutBuffer):
         self, rows: NDArray[np.int64], sequence: NDArray[np.int64] | None = None
     ) -> Minibatch:
         """The samples `rows` (flat, time-major, in `order`); observations of `sequence`."""
-        patterns, fed, varying, _ = self.reading
-        observed = torch.from_numpy(rows if sequence is None else sequence)
-
-        def of(array: NDArray[Any]) -> Tensor:
-            return torch.from_numpy(array.reshape(-1)[rows])
-
-        return Minibatch(
-            fed.index_select(0, observed),
-            of(self.actions),
-            of(self.values),
-            of(self.log_probs),
-            of(self.advantages),
-            of(self.returns),
-            choices_of(patterns, rows),
-            varying,
+        reading = self.reading
+        index = torch.from_numpy(rows).to(self.device)
+        seen = index if sequence is None else torch.from_numpy(sequence).to(self.device)
+        actions, values, log_p, advantages, returns = (
+            array.index_select(0, index) for array in reading.samples
         )
+        return Minibatch(
+            reading.fed.index_select(0, seen),
+            actions,
+            values,
+            log_p,
+            advantages,
+            returns,
+            choices_of(reading.patterns, rows, self.device),
+            reading.varying,
+        )
+
+
+class SequenceRolloutBuffer(SortedRolloutBuffer):
+    """A rollout that is read lane by lane; `initial_state` [K, N, H] held before its first slot."""
+
+    initial_state: Tensor
+
+    def get(self, batch_size: int | None = None) -> Iterator[Minibatch]:  # type: ignore[override]
+        """Every lane once, in random order, `batch_size` / T lanes at a time.
+
+        A memory reads all of their slots, also those that are not learned from.
+        """
+        lanes_each = max(1, (batch_size or self.buffer_size * self.n_envs) // self.buffer_size)
+        shuffled = np.random.permutation(self.n_envs)  # noqa: NPY002 - the learner's own generator
+        for at in range(0, self.n_envs, lanes_each):
+            lanes = shuffled[at : at + lanes_each]
+            sequence = (np.arange(self.buffer_size)[:, None] * self.n_envs + lanes).reshape(-1)
+            order = self.order(sequence)
+            order = order[self.reading.learned[sequence[order]]]
+            if not order.size:
+                continue
+            index = torch.from_numpy(lanes).to(self.initial_state.device)
+            yield self.minibatch(sequence[order], sequence)._replace(
+                order=torch.from_numpy(order).to(self.device),
+                starts=self.episode_starts[:, lanes] > 0.0,
+                state=self.initial_state[:, index],
+            )
 
 
 def _fed(rows: NDArray[np.float32]) -> tuple[Tensor, Varying | None]:

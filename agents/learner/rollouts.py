@@ -18,7 +18,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.config import PPOConfig
-from agents.learner.build import build
+from agents.learner.build import build, remembers
 from agents.learner.ppo import ScheduledPPO
 from agents.learner.recurrent import MaskableRecurrentPPO
 from agents.learner.rollout_buffer import SortedRolloutBuffer
@@ -91,6 +91,7 @@ class RolloutWorker:
             minibatch=lanes * slots,
             rollout_workers=0,
             asynchronous=False,
+            device="cpu",
         )
         self.venv = market_vecenv(markets, lanes, seed)
         self.model = build(self.venv, own, seed, steps=1)
@@ -278,7 +279,7 @@ class RemoteRollouts(ScheduledPPO):
 
     def _weights(self) -> Arrays:
         # Copies: in the asynchronous mode they outlive the next update.
-        return {k: v.numpy().copy() for k, v in self.policy.state_dict().items()}
+        return {k: v.cpu().numpy().copy() for k, v in self.policy.state_dict().items()}
 
     def _take_states(self, rollouts: list[Rollout]) -> None:
         """A policy without memory has none."""
@@ -293,7 +294,7 @@ class RemoteRecurrentPPO(RemoteRollouts, MaskableRecurrentPPO):
 
     def _take_states(self, rollouts: list[Rollout]) -> None:
         states = [rollout.arrays["initial_state"] for rollout in rollouts]
-        self.rollout_buffer.initial_state = torch.from_numpy(np.concatenate(states, axis=1))
+        self.rollout_buffer.initial_state = self.tensor(np.concatenate(states, axis=1))
 
 
 def build_remote(
@@ -301,7 +302,7 @@ def build_remote(
 ) -> RemoteRollouts:
     """A trainer as `agents.learner.build.build` makes it, fed by a crew; `venv` only tells the
     shape."""
-    kind = RemoteRecurrentPPO if config.lstm else RemoteMaskablePPO
+    kind = RemoteRecurrentPPO if remembers(config) else RemoteMaskablePPO
     model = build(venv, config, seed, steps, kind)
     assert isinstance(model, RemoteRollouts)
     model.crew = crew

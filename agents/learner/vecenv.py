@@ -1,7 +1,7 @@
 """The native vector environment behind the interface that stable-baselines3 expects.
 
-Arrays pass through untouched; only the reward is scaled. Per-lane dictionaries, the price of the
-interface, exist at episode ends alone.
+Arrays pass through untouched; only the reward is scaled. Dictionaries of lanes say something at
+episode ends alone.
 """
 
 from collections.abc import Iterable
@@ -53,7 +53,6 @@ class MarketVecEnv(VecEnv):
         self._scale = reward_scale_eth
         self._clip = reward_clip
         self._actions = np.zeros(self.num_envs, np.int64)
-        self._no_infos: list[dict[str, Any]] = [{}] * self.num_envs
 
     def reset(self) -> NDArray[np.float32]:
         """First observations float32[N, D] of all lanes; a seed given by `seed` is used once."""
@@ -79,9 +78,7 @@ class MarketVecEnv(VecEnv):
         scaled = np.clip(rewards / self._scale, -self._clip, self._clip).astype(np.float32)
         observations = self._seen(observations)
         dones = np.logical_or(terminated, truncated)
-        if not dones.any():
-            return observations, scaled, dones, self._no_infos
-        by_lane = list(self._no_infos)
+        by_lane: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]  # callbacks may write
         for lane in np.flatnonzero(dones):
             by_lane[lane] = {
                 "terminal_observation": self._seen(infos["final_obs"][lane]),

@@ -37,7 +37,7 @@ def save_checkpoint(model: ScheduledPPO, venv: MarketVecEnv, directory: Path) ->
     else:
         arrays = {f"env_{name}": value for name, value in venv.state().items()}
     if isinstance(model, MaskableRecurrentPPO):
-        arrays["recurrent_state"] = model.last_state.numpy()
+        arrays["recurrent_state"] = model.last_state.cpu().numpy()
     if model._last_obs is not None:
         arrays["last_obs"] = np.asarray(model._last_obs)
         arrays["last_episode_starts"] = np.asarray(model._last_episode_starts)
@@ -75,7 +75,7 @@ def load_checkpoint(model: ScheduledPPO, venv: MarketVecEnv, directory: Path) ->
     model._last_obs = arrays.get("last_obs")
     model._last_episode_starts = arrays.get("last_episode_starts")
     if isinstance(model, MaskableRecurrentPPO):
-        model.last_state = torch.from_numpy(arrays["recurrent_state"])
+        model.last_state = model.tensor(arrays["recurrent_state"])
     torch.set_rng_state(learner["torch_rng"])
     kind, position, has_gauss, cached = counters["numpy_rng"]
     legacy = (kind, arrays["numpy_keys"], position, has_gauss, cached)

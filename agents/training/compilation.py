@@ -17,22 +17,21 @@ from gymnasium import spaces
 from numba.core import event
 
 from agents.bidders.baselines import network_bidder
+from agents.learner.compiled import CompiledPerceptron
 from agents.learner.ppo import joint_gradient
+from agents.learner.rollout_buffer import SortedRolloutBuffer
 from agents.progress import NotedReport
 from envs.market.config import MarketConfig
 from envs.market.paths import stand_in_paths
 from envs.market.physics import physics_of
 from envs.market.simulator import present
 from envs.vector import MarketVectorEnv
-from kernels.learning.policy_gradient import Samples
+from kernels.learning.loss import LossWeights
 from kernels.market.action import ACTIONS
 from kernels.market.observation import SIZE
 from kernels.market.tile import LANES
 from models.frozen import Network
-from models.policy.action_masks import patterns_of
 from models.policy.masked import MaskedPolicy
-from models.policy.perceptron_passes import Gradient, step
-from models.policy.policy_passes import LossWeights
 
 # One process each: what is compiled by one, the others find.
 PARTS = ("decisions", "slots", "learning")
@@ -103,18 +102,18 @@ def _end_with_parent() -> None:
 
 def _learn_once() -> None:
     """A step and a gradient, on rows with and without a choice."""
-    policy = MaskedPolicy(
-        spaces.Box(-1.0, 1.0, (SIZE,), np.float32), spaces.Discrete(ACTIONS), lambda _: 1e-3
-    )
+    box, discrete = spaces.Box(-1.0, 1.0, (SIZE,), np.float32), spaces.Discrete(ACTIONS)
+    policy = MaskedPolicy(box, discrete, lambda _: 1e-3)
+    engine, buffer = CompiledPerceptron(policy), SortedRolloutBuffer(1, box, discrete, n_envs=LANES)
     masks = np.zeros((LANES, ACTIONS), np.bool_)
     masks[:, 0] = masks[::2] = True
-    observations, patterns = np.zeros((LANES, SIZE), np.float32), patterns_of(masks)
-    actions, *_ = step(policy, observations, patterns, deterministic=False)
+    observations, zeros = np.zeros((LANES, SIZE), np.float32), np.zeros(LANES, np.float32)
+    actions, values, log_p = engine.act(observations, masks)
+    starts = np.zeros(LANES, np.bool_)
+    buffer.add(observations, actions.numpy(), zeros, starts, values, log_p, masks)
     joint_gradient(policy)
-    zeros = np.zeros(LANES, np.float32)
-    samples = Samples(observations, actions.numpy(), zeros, zeros, zeros, zeros, patterns.of_row)
-    gradient = Gradient(policy, samples, patterns.masks, None)
-    gradient.take(np.arange(LANES), True, LossWeights(0.2, None, 0.01, 0.5))
+    for _ in engine.gradients(buffer, None, True, LossWeights(0.2, -1.0, 0.01, 0.5)):
+        pass
 
 
 def compile_kernels(part: str) -> None:

@@ -180,7 +180,10 @@ class Training:
 def _settings(trial: Trial, ppo: PPOConfig) -> Settings:
     """Hyper-parameters as TensorBoard compares trials by."""
     values: Settings = {
-        name: value if isinstance(value, int | float | bool) else "-".join(map(str, value))
+        name: value if isinstance(value, int | float | str) else "-".join(map(str, value))
         for name, value in dataclasses.asdict(ppo).items()
+        if not isinstance(value, dict)
     }
+    for given in (ppo.network_arguments, ppo.loss_arguments):
+        values |= {name: str(value) for name, value in given.items()}
     return values | {"seed": trial.seed, "arm": trial.arm}

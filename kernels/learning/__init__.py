@@ -1,3 +1,3 @@
-"""The compiled gradient of PPO for tanh perceptrons: acting (`policy_step`) and one minibatch
-(`policy_gradient`).
+"""What a learner does for tanh perceptrons, compiled: acting (`policy_step`), the gradient of a
+minibatch (`policy_gradient`), and the groups of masks that every learner uses (`action_masks`).
 """

@@ -5,6 +5,8 @@ pattern; patterns with nearly the same actions are a group, whose logits are one
 the actions that are open in any of them.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from kernels.compile import inline, kernel
@@ -13,6 +15,16 @@ CLOSED = np.float32(-1e8)
 """Added to a masked logit: its exponential is exactly 0 in float32, and 0 times it is 0."""
 WIDTH = 16
 """Logits of a group are a multiple of it: products and vector loops slow down at other widths."""
+
+
+class Masks(NamedTuple):
+    """P patterns of open actions in G groups, as `group_masks` says."""
+
+    group: np.ndarray
+    widths: np.ndarray
+    columns: np.ndarray
+    places: np.ndarray
+    closed: np.ndarray
 
 
 @kernel

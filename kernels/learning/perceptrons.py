@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels.compile import filter_kernel, kernel, never_inline
-from kernels.learning.matrix_products import affine
+from kernels.learning.matrix_products import add_transposed_product, affine
 from kernels.networks.forward import tanh_in_place
 
 ROWS = 512  # at a time: their inputs, activations and gradients fit the cache of a core
+_BLOCK = 64  # rows that are added up in float32 before they join a sum in float64
 
 
 class Perceptron(NamedTuple):
@@ -32,25 +33,13 @@ class Head(NamedTuple):
 
 
 class Networks(NamedTuple):
-    """An actor and a critic with their heads, or the gradients by them."""
+    """Policy and value with their heads, or the gradients by them."""
 
-    actor: Perceptron
-    choice: Head
+    policy: Perceptron
+    policy_head: Head
     """Logits of the actions."""
-    critic: Perceptron
-    worth: Head
-    """The value."""
-
-
-class Masks(NamedTuple):
-    """P patterns of open actions in G groups, as `kernels.learning.action_masks.group_masks`
-    says."""
-
-    group: np.ndarray
-    widths: np.ndarray
-    columns: np.ndarray
-    places: np.ndarray
-    closed: np.ndarray
+    value: Perceptron
+    value_head: Head
 
 
 class Columns(NamedTuple):
@@ -62,16 +51,29 @@ class Columns(NamedTuple):
     """float32[D]: the value of each other input; 0 for those that vary."""
 
 
-class Folded(NamedTuple):
+class Narrowed(NamedTuple):
     """A perceptron whose first layer reads the varying inputs alone."""
 
-    weights: np.ndarray
-    """As `turned` returns them."""
+    transposed: np.ndarray
+    """As `transposed_weights` returns them."""
     bias: np.ndarray
     """float32[F] of the first layer"""
     to_weight: np.ndarray
     """float32[F, k]: the gradient by the first layer's weight."""
     to_bias: np.ndarray
+
+
+class Activations(NamedTuple):
+    """Memory for the rows of one perceptron, forward and backward."""
+
+    hidden: np.ndarray
+    """float32[L, ROWS * widest]: after each layer."""
+    upper: np.ndarray
+    """float32[ROWS * widest]: the gradient by the last activations, then by those below."""
+    lower: np.ndarray
+    """float32[ROWS * widest]: scratch."""
+    zeros: np.ndarray
+    """float32[widest]"""
 
 
 @filter_kernel
@@ -98,7 +100,38 @@ def matrix(memory: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 
 @filter_kernel
-def turn(weight: np.ndarray, out: np.ndarray) -> None:
+def widest_layer(net: Perceptron) -> int:
+    """Units of the widest layer."""
+    never_inline()
+    widest = 0
+    for layer in range(len(net.biases)):
+        widest = max(widest, net.biases[layer].size)
+    return widest
+
+
+@filter_kernel
+def new_activations(net: Perceptron, least: int) -> Activations:
+    """Memory for a perceptron, for rows of at least `least` columns."""
+    never_inline()
+    widest = max(widest_layer(net), least)
+    return Activations(
+        np.empty((len(net.biases), ROWS * widest), np.float32),
+        np.empty(ROWS * widest, np.float32),
+        np.empty(ROWS * widest, np.float32),
+        np.zeros(widest, np.float32),
+    )
+
+
+@filter_kernel
+def last_hidden(net: Perceptron, memory: Activations, rows: int) -> np.ndarray:
+    """Activations of the last layer float32[rows, F], as `forward` left them."""
+    never_inline()
+    last = len(net.biases) - 1
+    return matrix(memory.hidden[last], rows, net.biases[last].size)
+
+
+@filter_kernel
+def transpose(weight: np.ndarray, out: np.ndarray) -> None:
     """weight float32[F, k], transposed, into the flat out float32[k * F]."""
     never_inline()
     width = len(weight)
@@ -109,7 +142,7 @@ def turn(weight: np.ndarray, out: np.ndarray) -> None:
 
 
 @filter_kernel
-def turned(net: Perceptron, first: np.ndarray) -> np.ndarray:
+def transposed_weights(net: Perceptron, first: np.ndarray) -> np.ndarray:
     """The transposed weights of all layers, one behind the other; first float32[F, k] replaces
     those of the first layer."""
     never_inline()
@@ -117,81 +150,131 @@ def turned(net: Perceptron, first: np.ndarray) -> np.ndarray:
     for layer in range(1, len(net.biases)):
         size += net.weights[layer].size
     out = np.empty(size, np.float32)
-    turn(first, out)
+    transpose(first, out)
     at = first.size
     for layer in range(1, len(net.biases)):
-        turn(net.weights[layer], out[at:])
+        transpose(net.weights[layer], out[at:])
         at += net.weights[layer].size
     return out
 
 
 @filter_kernel
-def forward(
-    x: np.ndarray, weights: np.ndarray, start: np.ndarray, net: Perceptron, hidden: np.ndarray
-) -> None:
-    """Activations of each layer into hidden float32[L, ROWS * widest]; x float32[m, k].
+def first_columns(net: Perceptron, columns: np.ndarray) -> np.ndarray:
+    """The weights float32[F, k] of the first layer for the inputs int64[k]."""
+    never_inline()
+    weight = net.weights[0]
+    out = np.empty((len(weight), columns.size), np.float32)
+    for j in range(len(out)):
+        for k in range(columns.size):
+            out[j, k] = weight[j, columns[k]]
+    return out
 
-    weights as `turned` returned them; start float32[F] replaces the bias of the first layer.
-    """
+
+@filter_kernel
+def forward(x: np.ndarray, net: Perceptron, narrowed: Narrowed, memory: Activations) -> None:
+    """Activations of each layer into memory.hidden; x float32[m, k] holds the varying inputs."""
     never_inline()
     below, at = x, 0
     for layer in range(len(net.biases)):
-        bias = start if layer == 0 else net.biases[layer]
-        out = matrix(hidden[layer], len(x), bias.size)
-        affine(below, matrix(weights[at:], below.shape[1], bias.size), bias, out)
+        bias = narrowed.bias if layer == 0 else net.biases[layer]
+        out = matrix(memory.hidden[layer], len(x), bias.size)
+        affine(below, matrix(narrowed.transposed[at:], below.shape[1], bias.size), bias, out)
         tanh_in_place(out.reshape(-1))
         at += below.shape[1] * bias.size
         below = out
 
 
+@kernel
+def tanh_backward(
+    gradient: np.ndarray, hidden: np.ndarray, out: np.ndarray, bias: np.ndarray
+) -> None:
+    """out = gradient * (1 - hidden^2), all float32[n, F]; bias float32[F] += its column sums."""
+    never_inline()
+    rows, width = hidden.shape
+    part = np.empty(width, np.float32)
+    total = np.zeros(width, np.float64)
+    for begin in range(0, rows, _BLOCK):
+        part[:] = 0.0
+        for i in range(begin, min(begin + _BLOCK, rows)):
+            g, h, o = gradient[i], hidden[i], out[i]
+            for j in range(width):
+                y = g[j] * (np.float32(1.0) - h[j] * h[j])
+                o[j] = y
+                part[j] += y
+        for j in range(width):
+            total[j] += part[j]
+    for j in range(width):
+        bias[j] += total[j]
+
+
 @filter_kernel
-def weigh(hidden: np.ndarray, worth: Head, out: np.ndarray) -> None:
+def backward(
+    x: np.ndarray, net: Perceptron, narrowed: Narrowed, memory: Activations, to_net: Perceptron
+) -> None:
+    """Add the gradients of the layers; memory.upper holds the gradient by the last activations, and
+    memory.hidden is as `forward` left it."""
+    never_inline()
+    m, upper = len(x), memory.upper
+    for layer in range(len(net.biases) - 1, -1, -1):
+        width = net.biases[layer].size
+        gradient, hidden = matrix(memory.lower, m, width), matrix(memory.hidden[layer], m, width)
+        to_bias = narrowed.to_bias if layer == 0 else to_net.biases[layer]
+        tanh_backward(matrix(upper, m, width), hidden, gradient, to_bias)
+        if layer == 0:
+            add_transposed_product(gradient, x, narrowed.to_weight)
+        else:
+            weight = net.weights[layer]
+            below = matrix(memory.hidden[layer - 1], m, weight.shape[1])
+            add_transposed_product(gradient, below, to_net.weights[layer])
+            affine(gradient, weight, memory.zeros, matrix(upper, m, weight.shape[1]))
+
+
+@filter_kernel
+def values_of(hidden: np.ndarray, head: Head, out: np.ndarray) -> None:
     """Values float32[m] of rows hidden float32[m, F]."""
     never_inline()
-    weight = worth.weight[0]
+    weight = head.weight[0]
     for i in range(len(hidden)):
         row = hidden[i]
-        total = worth.bias[0]
+        total = head.bias[0]
         for j in range(row.size):
             total += row[j] * weight[j]
         out[i] = total
 
 
 @filter_kernel
-def fold(net: Perceptron, columns: Columns) -> Folded:
+def narrow(net: Perceptron, columns: Columns) -> Narrowed:
     """A perceptron without the inputs that are held; gradients are 0."""
     never_inline()
-    weight = net.weights[0]
-    own = np.empty((len(weight), columns.varying.size), np.float32)
-    bias = net.biases[0].copy()
+    weight, bias = net.weights[0], net.biases[0].copy()
     for j in range(bias.size):
         for d in range(columns.held.size):
             bias[j] += weight[j, d] * columns.held[d]
-        for k in range(columns.varying.size):
-            own[j, k] = weight[j, columns.varying[k]]
-    return Folded(turned(net, own), bias, np.zeros_like(own), np.zeros_like(bias))
+    first = first_columns(net, columns.varying)
+    to_weight, to_bias = np.zeros_like(first), np.zeros_like(bias)
+    return Narrowed(transposed_weights(net, first), bias, to_weight, to_bias)
 
 
 @filter_kernel
-def unfold(folded: Folded, columns: Columns, to_net: Perceptron) -> None:
-    """Write the gradient of the first layer from that of the folded one."""
+def widen(narrowed: Narrowed, columns: Columns, to_net: Perceptron) -> None:
+    """Write the gradient of the first layer from that of the narrowed one."""
     never_inline()
     weight, bias = to_net.weights[0], to_net.biases[0]
     for j in range(bias.size):
-        bias[j] = folded.to_bias[j]
+        bias[j] = narrowed.to_bias[j]
         for d in range(columns.held.size):
-            weight[j, d] = folded.to_bias[j] * columns.held[d]
+            weight[j, d] = narrowed.to_bias[j] * columns.held[d]
         for k in range(columns.varying.size):
-            weight[j, columns.varying[k]] = folded.to_weight[j, k]
+            weight[j, columns.varying[k]] = narrowed.to_weight[j, k]
 
 
 @filter_kernel
-def open_rows(head: Head, actions: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> None:
-    """The rows of a head that belong to some actions, int64[w]."""
+def gather_head(head: Head, actions: np.ndarray, out: Head) -> None:
+    """The rows of a head that belong to some actions, int64[w], into the first w of `out`."""
     never_inline()
     for j in range(actions.size):
-        copy(head.weight[actions[j]], weight[j])
-        bias[j] = head.bias[actions[j]]
+        copy(head.weight[actions[j]], out.weight[j])
+        out.bias[j] = head.bias[actions[j]]
 
 
 @filter_kernel

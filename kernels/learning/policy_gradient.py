@@ -1,4 +1,5 @@
-"""The gradient of PPO's loss on one minibatch, for an actor and a critic that are tanh perceptrons.
+"""The gradient of PPO's loss on one minibatch, for policy and value networks that are tanh
+perceptrons.
 
 Forward and backward in one pass over some rows at a time: nothing but parameters and their
 gradients leaves the cache. Schulman et al. (2017).
@@ -10,106 +11,61 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernels.compile import filter_kernel, never_inline
+from kernels.learning.action_masks import Masks
+from kernels.learning.categorical import Group, Rows, categorical_backward, categorical_forward
+from kernels.learning.loss import LossWeights, Predicted, Targets, clipped_loss
 from kernels.learning.matrix_products import add_transposed_product, affine
-from kernels.learning.network_training import (
-    categorical_backward,
-    categorical_forward,
-    ppo_loss,
-    tanh_backward,
-)
 from kernels.learning.perceptrons import (
     ROWS,
+    Activations,
     Columns,
-    Folded,
     Head,
-    Masks,
+    Narrowed,
     Networks,
     Perceptron,
     add,
+    backward,
     copy,
-    fold,
     forward,
+    gather_head,
+    last_hidden,
     matrix,
-    open_rows,
+    narrow,
+    new_activations,
     sorted_by_pattern,
-    turn,
-    unfold,
-    weigh,
+    transpose,
+    values_of,
+    widen,
 )
 
 
 class Samples(NamedTuple):
-    """A rollout of R states; all but `inputs` are [R]."""
+    """A rollout of R states."""
 
     inputs: np.ndarray
     """float32[R, k]: the columns of the observations that vary."""
-    actions: np.ndarray
-    old_values: np.ndarray
-    old_log_p: np.ndarray
-    advantages: np.ndarray
-    returns: np.ndarray
-    patterns: np.ndarray
-    """int64[R]: which pattern of open actions each state has."""
+    rows: Rows
+    """[R]: patterns of open actions, and the actions taken."""
+    targets: Targets
+    """[R]"""
 
 
 class Workspace(NamedTuple):
-    """Memory for up to ROWS rows; what is two-dimensional starts anew with every width."""
+    """Memory for up to ROWS rows of one group."""
 
     inputs: np.ndarray
-    hidden: np.ndarray
-    """float32[L, ROWS * widest] of the actor."""
-    hidden_critic: np.ndarray
-    upper: np.ndarray
-    lower: np.ndarray
-    zeros: np.ndarray
+    rows: Rows
+    targets: Targets
+    predicted: Predicted
+    gradients: Predicted
     logits: np.ndarray
     p: np.ndarray
     to_logits: np.ndarray
-    own: Head
-    """The rows of the actor's head that belong to a group."""
-    turned_own: np.ndarray
+    head: Head
+    """The rows of the policy head that belong to the group."""
+    transposed: np.ndarray
     """Their weights, transposed and flat."""
-    to_own: Head
-    spans: np.ndarray
-    actions: np.ndarray
-    scalars: np.ndarray
-    """float32[10, ROWS], by the names below."""
-
-
-_VALUE, _OLD_VALUE, _RETURN, _TO_VALUE = 0, 1, 2, 3
-_LOG_P, _OLD_LOG_P, _ADVANTAGE, _TO_LOG_P, _ENTROPY, _TO_ENTROPY = 4, 5, 6, 7, 8, 9
-
-
-@filter_kernel
-def _backward(
-    x: np.ndarray,
-    net: Perceptron,
-    hidden: np.ndarray,
-    upper: np.ndarray,
-    lower: np.ndarray,
-    zeros: np.ndarray,
-    folded: Folded,
-    to_net: Perceptron,
-) -> None:
-    """Add the gradients of the layers; hidden as `forward` left it.
-
-    upper float32[ROWS * widest]: the gradient by the last activations; lower: scratch; zeros of at
-    least the widest layer.
-    """
-    never_inline()
-    m = len(x)
-    for layer in range(len(net.biases) - 1, -1, -1):
-        width = net.biases[layer].size
-        gradient = matrix(lower, m, width)
-        by_bias = folded.to_bias if layer == 0 else to_net.biases[layer]
-        tanh_backward(matrix(upper, m, width), matrix(hidden[layer], m, width), gradient, by_bias)
-        if layer == 0:
-            add_transposed_product(gradient, x, folded.to_weight)
-        else:
-            weight = net.weights[layer]
-            below = matrix(hidden[layer - 1], m, weight.shape[1])
-            add_transposed_product(gradient, below, to_net.weights[layer])
-            affine(gradient, weight, zeros, matrix(upper, m, weight.shape[1]))
+    to_head: Head
 
 
 @filter_kernel
@@ -127,15 +83,6 @@ def _moments(advantages: Any, rows: np.ndarray) -> tuple[float, float]:
 
 
 @filter_kernel
-def _widest(net: Perceptron) -> int:
-    never_inline()
-    widest = 0
-    for layer in range(len(net.biases)):
-        widest = max(widest, net.biases[layer].size)
-    return widest
-
-
-@filter_kernel
 def _forget(net: Perceptron, head: Head) -> None:
     """Gradients become 0."""
     never_inline()
@@ -148,156 +95,110 @@ def _forget(net: Perceptron, head: Head) -> None:
 def _workspace(networks: Networks, inputs: int, most: int) -> Workspace:
     """most: columns of the widest group."""
     never_inline()
-    actor, critic = networks.actor, networks.critic
-    widest = max(inputs, _widest(actor), _widest(critic))
-    last = actor.biases[len(actor.biases) - 1].size
-    rows = np.empty((6, ROWS * max(widest, most)), np.float32)
-    own, biases = np.empty((3, most, last), np.float32), np.empty((2, most), np.float32)
+    net = networks.policy
+    last = net.biases[len(net.biases) - 1].size
+    s, cells = np.zeros((10, ROWS), np.float32), np.empty((3, ROWS * most), np.float32)
+    heads, biases = np.empty((3, most, last), np.float32), np.empty((2, most), np.float32)
     return Workspace(
-        rows[0],
-        np.empty((len(actor.biases), ROWS * widest), np.float32),
-        np.empty((len(critic.biases), ROWS * widest), np.float32),
-        rows[1],
-        rows[2],
-        np.zeros(widest, np.float32),
-        rows[3],
-        rows[4],
-        rows[5],
-        Head(own[0], biases[0]),
-        own[2].reshape(-1),
-        Head(own[1], biases[1]),
-        np.empty((ROWS, 5), np.int64),
-        np.empty(ROWS, np.int64),
-        np.empty((10, ROWS), np.float32),
+        np.empty(ROWS * inputs, np.float32),
+        Rows(np.empty(ROWS, np.int64), np.empty(ROWS, np.int64)),
+        Targets(s[0], s[1], s[2], s[3]),
+        Predicted(s[4], s[5], s[6]),
+        Predicted(s[7], s[8], s[9]),
+        cells[0],
+        cells[1],
+        cells[2],
+        Head(heads[0], biases[0]),
+        heads[2].reshape(-1),
+        Head(heads[1], biases[1]),
     )
 
 
 @filter_kernel
-def _gather(
-    samples: Samples,
-    some: np.ndarray,
-    width: int,
-    group: int,
-    mean: float,
-    scale: float,
-    work: Workspace,
-) -> int:
-    """Bring some rows of a group together; how many spans they are."""
+def _gather(samples: Samples, some: np.ndarray, mean: float, scale: float, work: Workspace) -> None:
+    """Bring some rows of a group together; advantages are (A - mean) / scale."""
     never_inline()
-    x = matrix(work.inputs, some.size, samples.inputs.shape[1])
-    scalars, spans, runs = work.scalars, work.spans, 0
+    x, rows, targets = (
+        matrix(work.inputs, some.size, samples.inputs.shape[1]),
+        work.rows,
+        work.targets,
+    )
     for i in range(some.size):
         row = some[i]
         copy(samples.inputs[row], x[i])
-        work.actions[i] = samples.actions[row]
-        scalars[_OLD_VALUE, i], scalars[_RETURN, i] = samples.old_values[row], samples.returns[row]
-        scalars[_OLD_LOG_P, i] = samples.old_log_p[row]
-        scalars[_ADVANTAGE, i] = (samples.advantages[row] - mean) / scale
-        if runs == 0 or spans[runs - 1, 3] != samples.patterns[row]:
-            spans[runs] = 0, width, group, samples.patterns[row], 0
-            runs += 1
-        spans[runs - 1, 0] += 1
-    return runs
+        rows.patterns[i], rows.actions[i] = samples.rows.patterns[row], samples.rows.actions[row]
+        targets.values[i], targets.log_p[i] = (
+            samples.targets.values[row],
+            samples.targets.log_p[row],
+        )
+        targets.advantages[i] = (samples.targets.advantages[row] - mean) / scale
+        targets.returns[i] = samples.targets.returns[row]
 
 
 @filter_kernel
-def _values(
-    x: np.ndarray, critic: Perceptron, worth: Head, folded: Folded, work: Workspace
-) -> None:
-    """Values of the rows, into their scalars."""
-    never_inline()
-    forward(x, folded.weights, folded.bias, critic, work.hidden_critic)
-    last, m = len(critic.biases) - 1, len(x)
-    bent = matrix(work.hidden_critic[last], m, critic.biases[last].size)
-    weigh(bent, worth, work.scalars[_VALUE])
-
-
-@filter_kernel
-def _values_backward(
+def _policy_forward(
     x: np.ndarray,
-    critic: Perceptron,
-    worth: Head,
-    folded: Folded,
-    to_critic: Perceptron,
-    to_worth: Head,
+    group: Group,
+    net: Perceptron,
+    narrowed: Narrowed,
+    memory: Activations,
     work: Workspace,
 ) -> None:
-    """Add the gradients of the critic."""
+    """Log p of the actions taken and entropies."""
     never_inline()
-    last, m = len(critic.biases) - 1, len(x)
-    width, weight, to_weight = critic.biases[last].size, worth.weight[0], to_worth.weight[0]
-    bent, upper = matrix(work.hidden_critic[last], m, width), matrix(work.upper, m, width)
-    for i in range(m):
-        to_value, seen, to_seen = work.scalars[_TO_VALUE, i], bent[i], upper[i]
-        to_worth.bias[0] += to_value
-        for j in range(width):
-            to_weight[j] += to_value * seen[j]
-            to_seen[j] = to_value * weight[j]
-    _backward(x, critic, work.hidden_critic, work.upper, work.lower, work.zeros, folded, to_critic)
+    m, width = len(x), group.columns.size
+    forward(x, net, narrowed, memory)
+    hidden, logits = last_hidden(net, memory, m), matrix(work.logits, m, width)
+    affine(hidden, matrix(work.transposed, hidden.shape[1], width), work.head.bias[:width], logits)
+    categorical_forward(logits, work.rows, group, matrix(work.p, m, width), work.predicted)
 
 
 @filter_kernel
-def _choices(
+def _policy_backward(
     x: np.ndarray,
-    runs: int,
-    width: int,
-    actor: Perceptron,
-    masks: Masks,
-    folded: Folded,
+    group: Group,
+    net: Perceptron,
+    narrowed: Narrowed,
+    memory: Activations,
+    to_net: Perceptron,
     work: Workspace,
 ) -> None:
-    """Log p of the actions taken and entropies, into the scalars of the rows."""
+    """Add the gradients of the policy, those of its head into work.to_head."""
     never_inline()
-    forward(x, folded.weights, folded.bias, actor, work.hidden)
-    last, m = len(actor.biases) - 1, len(x)
-    bent = matrix(work.hidden[last], m, actor.biases[last].size)
-    weight = matrix(work.turned_own, bent.shape[1], width)
-    affine(bent, weight, work.own.bias[:width], matrix(work.logits, m, width))
-    categorical_forward(
-        work.logits,
-        work.spans[:runs],
-        masks.closed,
-        masks.places,
-        work.actions,
-        work.p,
-        work.scalars[_LOG_P],
-        work.scalars[_ENTROPY],
-    )
-
-
-@filter_kernel
-def _choices_backward(
-    x: np.ndarray,
-    runs: int,
-    width: int,
-    actor: Perceptron,
-    masks: Masks,
-    folded: Folded,
-    to_actor: Perceptron,
-    work: Workspace,
-) -> None:
-    """Add the gradients of the actor, those of its head into `to_own`."""
-    never_inline()
+    m, width = len(x), group.columns.size
+    logits, p = matrix(work.logits, m, width), matrix(work.p, m, width)
+    gradient, sums = matrix(work.to_logits, m, width), work.to_head.bias[:width]
     categorical_backward(
-        work.logits,
-        work.p,
-        work.spans[:runs],
-        masks.places,
-        work.actions,
-        work.scalars[_LOG_P],
-        work.scalars[_ENTROPY],
-        work.scalars[_TO_LOG_P],
-        work.scalars[_TO_ENTROPY],
-        work.to_logits,
-        work.to_own.bias,
+        logits, p, work.rows, group, work.predicted, work.gradients, gradient, sums
     )
-    last, m = len(actor.biases) - 1, len(x)
-    bent = matrix(work.hidden[last], m, actor.biases[last].size)
-    gradient = matrix(work.to_logits, m, width)
-    add_transposed_product(gradient, bent, work.to_own.weight[:width])
-    upper = matrix(work.upper, m, actor.biases[last].size)
-    affine(gradient, work.own.weight[:width], work.zeros, upper)
-    _backward(x, actor, work.hidden, work.upper, work.lower, work.zeros, folded, to_actor)
+    hidden = last_hidden(net, memory, m)
+    add_transposed_product(gradient, hidden, work.to_head.weight[:width])
+    upper = matrix(memory.upper, m, hidden.shape[1])
+    affine(gradient, work.head.weight[:width], memory.zeros, upper)
+    backward(x, net, narrowed, memory, to_net)
+
+
+@filter_kernel
+def _value_backward(
+    x: np.ndarray,
+    networks: Networks,
+    narrowed: Narrowed,
+    memory: Activations,
+    gradients: Networks,
+    to_values: np.ndarray,
+) -> None:
+    """Add the gradients of the value network."""
+    never_inline()
+    hidden = last_hidden(networks.value, memory, len(x))
+    upper, weight = matrix(memory.upper, len(x), hidden.shape[1]), networks.value_head.weight[0]
+    to_weight, to_bias = gradients.value_head.weight[0], gradients.value_head.bias
+    for i in range(len(x)):
+        to_value, row, to_row = to_values[i], hidden[i], upper[i]
+        to_bias[0] += to_value
+        for j in range(row.size):
+            to_weight[j] += to_value * row[j]
+            to_row[j] = to_value * weight[j]
+    backward(x, networks.value, narrowed, memory, gradients.value)
 
 
 @filter_kernel
@@ -307,72 +208,57 @@ def policy_gradient(
     columns: Columns,
     rows: np.ndarray,
     normalise: bool,
-    weights: np.ndarray,
+    weights: LossWeights,
     networks: Networks,
     gradients: Networks,
     terms: np.ndarray,
 ) -> None:
     """Write the gradient of the loss on rows int64[n] of a rollout.
 
-    normalise: advantages to mean 0 and standard deviation 1, where there is more than one. weights
-    float64[4] and terms float64[5] as in `ppo_loss`.
+    normalise: advantages to mean 0 and standard deviation 1, where there is more than one. terms
+    float64[5] as in `clipped_loss`. What is handed in is not checked: see agents/learner/compiled.
     """
-    actor, choice, critic, worth = networks
-    to_actor, to_choice, to_critic, to_worth = gradients
-    order = sorted_by_pattern(samples.patterns, rows, masks.group.size)
-    n, inputs = rows.size, columns.varying.size
+    patterns, n = samples.rows.patterns, rows.size
+    order = sorted_by_pattern(patterns, rows, masks.group.size)
     mean, scale = 0.0, 1.0
     if normalise and n > 1:
-        mean, scale = _moments(samples.advantages, rows)
+        mean, scale = _moments(samples.targets.advantages, rows)
         scale += 1e-8
-    _forget(to_actor, to_choice)
-    _forget(to_critic, to_worth)
+    _forget(gradients.policy, gradients.policy_head)
+    _forget(gradients.value, gradients.value_head)
     terms[:] = 0.0
-    first, first_critic = fold(actor, columns), fold(critic, columns)
-    work = _workspace(networks, inputs, masks.closed.shape[1])
-    scalars = work.scalars
-    scalars[_TO_ENTROPY] = -weights[2] / n
-
+    policy, value = narrow(networks.policy, columns), narrow(networks.value, columns)
+    inputs, most = columns.varying.size, masks.closed.shape[1]
+    memory, value_memory = new_activations(networks.policy, 1), new_activations(networks.value, 1)
+    work = _workspace(networks, inputs, most)
     at = 0
     while at < n:
-        group = int(masks.group[samples.patterns[order[at]]])
-        width = int(masks.widths[group])
-        open_ = masks.columns[group, :width]
-        behind = at
-        while behind < n and masks.group[samples.patterns[order[behind]]] == group:
+        number = int(masks.group[patterns[order[at]]])
+        width, behind = int(masks.widths[number]), at
+        while behind < n and masks.group[patterns[order[behind]]] == number:
             behind += 1
-        open_rows(choice, open_, work.own.weight, work.own.bias)
-        turn(work.own.weight[:width], work.turned_own)
-        work.to_own.weight[:width], work.to_own.bias[:width] = 0.0, 0.0
+        group = Group(masks.columns[number, :width], masks.places[number], masks.closed)
+        gather_head(networks.policy_head, group.columns, work.head)
+        transpose(work.head.weight[:width], work.transposed)
+        work.to_head.weight[:width], work.to_head.bias[:width] = 0.0, 0.0
         while at < behind:
             m = min(ROWS, behind - at)
-            runs = _gather(samples, order[at : at + m], width, group, mean, scale, work)
+            _gather(samples, order[at : at + m], mean, scale, work)
             at += m
             x = matrix(work.inputs, m, inputs)
-            _values(x, critic, worth, first_critic, work)
+            forward(x, networks.value, value, value_memory)
+            hidden = last_hidden(networks.value, value_memory, m)
+            values_of(hidden, networks.value_head, work.predicted.values)
             if width > 0:
-                _choices(x, runs, width, actor, masks, first, work)
+                _policy_forward(x, group, networks.policy, policy, memory, work)
             else:
-                scalars[_LOG_P, :m], scalars[_ENTROPY, :m] = 0.0, 0.0
-            ppo_loss(
-                scalars[_LOG_P, :m],
-                scalars[_OLD_LOG_P],
-                scalars[_ENTROPY],
-                scalars[_VALUE],
-                scalars[_OLD_VALUE],
-                scalars[_RETURN],
-                scalars[_ADVANTAGE],
-                n,
-                weights,
-                scalars[_TO_LOG_P],
-                scalars[_TO_VALUE],
-                terms,
-            )
+                work.predicted.log_p[:m], work.predicted.entropy[:m] = 0.0, 0.0
+            clipped_loss(work.predicted, work.targets, m, n, weights, work.gradients, terms)
             if width > 0:
-                _choices_backward(x, runs, width, actor, masks, first, to_actor, work)
-            _values_backward(x, critic, worth, first_critic, to_critic, to_worth, work)
+                _policy_backward(x, group, networks.policy, policy, memory, gradients.policy, work)
+            _value_backward(x, networks, value, value_memory, gradients, work.gradients.values)
         for j in range(width):
-            add(to_choice.weight[open_[j]], work.to_own.weight[j])
-            to_choice.bias[open_[j]] += work.to_own.bias[j]
-    unfold(first, columns, to_actor)
-    unfold(first_critic, columns, to_critic)
+            add(gradients.policy_head.weight[group.columns[j]], work.to_head.weight[j])
+            gradients.policy_head.bias[group.columns[j]] += work.to_head.bias[j]
+    widen(policy, columns, gradients.policy)
+    widen(value, columns, gradients.value)

@@ -1,8 +1,8 @@
 """Frozen networks in float32: multilayer perceptron and LSTM step over flat weight arrays.
 
-Weights are stored input-major, so that vectors run over outputs. Policies learn with the same tanh
-and gates (`kernels.learning.network_training`). Equations: Hochreiter and Schmidhuber (1997) with
-the forget gate of Gers et al. (2000), gate order input, forget, cell, output as in PyTorch.
+Weights are stored input-major, so that vectors run over outputs. Perceptrons that learn in
+`kernels.learning` have the same tanh. Equations: Hochreiter and Schmidhuber (1997) with the forget
+gate of Gers et al. (2000), gate order input, forget, cell, output as in PyTorch.
 """
 
 from itertools import pairwise

@@ -33,6 +33,7 @@ from models.frozen import (
 )
 from models.onnx_export import ExportError, evaluating, module_graph
 from models.policy.masked import network_of
+from models.policy.own_network import ActorCriticNetwork, NetworkPolicy
 
 ActorCritic = ActorCriticPolicy | MaskableActorCriticPolicy
 _TRACED_ROWS, _COMPARED_ROWS = 2, 16
@@ -140,6 +141,9 @@ def _actor_of(policy: BasePolicy) -> nn.Module:
         )
     if isinstance(policy, ActorCritic):
         return _Actor(policy)
+    if isinstance(policy, NetworkPolicy):
+        network = policy.network
+        return _Actor(network.policy) if isinstance(network, ActorCriticNetwork) else network
     values = getattr(policy, "q_net", None)  # of DQN: the largest value is the largest logit
     if isinstance(values, nn.Module):
         return values

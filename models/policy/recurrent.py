@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.torch_layers import MlpExtractor
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
+from models.policy.action_masks import Choices, score
 from models.policy.masked import MaskedPolicy, Masks
-from models.policy.policy_passes import Varying, folded, lstm_sequences, lstm_step
+from models.policy.own_network import started
 
 
 class Sequences(NamedTuple):
@@ -32,7 +32,8 @@ class Sequences(NamedTuple):
 def sequences_of(starts: NDArray[np.bool_], state: Tensor) -> Sequences:
     """Cut T slots of n lanes at the episode starts bool[T, n]; state [K, n, H] before the first."""
     slots, lanes = starts.shape
-    first = state * torch.from_numpy(~starts[0]).to(state.dtype)[:, None]
+    device = state.device
+    first = state * torch.from_numpy(~starts[0]).to(device, state.dtype)[:, None]
     if not starts[1:].any():
         return Sequences(first, None, None)
     cut = starts.copy()
@@ -48,8 +49,10 @@ def sequences_of(starts: NDArray[np.bool_], state: Tensor) -> Sequences:
     padded[step, number] = rows
     back = np.empty(slots * lanes, np.int64)
     back[rows] = step * count + number
-    memory = first[:, torch.from_numpy(lane)] * torch.from_numpy(slot == 0)[:, None]
-    return Sequences(memory, torch.from_numpy(padded.reshape(-1)), torch.from_numpy(back))
+    kept = torch.from_numpy(slot == 0).to(device)
+    memory = first[:, torch.from_numpy(lane).to(device)] * kept[:, None]
+    flat, found = (torch.from_numpy(x).to(device) for x in (padded.reshape(-1), back))
+    return Sequences(memory, flat, found)
 
 
 class MaskedRecurrentPolicy(MaskedPolicy):
@@ -91,10 +94,15 @@ class MaskedRecurrentPolicy(MaskedPolicy):
             device=self.device,
         )
 
+    @property
+    def folds(self) -> bool:
+        """An LSTM reads all inputs."""
+        return False
+
     def new_state(self, n: int) -> Tensor:
         """float32[K, n, H] zeros: h and c of the actor, then of the critic's LSTM if it has one."""
         kinds = 4 if self.lstm_critic is not None else 2
-        return torch.zeros(kinds, n, self.hidden_size)
+        return torch.zeros(kinds, n, self.hidden_size, device=self.device)
 
     def step(
         self, obs: Tensor, state: Tensor, masks: Masks, deterministic: bool = False
@@ -103,34 +111,82 @@ class MaskedRecurrentPolicy(MaskedPolicy):
 
         `state` has been zeroed where an episode starts.
         """
-        latent, memory = _advance(self.lstm_actor, obs, state[:2])
-        seen, critic_memory = self._critic_latent(obs, state)
-        actions, log_p = self.choose(latent, *self._sorted(masks, len(obs)), deterministic)
-        return actions, self.values(seen), log_p, torch.cat([memory, critic_memory])
+        actor, critic = self._features(obs)
+        latent, memory = _advance(self.lstm_actor, actor, state[:2])
+        seen, critic_memory = self._critic_latent(critic, state)
+        actions, log_p = self.choose(latent, masks, deterministic)
+        return actions, self._values(seen), log_p, torch.cat([memory, critic_memory])
 
     def values_after(self, obs: Tensor, state: Tensor) -> Tensor:
         """Values [n] of obs [n, D] that are met with `state`."""
-        return self.values(self._critic_latent(obs, state)[0])
+        return self._values(self._critic_latent(self._features(obs)[1], state)[0])
 
-    def _critic_latent(self, obs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def _values(self, latent: Tensor) -> Tensor:
+        return self.value_net(self.mlp_extractor.value_net(latent)).flatten()
+
+    def _critic_latent(self, features: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """What the critic's layers read, and the next state of the critic's LSTM, if any."""
         if self.lstm_critic is not None:
-            return _advance(self.lstm_critic, obs, state[2:])
-        return obs if self.critic is None else self.critic(obs), state[2:]
+            return _advance(self.lstm_critic, features, state[2:])
+        return features if self.critic is None else self.critic(features), state[2:]
 
-    def remember(
-        self, obs: Tensor, sequences: Sequences, varying: Varying | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """What the layers of actor and critic read, [T * n, H]; obs [T * n, D] in time order.
+    def evaluate_sequences(
+        self,
+        obs: Tensor,
+        starts: NDArray[np.bool_],
+        state: Tensor,
+        order: Tensor,
+        actions: Tensor,
+        choices: Choices,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Values, log p and entropies [m] of rows `order` of T slots of n markets.
 
-        For policies with an LSTM.
+        obs [T * n, D] in the order of time; starts bool[T, n]; state [K, n, H] before the first
+        slot; actions int64[m] and choices of the rows, sorted by their masks.
         """
-        assert self.lstm_actor is not None
-        actor = _pass(self.lstm_actor, obs, sequences, sequences.state[:2], varying)
-        if self.lstm_critic is not None:
-            return actor, _pass(self.lstm_critic, obs, sequences, sequences.state[2:], varying)
-        assert self.critic is not None
-        return actor, linear(obs, *folded(self.critic.weight, self.critic.bias, varying))
+        actor, critic = self._features(obs)
+        if self.lstm_actor is not None:
+            sequences = sequences_of(starts, state)
+            actor = _pass(self.lstm_actor, actor, sequences, sequences.state[:2])
+            if self.lstm_critic is not None:
+                critic = _pass(self.lstm_critic, critic, sequences, sequences.state[2:])
+        if self.critic is not None:
+            critic = self.critic(critic)
+        actor, critic = actor.index_select(0, order), critic.index_select(0, order)
+        hidden = self.mlp_extractor.policy_net(actor[choices.forced.shape[0] :])
+        log_p, entropy = score(hidden, self.action_net, actions, choices)  # type: ignore[arg-type]
+        return self._values(critic), log_p, entropy
+
+    def forward(self, *arguments: Any, **named: Any) -> Any:
+        """Without an LSTM as the masked policy; with one refused, for it knows no state."""
+        self._require_no_memory("calling the policy")
+        return super().forward(*arguments, **named)
+
+    def evaluate_actions(self, *arguments: Any, **named: Any) -> Any:
+        """As `forward`."""
+        self._require_no_memory("evaluate_actions")
+        return super().evaluate_actions(*arguments, **named)
+
+    def get_distribution(self, *arguments: Any, **named: Any) -> Any:
+        """As `forward`."""
+        self._require_no_memory("get_distribution")
+        return super().get_distribution(*arguments, **named)
+
+    def predict_values(self, *arguments: Any, **named: Any) -> Any:
+        """As `forward`."""
+        self._require_no_memory("predict_values")
+        return super().predict_values(*arguments, **named)
+
+    def _predict(self, *arguments: Any, **named: Any) -> Any:
+        self._require_no_memory("_predict")
+        return super()._predict(*arguments, **named)
+
+    def _require_no_memory(self, what: str) -> None:
+        if self.hidden_size:
+            raise TypeError(
+                f"{what} knows no state, and this policy has an LSTM: use `predict` or `step`, and "
+                "`evaluate_sequences` for whole rollouts"
+            )
 
     def predict(  # type: ignore[override]
         self,
@@ -144,36 +200,27 @@ class MaskedRecurrentPolicy(MaskedPolicy):
 
         The protocol of stable-baselines3 for recurrent policies: state None is a new episode.
         """
-        single = observation.ndim == 1
-        obs = torch.as_tensor(observation, dtype=torch.float32).reshape(-1, self.features_dim)
-        memory = self.new_state(len(obs))
-        if state is not None:
-            memory[:2] = torch.from_numpy(np.concatenate(state))
-        if episode_start is not None:
-            memory *= torch.from_numpy(~np.asarray(episode_start, bool))[:, None]
+        self.set_training_mode(False)
+        obs, vectorised = self.obs_to_tensor(observation)
+        memory = started(self.new_state(len(obs)), state, episode_start)  # type: ignore[arg-type]
         with torch.no_grad():
-            actions, _, _, memory = self.step(obs, memory, action_masks, deterministic)
-        after = memory[0:1].numpy(), memory[1:2].numpy()
-        return actions.numpy()[0] if single else actions.numpy(), after
+            actions, _, _, memory = self.step(obs, memory, action_masks, deterministic)  # type: ignore[arg-type]
+        after = memory[0:1].cpu().numpy(), memory[1:2].cpu().numpy()
+        chosen = actions.cpu().numpy()
+        return chosen if vectorised else chosen[0], after
 
 
-def _advance(lstm: nn.LSTM | None, obs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+def _advance(lstm: nn.LSTM | None, rows: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     """Output [n, H] and next (h, c) [2, n, H] of one step; without an LSTM the input itself."""
     if lstm is None:
-        return obs, state
-    after = lstm_step(lstm, obs, state)
-    return after[0], after
+        return rows, state
+    out, (h, c) = lstm(rows[None], (state[:1].contiguous(), state[1:].contiguous()))
+    return out[0], torch.cat([h, c])
 
 
-def _pass(
-    lstm: nn.LSTM,
-    obs: Tensor,
-    sequences: Sequences,
-    state: Tensor,
-    varying: Varying | None,
-) -> Tensor:
+def _pass(lstm: nn.LSTM, rows: Tensor, sequences: Sequences, state: Tensor) -> Tensor:
     """Outputs [T * n, H] of whole sequences."""
-    fed = obs if sequences.padded is None else obs.index_select(0, sequences.padded)
+    fed = rows if sequences.padded is None else rows.index_select(0, sequences.padded)
     fed = fed.view(-1, state.shape[1], fed.shape[1])
-    rows = lstm_sequences(lstm, fed, state, varying).flatten(0, 1)
-    return rows if sequences.back is None else rows.index_select(0, sequences.back)
+    out = lstm(fed, (state[:1].contiguous(), state[1:].contiguous()))[0].flatten(0, 1)
+    return out if sequences.back is None else out.index_select(0, sequences.back)

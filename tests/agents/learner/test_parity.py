@@ -1,7 +1,7 @@
 """The learners are those of sb3-contrib: same rollouts, same losses, same gradients."""
 
 from collections.abc import Iterator
-from functools import partial
+from functools import partial, partialmethod
 from typing import Any
 
 import numpy as np
@@ -10,14 +10,12 @@ import torch
 from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3.common.logger import Logger
 
-from agents.learner.ppo import TERMS, ScheduledPPO
+from agents.learner.compiled import TERMS, CompiledPerceptron
+from agents.learner.ppo import ScheduledPPO
 from agents.learner.recurrent import MaskableRecurrentPPO
 from agents.learner.rollout_buffer import SortedRolloutBuffer
 from agents.learner.vecenv import MarketVecEnv
-from models.policy import masked as policy_module
 from models.policy.masked import MaskedPolicy
-from models.policy.perceptron_passes import step
-from models.policy.policy_passes import draw
 from models.policy.recurrent import MaskedRecurrentPolicy
 from tests.support.auctions import FirstPriceEnv
 
@@ -46,16 +44,13 @@ def one_thread() -> Iterator[None]:
 def greedy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Our learners take the likeliest action, so that two of them play the same rollout."""
 
-    def likeliest(hidden: Any, last: Any, choices: Any, deterministic: bool) -> Any:
-        return draw(hidden, last, choices, True)
+    choose, act = MaskedPolicy.choose, CompiledPerceptron.act
 
-    def likeliest_step(
-        policy: Any, inputs: Any, patterns: Any, deterministic: bool, value_forced: bool
-    ) -> Any:
-        return step(policy, inputs, patterns, True, value_forced)
+    def likeliest(policy: Any, latent: Any, masks: Any, deterministic: bool) -> Any:
+        return choose(policy, latent, masks, True)
 
-    monkeypatch.setattr(policy_module, "draw", likeliest)
-    monkeypatch.setattr(policy_module, "step", likeliest_step)
+    monkeypatch.setattr(MaskedPolicy, "choose", likeliest)
+    monkeypatch.setattr(CompiledPerceptron, "act", partialmethod(act, deterministic=True))
 
 
 def trainer(
@@ -78,6 +73,14 @@ def trainer(
         policy_kwargs={"net_arch": ARCH, **extra},
     )
     model.set_logger(Logger(None, []))
+    return model
+
+
+def own(compiled: bool, epochs: int) -> Model:
+    """Our learner by either of its ways."""
+    model = trainer(ScheduledPPO, "MlpPolicy", FirstPriceEnv, 64, epochs)
+    assert model.engine is not None
+    model.engine = model.engine if compiled else None
     return model
 
 
@@ -112,7 +115,7 @@ def same_update(ours: Model, theirs: Model, tolerance: float, stopped: bool = Fa
         np.random.seed(5)  # noqa: NPY002 - the learners' own generator
         model.train()
     for name in TERMS:
-        our, their = (model.logger.name_to_value[name] for model in (ours, theirs))
+        our, their = (m.logger.name_to_value[f"train/{name}"] for m in (ours, theirs))
         assert our == pytest.approx(their, rel=1e-3, abs=tolerance), name
     pairs = dict(theirs.policy.named_parameters())
     for name, parameter in ours.policy.named_parameters():
@@ -124,8 +127,9 @@ def same_update(ours: Model, theirs: Model, tolerance: float, stopped: bool = Fa
             )
 
 
-def test_rollouts_are_those_of_maskable_ppo(greedy: None) -> None:
-    ours = trainer(ScheduledPPO, MaskedPolicy, FirstPriceEnv, 64, 1)
+@pytest.mark.parametrize("compiled", [True, False])
+def test_rollouts_are_those_of_maskable_ppo(greedy: None, compiled: bool) -> None:
+    ours = own(compiled, 1)
     theirs = trainer(MaskablePPO, "MlpPolicy", FirstPriceEnv, 64, 1)
     take_weights(ours, theirs)
     theirs.policy.forward = partial(theirs.policy.forward, deterministic=True)
@@ -138,9 +142,10 @@ def test_rollouts_are_those_of_maskable_ppo(greedy: None) -> None:
         np.testing.assert_allclose(our, their, atol=2e-5, err_msg=name)
 
 
-def test_updates_are_those_of_maskable_ppo() -> None:
+@pytest.mark.parametrize("compiled", [True, False])
+def test_updates_are_those_of_maskable_ppo(compiled: bool) -> None:
     """Twelve gradient steps on shuffled minibatches, masks and all."""
-    ours = trainer(ScheduledPPO, MaskedPolicy, FirstPriceEnv, 64, 2)
+    ours = own(compiled, 2)
     theirs = trainer(MaskablePPO, "MlpPolicy", FirstPriceEnv, 64, 2)
     take_weights(ours, theirs)
     collect(theirs)
@@ -148,13 +153,12 @@ def test_updates_are_those_of_maskable_ppo() -> None:
     same_update(ours, theirs, 2e-4)
 
 
-def test_clipped_values_and_the_divergence_limit_are_those_of_the_library() -> None:
+@pytest.mark.parametrize("compiled", [True, False])
+def test_clipped_values_and_the_divergence_limit_are_those_of_the_library(compiled: bool) -> None:
     extra = {"clip_range_vf": 0.01, "target_kl": 0.001}
-    models = []
-    for kind, policy in ((ScheduledPPO, MaskedPolicy), (MaskablePPO, "MlpPolicy")):
-        model = trainer(kind, policy, FirstPriceEnv, 64, 4)
+    models = [own(compiled, 4), trainer(MaskablePPO, "MlpPolicy", FirstPriceEnv, 64, 4)]
+    for model in models:
         model.clip_range_vf, model.target_kl = (lambda _: extra["clip_range_vf"]), 0.001
-        models.append(model)
     ours, theirs = models
     take_weights(ours, theirs)
     collect(theirs)
@@ -226,7 +230,7 @@ def test_whole_sequences_give_what_single_steps_gave(critic: bool) -> None:
         collect(model)
         seen = 0
         for batch in model.rollout_buffer.get(model.batch_size):
-            assert batch.sequences.padded is not None, "episodes end inside the rollout"
+            assert batch.starts[1:].any(), "episodes end inside the rollout"
             values, log_p, entropy = model.evaluate(batch)
             torch.testing.assert_close(values, batch.old_values, rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(log_p, batch.old_log_p, rtol=1e-4, atol=1e-4)

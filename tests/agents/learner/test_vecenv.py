@@ -46,6 +46,16 @@ def test_adapter_gives_what_the_native_environment_gives() -> None:
     assert ends == 6 * 40 // 8
 
 
+def test_every_lane_and_step_has_a_dictionary_of_its_own() -> None:
+    """A callback that writes into one changes no other."""
+    venv = MarketVecEnv(FirstPriceEnv(4))
+    venv.reset()
+    first, second = (venv.step(np.zeros(4, np.int64))[3] for _ in range(2))
+    first[1]["note"] = 7
+    assert [*first[:1], *first[2:], *second] == [{}] * 7
+    assert len({id(info) for info in (*first, *second)}) == 8
+
+
 def test_rewards_are_clipped_after_scaling() -> None:
     venv = MarketVecEnv(FirstPriceEnv(64), reward_scale_eth=0.01, reward_clip=3.0)
     venv.reset()
