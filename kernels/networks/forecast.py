@@ -102,8 +102,8 @@ def check_weights(ensemble: Weights) -> None:
     scale, base, weights, recurrent, sizes = ensemble
     n, horizons = np.shape(scale)[-1], np.shape(base)[-1]
     check_array("sizes", sizes, (None,), np.int64, 1, 1 << 20)
-    hidden = int(sizes[0]) - n
-    if sizes.size < 2 or hidden < 1 or int(sizes[-1]) != horizons:
+    hidden = int(sizes[0]) - n if sizes.size > 1 else 0
+    if hidden < 1 or int(sizes[-1]) != horizons:
         raise ArrayError(
             f"sizes is {sizes.tolist()}: give {n} inputs plus the recurrent state, hidden layers, "
             f"then {horizons} horizons"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from history.prices import SymbolBars
-from kernels.checked_arrays import check_finite
+from kernels.checked_arrays import check_array, check_finite
 from kernels.compile import kernel
 from models.volatility.losses import floored, qlike
 from models.volatility.origins import Origins, column
@@ -34,6 +34,7 @@ def log_ewma_at(bars: SymbolBars, bar_minutes: int, minute: np.ndarray) -> np.nd
 
     `minute` are origins of the same symbol; averages restart after a gap, as the inputs do.
     """
+    check_array("minute", bars.minute, (None,), np.int64)
     check_finite("ohlcv", bars.ohlcv, (bars.minute.size, 5))
     half_lives = np.array(EWMA_HALF_LIVES_MINUTES)
     ewma = np.empty((len(bars), half_lives.size))
