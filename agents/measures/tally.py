@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.market.block import OUTCOMES, PASSED, WON
+from kernels.checked_arrays import check_indices
 from kernels.market.observation import FIELDS, VALUE_CENTRE, VALUE_SCALE
 
 Sums = NDArray[np.float64]
@@ -68,7 +69,8 @@ class Tally:
         self._slot_eth += rewards
         if not infos["settled"].all():
             return
-        outcome, net = infos["outcome"], infos["net"]
+        net, markets = infos["net"], self.profit_eth.size
+        outcome = check_indices("outcome", infos["outcome"], markets, len(OUTCOMES), "OUTCOMES")
         self.slots += 1
         self.best_response_eth += infos["best_response"]
         self.available_eth += available_eth

@@ -26,9 +26,11 @@ from kernels.calldata.rows import (
     PATH,
     PROTOCOL,
     ROUTER_INDEX,
+    ROUTER_WORDS,
     SWAP_WORDS,
     UNISWAP_V2,
 )
+from kernels.checked_arrays import check_array
 from live.node.events import PendingTransaction
 from live.settings.deployment import Deployment, address_limbs
 
@@ -69,7 +71,7 @@ class Decoder:
     """Decodes for one deployment; owns the buffers that the kernel writes."""
 
     def __init__(self, deployment: Deployment) -> None:
-        self._routers = deployment.routers
+        self._routers = check_array("routers", deployment.routers, (None, ROUTER_WORDS), np.uint64)
         self._limbs = {router: address_limbs(router) for router in deployment.router_address}
         # a path is read as limbs, so pools are found by limbs
         rows = {router: row for row, router in enumerate(deployment.router_address)}

@@ -49,6 +49,7 @@ def test_snapshots_come_back() -> None:
         ("liquidity", -1, r"liquidity = -1: expected a uint128"),
         ("liquidity", 5, r"liquidity = 5: expected 5000000000000000000, the sum of net"),
         ("fee_pips", 1_000_001, r"fee_pips = 1000001"),
+        ("fork", 7, r"fork = 7: expected one of"),
         ("tick_spacing", 0, r"tick_spacing = 0"),
         ("known_ticks", (9, 120), r"known_ticks = \(9, 120\).*holds the tick 7"),
         ("ticks", {61: (1, 1)}, r"ticks\[61\] = 61: expected a multiple of tick_spacing 60"),
