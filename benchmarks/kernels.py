@@ -19,7 +19,8 @@ from kernels.pools.product_filter import (
     rank_weighted_outputs,
 )
 from kernels.pools.uniswap_v2 import OK, quote_out_batch
-from kernels.sizing.product_cycles import UNPROFITABLE, moebius, profit_bound, refine_batch
+from kernels.sizing.moebius import moebius, profit_bound
+from kernels.sizing.product_cycles import UNPROFITABLE, refine_batch
 from tests.support.uniswap_v2_referee import RECIPIENT, UniswapV2, selector, words
 
 SEED = 20240117

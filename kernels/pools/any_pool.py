@@ -28,7 +28,7 @@ from kernels.pools.uniswap_v2 import get_amount_in, get_amount_out
 from kernels.pools.uniswap_v3 import status as concentrated_status
 from kernels.pools.uniswap_v3.pool import swap
 from kernels.pools.uniswap_v3.state import V3Pools
-from kernels.pools.weighted import swap_given_in, swap_given_out
+from kernels.pools.weighted import Side, swap_given_in, swap_given_out
 
 # Values of Pools.kind.
 UNISWAP_V2 = 0
@@ -243,32 +243,16 @@ def _trade_weighted(
     never_inline()
     nothing = u256(0)
     balance_in, balance_out = load256(pools.balance, coin_in), load256(pools.balance, coin_out)
+    entering = Side(balance_in, pools.weight[coin_in], pools.decimals_scale[coin_in])
+    leaving = Side(balance_out, pools.weight[coin_out], pools.decimals_scale[coin_out])
+    fee = pools.parameters[pool, FEE]
+    exact_powers = pools.parameters[pool, EXACT_POWERS] != 0
     # Written twice, because a choice between two kernels needs one signature.
     if exact_in:
-        status, answer = swap_given_in(
-            balance_in,
-            balance_out,
-            pools.weight[coin_in],
-            pools.weight[coin_out],
-            pools.parameters[pool, FEE],
-            pools.decimals_scale[coin_in],
-            pools.decimals_scale[coin_out],
-            amount,
-            pools.parameters[pool, EXACT_POWERS] != 0,
-        )
+        status, answer = swap_given_in(entering, leaving, fee, amount, exact_powers)
         paid, received = amount, answer
     else:
-        status, answer = swap_given_out(
-            balance_in,
-            balance_out,
-            pools.weight[coin_in],
-            pools.weight[coin_out],
-            pools.parameters[pool, FEE],
-            pools.decimals_scale[coin_in],
-            pools.decimals_scale[coin_out],
-            amount,
-            pools.parameters[pool, EXACT_POWERS] != 0,
-        )
+        status, answer = swap_given_out(entering, leaving, fee, amount, exact_powers)
         paid, received = answer, amount
     if status != weighted.OK:
         return FROM_WEIGHTED + status, nothing

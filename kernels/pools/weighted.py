@@ -5,6 +5,8 @@ rounding favours the pool. Weighted pools of 2021 compute all powers by logarith
 exponents 1, 2 and 4 exactly (`exact_powers`) and scale amounts by factors of 18 decimals.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from kernels.compile import inline, kernel, never_inline
@@ -39,6 +41,14 @@ REASONS = {
     MAX_OUT: "more than 30 % of the balance going out (BAL#305)",
     INVALID_PARAMETER: "weight, fee or decimals out of bounds",
 }
+
+
+class Side(NamedTuple):
+    """One token of a pool: what the pool holds of it, its weight in 1e-18, 10^(18 - decimals)."""
+
+    balance: Uint256
+    weight: int
+    scale: int
 
 
 @inline
@@ -116,17 +126,15 @@ def pow_up(x: Uint256, y: Uint256, exact_powers: bool) -> tuple[int, Uint256]:
 
 @kernel
 def calc_out_given_in(
-    balance_in: Uint256,
-    weight_in: Uint256,
-    balance_out: Uint256,
-    weight_out: Uint256,
-    amount_in: Uint256,
-    exact_powers: bool,
+    entering: Side, leaving: Side, amount_in: Uint256, exact_powers: bool
 ) -> tuple[int, Uint256]:
-    """`_calcOutGivenIn`: (status, output), 18 decimals each, rounded down, fee already taken.
+    """`_calcOutGivenIn`: (status, output), rounded down, fee already taken.
+
+    Amounts and balances have 18 decimals; the scales of the sides play no part.
 
     B_o (1 - (B_i / (B_i + a))^(w_i / w_o)) with the power rounded up.
     """
+    balance_in, balance_out = entering.balance, leaving.balance
     most, failed = mul_down(balance_in, u256(MAX_IN_RATIO))
     if failed:
         return REVERTED, u256(0)
@@ -135,7 +143,7 @@ def calc_out_given_in(
     denominator, failed = add(balance_in, amount_in)
     base, over = div_up(balance_in, denominator)
     failed |= over
-    exponent, over = div_down(weight_in, weight_out)
+    exponent, over = div_down(u256(np.uint64(entering.weight)), u256(np.uint64(leaving.weight)))
     if failed or over:
         return REVERTED, u256(0)
     status, ratio = pow_up(base, exponent, exact_powers)
@@ -148,17 +156,15 @@ def calc_out_given_in(
 
 @kernel
 def calc_in_given_out(
-    balance_in: Uint256,
-    weight_in: Uint256,
-    balance_out: Uint256,
-    weight_out: Uint256,
-    amount_out: Uint256,
-    exact_powers: bool,
+    entering: Side, leaving: Side, amount_out: Uint256, exact_powers: bool
 ) -> tuple[int, Uint256]:
-    """`_calcInGivenOut`: (status, input), 18 decimals each, rounded up, fee not yet added.
+    """`_calcInGivenOut`: (status, input), rounded up, fee not yet added.
+
+    Amounts and balances have 18 decimals; the scales of the sides play no part.
 
     B_i ((B_o / (B_o - a))^(w_o / w_i) - 1) with base, exponent and power rounded up.
     """
+    balance_in, balance_out = entering.balance, leaving.balance
     most, failed = mul_down(balance_out, u256(MAX_OUT_RATIO))
     if failed:
         return REVERTED, u256(0)
@@ -167,7 +173,7 @@ def calc_in_given_out(
     rest, failed = sub(balance_out, amount_out)
     base, over = div_up(balance_out, rest)
     failed |= over
-    exponent, over = div_up(weight_out, weight_in)
+    exponent, over = div_up(u256(np.uint64(leaving.weight)), u256(np.uint64(entering.weight)))
     if failed or over:
         return REVERTED, u256(0)
     status, ratio = pow_up(base, exponent, exact_powers)
@@ -179,92 +185,69 @@ def calc_in_given_out(
 
 
 @inline
-def is_valid_pool(weight_in: int, weight_out: int, fee: int, scale_in: int, scale_out: int) -> bool:
-    """True for what a pool can be made of: weights from 1 %, fee 1e-6 to 10 %, 0 to 18 decimals.
-
-    A scale is 10^(18 - decimals) of a token.
-    """
-    weights = MIN_WEIGHT <= weight_in <= ONE and MIN_WEIGHT <= weight_out <= ONE
-    scales = 1 <= scale_in <= ONE and 1 <= scale_out <= ONE
+def is_valid_pool(entering: Side, leaving: Side, fee: int) -> bool:
+    """True for what a pool can be made of: weights from 1 %, fee 1e-6 to 10 %, 0 to 18 decimals."""
+    weights = MIN_WEIGHT <= entering.weight <= ONE and MIN_WEIGHT <= leaving.weight <= ONE
+    scales = 1 <= entering.scale <= ONE and 1 <= leaving.scale <= ONE
     return weights and scales and MIN_FEE <= fee <= MAX_FEE
 
 
 @kernel
 def swap_given_in(
-    balance_in: Uint256,
-    balance_out: Uint256,
-    weight_in: int,
-    weight_out: int,
-    fee: int,
-    scale_in: int,
-    scale_out: int,
-    amount_in: Uint256,
-    exact_powers: bool,
+    entering: Side, leaving: Side, fee: int, amount_in: Uint256, exact_powers: bool
 ) -> tuple[int, Uint256]:
     """`onSwap` GIVEN_IN: (status, output in token units, rounded down).
 
-    Balances and amount are in token units, weights and fee in 1e-18; the fee is taken from the
-    amount, rounded up, before everything else.
+    Balances and amount are in token units, the fee in 1e-18; it is taken from the amount, rounded
+    up, before everything else.
     """
     nothing = u256(0)
-    if not is_valid_pool(weight_in, weight_out, fee, scale_in, scale_out):
+    if not is_valid_pool(entering, leaving, fee):
         return INVALID_PARAMETER, nothing
     charged, failed = mul_up(amount_in, u256(np.uint64(fee)))
     amount, over = sub(amount_in, charged)
     failed |= over
-    amount, over = _upscale(amount, scale_in, exact_powers)
+    amount, over = _upscale(amount, entering.scale, exact_powers)
     failed |= over
-    scaled_in, over = _upscale(balance_in, scale_in, exact_powers)
+    scaled_in, over = _upscale(entering.balance, entering.scale, exact_powers)
     failed |= over
-    scaled_out, over = _upscale(balance_out, scale_out, exact_powers)
+    scaled_out, over = _upscale(leaving.balance, leaving.scale, exact_powers)
     if failed or over:
         return REVERTED, nothing
     status, output = calc_out_given_in(
-        scaled_in,
-        u256(np.uint64(weight_in)),
-        scaled_out,
-        u256(np.uint64(weight_out)),
+        Side(scaled_in, entering.weight, entering.scale),
+        Side(scaled_out, leaving.weight, leaving.scale),
         amount,
         exact_powers,
     )
     if status != OK:
         return status, nothing
-    output, _ = div(output, u256(np.uint64(scale_out)))
+    output, _ = div(output, u256(np.uint64(leaving.scale)))
     return OK, output
 
 
 @kernel
 def swap_given_out(
-    balance_in: Uint256,
-    balance_out: Uint256,
-    weight_in: int,
-    weight_out: int,
-    fee: int,
-    scale_in: int,
-    scale_out: int,
-    amount_out: Uint256,
-    exact_powers: bool,
+    entering: Side, leaving: Side, fee: int, amount_out: Uint256, exact_powers: bool
 ) -> tuple[int, Uint256]:
     """`onSwap` GIVEN_OUT: (status, input in token units with the fee, rounded up twice)."""
     nothing = u256(0)
-    if not is_valid_pool(weight_in, weight_out, fee, scale_in, scale_out):
+    if not is_valid_pool(entering, leaving, fee):
         return INVALID_PARAMETER, nothing
-    amount, failed = _upscale(amount_out, scale_out, exact_powers)
-    scaled_in, over = _upscale(balance_in, scale_in, exact_powers)
+    amount, failed = _upscale(amount_out, leaving.scale, exact_powers)
+    scaled_in, over = _upscale(entering.balance, entering.scale, exact_powers)
     failed |= over
-    scaled_out, over = _upscale(balance_out, scale_out, exact_powers)
+    scaled_out, over = _upscale(leaving.balance, leaving.scale, exact_powers)
     if failed or over:
         return REVERTED, nothing
     status, needed = calc_in_given_out(
-        scaled_in,
-        u256(np.uint64(weight_in)),
-        scaled_out,
-        u256(np.uint64(weight_out)),
+        Side(scaled_in, entering.weight, entering.scale),
+        Side(scaled_out, leaving.weight, leaving.scale),
         amount,
         exact_powers,
     )
     if status != OK:
         return status, nothing
-    needed = _ceil(needed, u256(np.uint64(scale_in)))
+    needed = _ceil(needed, u256(np.uint64(entering.scale)))
     needed, failed = div_up(needed, u256(np.uint64(ONE - fee)))
     return (REVERTED if failed else OK), needed

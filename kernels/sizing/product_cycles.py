@@ -3,11 +3,9 @@
 A chain of V2 pools is a Moebius map out(x) = A x / (B + C x), whose best input is
 (sqrt(A B) - B) / C with profit (sqrt(A) - sqrt(B))^2 / C. Contracts round every hop down, so that
 this profit bounds the integer one from above; the integer optimum near it is searched on the token
-with the fewest units, where one unit matters most.
+with the fewest units, where one unit matters most. The map in exact integers is in `moebius`.
 """
 
-from collections.abc import Sequence
-from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -54,37 +52,6 @@ ROUND_UP = 1.0 + 2.0**-52
 MAX_SEARCH_WIDTH = 1 << 20
 # A second pass is rarely shorter, a third was never seen to be.
 TIGHTENINGS = 2
-
-
-def moebius(
-    reserves_in: Sequence[int], reserves_out: Sequence[int], fees: Sequence[tuple[int, int]]
-) -> tuple[int, int, int]:
-    """Integers (A, B, C) of the chain's map x -> A x / (B + C x), for any number of hops.
-
-    One hop is x -> n Ro x / (d Ri + n x), for a fee of n / d.
-    """
-    a, b, c = 1, 1, 0
-    for reserve_in, reserve_out, (numerator, denominator) in zip(
-        reserves_in, reserves_out, fees, strict=True
-    ):
-        c = denominator * reserve_in * c + numerator * a
-        a *= numerator * reserve_out
-        b *= denominator * reserve_in
-    return a, b, c
-
-
-def best_real_input(a: int, b: int, c: int) -> int:
-    """Floor of the real input that maximises A x / (B + C x) - x; 0 when none pays."""
-    return max(0, (isqrt(a * b) - b) // c)
-
-
-def profit_bound(a: int, b: int, c: int) -> int:
-    """Floor of the best real profit: no integer input earns more on the contracts."""
-    if a <= b:
-        return 0
-    product = 4 * a * b
-    root_up = isqrt(product - 1) + 1
-    return (a + b - root_up) // c
 
 
 @lean_kernel

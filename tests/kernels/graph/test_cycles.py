@@ -19,7 +19,7 @@ from kernels.graph.cycles import (
     update_pool,
 )
 from kernels.graph.token_graph import TokenGraph, build_token_graph, edge_quotes, hub_depth
-from kernels.sizing.product_cycles import best_real_input, moebius, profit_bound
+from kernels.sizing.moebius import best_real_input, moebius, profit_bound
 from tests.support.random_graphs import (
     brute_force,
     graph_of,

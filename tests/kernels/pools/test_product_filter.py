@@ -26,7 +26,7 @@ from kernels.pools.product_filter import (
 from kernels.pools.stableswap import OK, get_d, get_dy
 from kernels.pools.uniswap_v3.float_filter import rank_outputs
 from kernels.pools.weighted import OK as WEIGHTED_OK
-from kernels.pools.weighted import swap_given_in
+from kernels.pools.weighted import Side, swap_given_in
 
 ONE = 10**18
 FEES = [(997, 1000), (9975, 10_000), (99_700, 100_000), (1, 1), (1, 2**20), (2**20 - 1, 2**20)]
@@ -134,13 +134,9 @@ def test_range_outputs_are_within_their_bound(cases: list[tuple]) -> None:
 def _weighted(columns: Limbs, parameters: Any, status: Any, outputs: Limbs) -> None:
     for i in range(status.shape[0]):
         status[i], output = swap_given_in(
-            load256(columns[0], i),
-            load256(columns[1], i),
-            parameters[i, 0],
-            parameters[i, 1],
+            Side(load256(columns[0], i), parameters[i, 0], parameters[i, 3]),
+            Side(load256(columns[1], i), parameters[i, 1], parameters[i, 4]),
             parameters[i, 2],
-            parameters[i, 3],
-            parameters[i, 4],
             load256(columns[2], i),
             True,
         )

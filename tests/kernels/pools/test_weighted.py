@@ -55,32 +55,13 @@ def swap(
     given_in: bool, weights: tuple, fee: int, scales: tuple, exact_powers: bool, numbers: Limbs
 ) -> int:
     """Balances in and out and amount in numbers[0:3]; the answer goes to numbers[3]."""
-    balance_in, balance_out = load256(numbers, 0), load256(numbers, 1)
+    entering = weighted.Side(load256(numbers, 0), weights[0], scales[0])
+    leaving = weighted.Side(load256(numbers, 1), weights[1], scales[1])
     amount = load256(numbers, 2)
     if given_in:
-        status, answer = weighted.swap_given_in(
-            balance_in,
-            balance_out,
-            weights[0],
-            weights[1],
-            fee,
-            scales[0],
-            scales[1],
-            amount,
-            exact_powers,
-        )
+        status, answer = weighted.swap_given_in(entering, leaving, fee, amount, exact_powers)
     else:
-        status, answer = weighted.swap_given_out(
-            balance_in,
-            balance_out,
-            weights[0],
-            weights[1],
-            fee,
-            scales[0],
-            scales[1],
-            amount,
-            exact_powers,
-        )
+        status, answer = weighted.swap_given_out(entering, leaving, fee, amount, exact_powers)
     store256(numbers, 3, answer)
     return status
 

@@ -21,13 +21,11 @@ from kernels.pools.uniswap_v2 import (
     K,
     swap_batch,
 )
+from kernels.sizing.moebius import best_real_input, moebius, profit_bound
 from kernels.sizing.product_cycles import (
     BAD_SHAPE,
     UNPROFITABLE,
-    best_real_input,
     cycle_amounts,
-    moebius,
-    profit_bound,
     refine_batch,
     refine_cycle,
 )
