@@ -80,7 +80,8 @@ def read_or_exit(kind: type[S], prog: str, arguments: Sequence[str], description
     try:
         return read_settings(settings_parser(kind, prog, description), kind, arguments)
     except ConfigError as error:
-        print(f"{prog.removeprefix('python ')}: {error}", file=sys.stderr)
+        name = prog.removeprefix("python ") if prog.endswith(".py") else prog
+        print(f"{name}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
