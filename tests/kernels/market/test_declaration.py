@@ -28,7 +28,8 @@ from tests.support.markets import two_venues
 
 def constant(module: ModuleType, row: Row) -> int:
     """The constant that a module binds to a declared row, public or not."""
-    return getattr(module, row.name, getattr(module, f"_{row.name}", None))
+    bound = vars(module)
+    return bound[row.name] if row.name in bound else bound[f"_{row.name}"]
 
 
 @pytest.mark.parametrize(
