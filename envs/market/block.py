@@ -33,6 +33,7 @@ from envs.market.physics import (
     TOP_PUBLIC,
     VALIDATOR,
     Physics,
+    rows_of,
 )
 from envs.market.plans import DROPPED_FOR_GAS, Plan, run_plan, share_pools
 from envs.market.randomness import uniform
@@ -106,7 +107,7 @@ def _best_response(physics: Physics, tile: np.ndarray, lane: int) -> float:
 
     Leaves in rows GROSS what each opportunity earns on it.
     """
-    state = head_state(tile, physics.layout)
+    state = head_state(tile, rows_of(physics))
     step = 1 if tile[BUNDLES_TAKEN, lane] > 0.0 else COARSE_STEP
     best = 0.0
     for k in range(OPPORTUNITIES):
@@ -156,7 +157,7 @@ def _build(
     `bundle`: whether our standing bid takes part at all.
     """
     world_row, cycles = physics.world_row, physics.cycles.shape[0]
-    state = head_state(tile, physics.layout)
+    state = head_state(tile, rows_of(physics))
     own = int(tile[STANDING_CYCLE, lane]) if bundle else -1
     own_payment = tile[STANDING_PAYMENT, lane]
     # Opportunities share no pools: only our plan and one of the others can be in each other's way.

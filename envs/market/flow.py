@@ -28,6 +28,7 @@ from envs.market.physics import (
     USER_VOLUME,
     VALIDATOR,
     Physics,
+    rows_of,
 )
 from envs.market.randomness import quantile, quantiles, uniform, uniforms
 from kernels.compile import inline, lean_kernel, never_inline
@@ -311,7 +312,7 @@ def _trade(
     forward = gamma * tile[RESERVES + pools + pool, lane] * price1 > value0
     price_in, price_out = (price0, price1) if forward else (price1, price0)
     ratio = price_in / price_out
-    amount, out = _pull(head_state(tile, physics.layout), lane, pool, forward, gamma, ratio)
+    amount, out = _pull(head_state(tile, rows_of(physics)), lane, pool, forward, gamma, ratio)
     book_swap(ledger_of(physics, tile), lane, holder, pool, forward, amount, out)
     book_gas(tile, lane, world_row, holder, physics.swap_gas, physics.own_tip_gwei)
     volume = amount * price_in

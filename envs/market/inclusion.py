@@ -19,6 +19,7 @@ from envs.market.physics import (
     USERS,
     VALIDATOR,
     Physics,
+    rows_of,
 )
 from envs.market.randomness import uniform
 from envs.market.rivals import sandwich, sandwiched
@@ -55,7 +56,7 @@ UNSEEN = SCRATCH_USE.row("UNSEEN", 1, "0/1", "1 when it can take a swap that is 
 @inline
 def _include_one(physics: Physics, tile: np.ndarray, lane: int, pending: int, victim: bool) -> None:
     """Execute one pending swap on the reserves, or let it revert; book tokens and gas."""
-    world_row, state = physics.world_row, head_state(tile, physics.layout)
+    world_row, state = physics.world_row, head_state(tile, rows_of(physics))
     users = book(world_row, physics.exposure.shape[0], USERS)
     amount = tile[PENDING_AMOUNT_IN + pending, lane]
     pool = int(tile[PENDING_POOL + pending, lane])
@@ -81,7 +82,7 @@ def _include_one(physics: Physics, tile: np.ndarray, lane: int, pending: int, vi
 @inline
 def _take_overlay(physics: Physics, tile: np.ndarray, lane: int, like: Floats) -> None:
     """Where row WHOLE says so the block leaves the pools as the overlay has them."""
-    rows = physics.layout
+    rows = rows_of(physics)
     whole_ = load(tile, WHOLE, lane, like) > 0.0
     for row in range(RESERVES, rows.overlay):
         after = load(tile, row + 4 * rows.pools, lane, like)

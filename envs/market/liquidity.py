@@ -6,7 +6,7 @@ Amounts of a concentrated position: Uniswap v3 white paper, section 6.2.
 import numpy as np
 
 from envs.market.flow import PROVIDER, START_DEPTH, START_ERROR, book
-from envs.market.physics import INITIAL, INSIDE, MISSED, NORMAL, PRICE, PROVIDERS, Physics
+from envs.market.physics import INITIAL, INSIDE, MISSED, NORMAL, PRICE, PROVIDERS, Physics, rows_of
 from envs.market.randomness import draw, quantile, uniform
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.market.amm import SEGMENT_ROOT, SEGMENT_WIDTH, enter_segment, head_state
@@ -47,7 +47,7 @@ def _start_concentrated(
     reserve0, reserve1 = tile[RESERVES + pool, lane], tile[RESERVES + pools + pool, lane]
     root, deepest = np.sqrt(reserve1 / reserve0), np.sqrt(reserve0 * reserve1)
     index = pool - int(tile[CONCENTRATED_FROM, lane])
-    at = physics.layout.concentrated + CONCENTRATED_ROWS * index
+    at = rows_of(physics).concentrated + CONCENTRATED_ROWS * index
     place = FIRST_SEGMENT + 2.0 * uniform(key, START_ERROR + 32 + pool)
     lowest = root * np.exp(-0.5 * SEGMENT_WIDTH * place)
     tile[at + LOWEST_ROOT, lane] = lowest
@@ -59,7 +59,7 @@ def _start_concentrated(
         total0 += amount0
         total1 += amount1
     gamma = physics.weights[pool]
-    enter_segment(head_state(tile, physics.layout), lane, pool, int(place), root, gamma)
+    enter_segment(head_state(tile, rows_of(physics)), lane, pool, int(place), root, gamma)
     return total0, total1
 
 
@@ -68,6 +68,7 @@ def start_pools(physics: Physics, tile: np.ndarray, lane: int, key: np.uint64) -
     """Pools of random depth near the reference prices, and their tokens in the books."""
     never_inline()
     world_row, pools, tokens = physics.world_row, physics.token0.shape[0], physics.exposure.shape[0]
+    capacity = rows_of(physics).capacity
     initial, inside = book(world_row, tokens, INITIAL), book(world_row, tokens, INSIDE)
     for pool in range(pools):
         z = quantile(physics.quantiles, NORMAL, uniform(key, START_DEPTH + pool))
@@ -78,8 +79,8 @@ def start_pools(physics: Physics, tile: np.ndarray, lane: int, key: np.uint64) -
         held1 = depth / tile[world_row + PRICE + token1, lane] * np.exp(error)
         tile[RESERVES + pool, lane] = held0
         tile[RESERVES + pools + pool, lane] = held1
-        tile[physics.layout.capacity + pool, lane] = np.inf
-        tile[physics.layout.capacity + pools + pool, lane] = np.inf
+        tile[capacity + pool, lane] = np.inf
+        tile[capacity + pools + pool, lane] = np.inf
         if pool >= int(tile[CONCENTRATED_FROM, lane]):
             held0, held1 = _start_concentrated(physics, tile, lane, pool, key)
             tile[inside + token0, lane] += held0
@@ -113,7 +114,7 @@ def provide_liquidity(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> N
             tile[row0, lane] += change0
             tile[row1, lane] += change1
         else:
-            at = physics.layout.concentrated + CONCENTRATED_ROWS * (pool - first)
+            at = rows_of(physics).concentrated + CONCENTRATED_ROWS * (pool - first)
             segment = 1 + ((bits >> 1) & 0x7FFF) % (SEGMENTS - 2)
             root = np.sqrt(tile[row1, lane] / tile[row0, lane])
             liquidity = tile[at + LIQUIDITY + segment, lane] * (factor - 1.0)

@@ -34,6 +34,7 @@ from envs.market.physics import (
     WAITING_SEEN,
     WAITING_TIP,
     Physics,
+    rows_of,
 )
 from envs.market.randomness import draw, quantile, uniform, uniforms
 from kernels.compile import inline, lean_kernel, never_inline
@@ -197,7 +198,7 @@ def _arrive(
     width = physics.slippage_high - physics.slippage_low
     least = 1.0 - physics.slippage_low - width * tolerance
     gamma = float(physics.weights[pool])
-    quoted = quote(head_state(tile, physics.layout), lane, pool, forward == 1, amount, gamma)
+    quoted = quote(head_state(tile, rows_of(physics)), lane, pool, forward == 1, amount, gamma)
     tip = quantile(physics.quantiles, TIP, uniform(key, SWAP_TIP + swap))
     fee = tile[BASE_FEE, lane]
     cap = USUAL_CAP * fee + tip

@@ -18,6 +18,7 @@ from envs.market.physics import (
     USERS,
     VALIDATOR,
     Physics,
+    rows_of,
 )
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.graph.market_graph import HOPS, POOL, ROW_IN
@@ -133,7 +134,7 @@ def run_plan(physics: Physics, tile: np.ndarray, lane: int, plan: Plan) -> float
     if not left >= 0.0:
         return DROPPED_FOR_GAS if plan.gross > 0.0 and realised < 0.0 else DROPPED
     borrowers = book(physics.world_row, physics.exposure.shape[0], BORROWER_BOOK)
-    ledger, state = ledger_of(physics, tile), head_state(tile, physics.layout)
+    ledger, state = ledger_of(physics, tile), head_state(tile, rows_of(physics))
     _execute(physics.cycles, physics.weights, ledger, borrowers, state, lane, candidate, size)
     _pay(physics, tile, lane, plan, payment, gas)
     return left

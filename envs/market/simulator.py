@@ -42,6 +42,7 @@ from envs.market.physics import (
     STEP,
     TICK_INDEX,
     Physics,
+    rows_of,
 )
 from envs.market.randomness import quantile, slot_key, uniform
 from envs.market.rivals import meet_rivals
@@ -212,7 +213,8 @@ def start_episode(
     tile[STANDING_CYCLE, lane] = -1.0
     for row in range(HISTORY_VALUE, FOUND_CYCLE):
         tile[row, lane] = 0.0
-    for row in range(physics.layout.since, physics.layout.amount_in):
+    rows = rows_of(physics)
+    for row in range(rows.since, rows.amount_in):
         tile[row, lane] = -1.0
     for row in range(world_row + SEARCHER, world_row + MARK):
         tile[row, lane] = 0.0

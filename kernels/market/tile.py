@@ -49,7 +49,7 @@ CONCENTRATED_FROM = _row(
 # The bid of ours that stands in this slot.
 STANDING_CYCLE = _row("STANDING_CYCLE", 1, "candidate", "of our standing bid, -1 none")
 STANDING_AMOUNT = _row(
-    "STANDING_AMOUNT", 1, "hub tokens", "input of that plan; for a loan, the debt repaid"
+    "STANDING_AMOUNT", 1, "tokens", "input of that plan (hub); for a loan, the debt repaid"
 )
 STANDING_PAYMENT = _row("STANDING_PAYMENT", 1, "ETH", "what that bid pays")
 STANDING_FRACTION = _row("STANDING_FRACTION", 1, "1", "that payment / net when the bid was placed")

@@ -57,6 +57,7 @@ from kernels.market.tile import (
     RESERVES,
     SEGMENT,
     SEGMENTS,
+    layout_of,
 )
 from tests.support.worlds import BARE, markets, paths, some_actions
 
@@ -330,7 +331,7 @@ def test_a_slot_moves_the_pools_as_the_block_says() -> None:
         env.step(np.where(masks[np.arange(48), wanted], wanted, 0))
         for lane in range(48):
             tile, column = before[lane // 16], lane % 16
-            first = env._physics.layout.overlay
+            first = layout_of(graph).overlay
             reserves = tile[first : first + 2 * pools, column].copy()
             after = env._tiles[lane // 16, RESERVES : RESERVES + 2 * pools, column]
             for k in range(4):
@@ -381,7 +382,7 @@ def test_concentrated_pools_hold_what_their_liquidity_says() -> None:
         for tile in env._tiles:
             needed = np.zeros((tokens, 16))
             for index in range(4):
-                pool, at = 4 + index, env._physics.layout.concentrated + CONCENTRATED_ROWS * index
+                pool, at = 4 + index, layout_of(graph).concentrated + CONCENTRATED_ROWS * index
                 x, y = tile[RESERVES + pool], tile[RESERVES + pools + pool]
                 segment = tile[at + SEGMENT].astype(int)
                 visited |= set(segment.tolist())

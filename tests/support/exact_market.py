@@ -30,6 +30,7 @@ from kernels.market.tile import (
     RESERVES,
     SEGMENT,
     SEGMENTS,
+    layout_of,
 )
 from kernels.numbers.u256 import from_limbs, to_limbs
 from kernels.pools.uniswap_v2 import OK, quote_in_batch, quote_out_batch
@@ -199,7 +200,7 @@ def build_rows(env: MarketVectorEnv) -> list[list[ConcentratedRow]]:
             unit0 = 10.0 ** float(graph.decimals[graph.token0[pool]])
             unit1 = 10.0 ** float(graph.decimals[graph.token1[pool]])
             scale = np.sqrt(unit1 / unit0) * 2.0**96
-            at = env._physics.layout.concentrated + CONCENTRATED_ROWS * index
+            at = layout_of(graph).concentrated + CONCENTRATED_ROWS * index
             root = np.sqrt(column[RESERVES + pools + pool] / column[RESERVES + pool])
             ends = tuple(int(column[at + LOWEST_ROOT] * r * scale) for r in SEGMENT_ROOT)
             depth = column[at + LIQUIDITY : at + LIQUIDITY + SEGMENTS] * np.sqrt(unit0 * unit1)

@@ -9,7 +9,7 @@ from envs.market.config import MarketConfig
 from envs.market.physics import BOOK_ROWS, BOOKS, PRICE, WORLD_ROWS, physics_of, world_rows
 from envs.market.tile_page import PAGE, page
 from kernels.market.declaration import Row, overlaps
-from kernels.market.tile import ROWS, layout_rows
+from kernels.market.tile import ROWS, layout_of, layout_rows
 
 
 def test_docs_are_the_declarations() -> None:
@@ -42,6 +42,6 @@ def test_rows_of_a_market_do_not_overlap() -> None:
         Row(name, numbers.world_row + PRICE + book * tokens, tokens, unit, meaning)
         for book, (name, unit, meaning) in enumerate(BOOK_ROWS)
     ]
-    rows = [*ROWS, *layout_rows(numbers.layout, config.pools.concentrated), *own, *books]
+    rows = [*ROWS, *layout_rows(layout_of(graph), config.pools.concentrated), *own, *books]
     assert overlaps(rows) == []
     assert sum(row.count for row in rows) == numbers.world_row + world_rows(tokens)
