@@ -19,11 +19,12 @@ from envs.market.rivals import meet_rivals
 from envs.vector import MarketVectorEnv
 from kernels.compile import lean_kernel
 from kernels.market.action import ACTIONS, mask
+from kernels.market.amm import overlay
 from kernels.market.lending import size_liquidations
 from kernels.market.observation import SIZE, encode
 from kernels.market.opportunities import find
 from kernels.market.sizing import size_cycles
-from kernels.market.tile import LANES, overlay
+from kernels.market.tile import LANES
 
 SEED = 11
 
@@ -149,7 +150,7 @@ def by_stage(env: MarketVectorEnv, actions: list[np.ndarray]) -> list[Measuremen
     for each in actions:
         env.step(each)
         states.append(env._tiles.copy())
-        ticks.append(states[-1][0, physics.world + TICK_INDEX, 0] + 1.0)
+        ticks.append(states[-1][0, physics.world_row + TICK_INDEX, 0] + 1.0)
     last = [
         state for state, tick in zip(states, ticks, strict=True) if tick == physics.ticks_per_slot
     ]

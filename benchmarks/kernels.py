@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.harness import Measurement, check, paired_seconds, seconds_per_call
 from kernels.graph.market_graph import Graph, build_graph
 from kernels.market.sizing import size_cycles
-from kernels.market.tile import LANES, amount_in_row, new_tile, overlay_row
+from kernels.market.tile import LANES, layout_of, new_tile
 from kernels.numbers.u256 import from_limbs, to_limbs
 from kernels.pools.product_filter import (
     PRODUCT_ERROR,
@@ -100,7 +100,7 @@ def cycles(quick: bool) -> list[Measurement]:
     graph = build_graph(token0, token1, [997] * pools, [1000] * pools, [18] * 7)
     tile = new_tile(graph, LANES)
     rng = np.random.default_rng(SEED)
-    first = overlay_row(pools)
+    first = layout_of(graph).overlay
     tile[first : first + 2 * pools] = 1000.0 * np.exp(0.02 * rng.normal(size=(2 * pools, LANES)))
     count = graph.cycle_hops.size
     check(bool((graph.cycle_hops == 3).all()), "the benchmark graph has other cycles than 3 hops")
@@ -182,9 +182,9 @@ def filters(quick: bool) -> list[Measurement]:
 def check_optimum(graph: Graph, tile: np.ndarray) -> None:
     """Neither a little more nor a little less input pays more, for every profitable cycle."""
     pools = graph.token0.size
-    first = overlay_row(pools)
+    first = layout_of(graph).overlay
     for cycle in range(graph.cycle_hops.size):
-        best = tile[amount_in_row(pools, graph.cycle_hops.size) + cycle]
+        best = tile[layout_of(graph).amount_in + cycle]
 
         def profit(amount: np.ndarray, cycle: int = cycle) -> np.ndarray:
             out = amount

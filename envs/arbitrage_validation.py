@@ -193,9 +193,9 @@ def watch(
     config = _config(slots + settling + 1, fee_numerator, watched)
     env = MarketVectorEnv(lanes, config, _paths(slot_deviation, seed), seed=1)
     env.reset(seed=1)
-    start = env._tiles[:, env._physics.world + MINUTE].reshape(-1).copy()
-    price = slice(env._physics.world + PRICE, env._physics.world + PRICE + 2)
-    first = book_row(env._physics.world, 2, INFORMED_BOOK)
+    start = env._tiles[:, env._physics.world_row + MINUTE].reshape(-1).copy()
+    price = slice(env._physics.world_row + PRICE, env._physics.world_row + PRICE + 2)
+    first = book_row(env._physics.world_row, 2, INFORMED_BOOK)
     informed = slice(first, first + 2)
     passing = np.zeros(lanes, np.int64)
     for _ in range(settling):

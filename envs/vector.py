@@ -23,7 +23,7 @@ from envs.market.block import (
     WON,
 )
 from envs.market.config import MarketConfig, PricePaths
-from envs.market.flow import MAX_POOLS
+from envs.market.flow import MAX_POOLS, Prices
 from envs.market.paths import SLOTS_PER_MINUTE, stand_in_paths
 from envs.market.physics import (
     BORROWER_BOOK,
@@ -48,7 +48,7 @@ from envs.market.physics import (
     world_rows,
 )
 from envs.market.randomness import SEED_BITS, lane_keys
-from envs.market.simulator import play
+from envs.market.simulator import Lanes, Step, play
 from kernels.market.action import ACTIONS, PASS
 from kernels.market.observation import LIMIT, SIZE
 from kernels.market.tile import BUNDLE, CHANNELS, LANES, PUBLIC, RESERVES, SLOT, new_tile
@@ -218,7 +218,13 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
             raise ValueError(f"token0 has {graph.token0.size} pools: at most {MAX_POOLS}")
         self._physics = physics_of(self.config, graph)
         minutes = -(-self.config.episode_slots // SLOTS_PER_MINUTE) + 1
-        self._starts = self.paths.starts(split, minutes)
+        self._prices = Prices(
+            self.paths.log_price,
+            self.paths.slot_sigma,
+            self.paths.forecast,
+            self.paths.starts(split, minutes),
+            self.paths.recorded,
+        )
         self.paths.recorded.check(len(self.paths), graph.token0.size)
         self._allocate(graph)
         self._seed_lanes(fresh_seed() if seed is None else seed)
@@ -227,11 +233,11 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
         """Tiles are whole, so the last one may hold lanes that are simulated but not shown."""
         count = -(-self.num_envs // LANES)
         lanes = count * LANES
-        rows = self._physics.world + world_rows(len(self.config.pools.symbols))
+        rows = self._physics.world_row + world_rows(len(self.config.pools.symbols))
         self._tiles = np.zeros((count, rows, LANES))
         empty = new_tile(graph, LANES, self.config.pools.concentrated)
         empty[CHANNELS] = 1 << BUNDLE | 1 << PUBLIC
-        self._tiles[:, : self._physics.world] = empty
+        self._tiles[:, : self._physics.world_row] = empty
         self._observation = np.zeros((lanes, SIZE), np.float32)
         self._masks = np.zeros((lanes, ACTIONS), np.bool_)
         self._actions = np.zeros(lanes, np.int64)
@@ -240,6 +246,15 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
         self._outcome = np.zeros((lanes, OUTCOME_COLUMNS))
         self._final = np.zeros((lanes, SIZE), np.float32)
         self._keys = np.zeros(lanes, np.uint64)
+        self._step = Step(
+            self._actions,
+            self._observation,
+            self._masks,
+            self._reward,
+            self._truncated,
+            self._outcome,
+            self._final,
+        )
 
     def _seed_lanes(self, seed: int) -> None:
         self._np_random_seed = int(seed)
@@ -254,7 +269,7 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
         """
         if isinstance(seed, list):
             raise ValueError("seed is a list: lanes are keyed by one seed and their index")
-        episode = self._tiles[:, self._physics.world + EPISODE]
+        episode = self._tiles[:, self._physics.world_row + EPISODE]
         if seed is None:
             episode += 1.0 if self._started() else 0.0
         else:
@@ -299,22 +314,10 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
     def _play(self, restart: bool) -> None:
         play(
             self._physics,
-            self.paths.log_price,
-            self.paths.slot_sigma,
-            self.paths.forecast,
-            self._starts,
-            self.paths.recorded,
-            self._tiles,
-            self._lane_keys,
-            self._keys,
+            self._prices,
+            Lanes(self._tiles, self._lane_keys, self._keys),
             restart,
-            self._actions,
-            self._observation,
-            self._masks,
-            self._reward,
-            self._truncated,
-            self._outcome,
-            self._final,
+            self._step,
         )
 
     def _infos(self, truncated: NDArray[np.bool_]) -> dict[str, Any]:
@@ -369,7 +372,7 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
         for side, tokens in enumerate((self._physics.token0, self._physics.token1)):
             for pool in range(plain):
                 held[:, tokens[pool]] += self._tiles[:, RESERVES + side * pools + pool]
-        world = self._physics.world
+        world = self._physics.world_row
         gains = {name: self._tiles[:, world + row] for name, row in _ETH_ROWS.items()}
         for name, which in (
             ("users", USERS),
@@ -383,7 +386,7 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
 
     def sandwich_harm(self) -> NDArray[np.float64]:
         """What users lost to sandwiches since the episode's start, ETH float64[N]."""
-        harm = self._tiles[:, self._physics.world + HARM]
+        harm = self._tiles[:, self._physics.world_row + HARM]
         return harm.reshape(-1)[: self.num_envs].copy()
 
     def volume(self) -> dict[str, NDArray[np.float64]]:
@@ -391,7 +394,7 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
 
         float64[N] by party: users, informed. Searchers' cycles and sandwiches are not counted.
         """
-        world = self._physics.world
+        world = self._physics.world_row
         rows = {"users": world + USER_VOLUME, "informed": world + INFORMED_VOLUME}
         return {
             name: self._tiles[:, row].reshape(-1)[: self.num_envs].copy()
@@ -417,7 +420,7 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
         from envs.render import Clock, view_of
 
         column = self._tiles[lane // LANES, :, lane % LANES]
-        world = column[self._physics.world :]
+        world = column[self._physics.world_row :]
         clock = Clock(
             int(column[SLOT]),
             self.config.episode_slots,
@@ -431,5 +434,5 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
     def _book(self, which: int) -> NDArray[np.float64]:
         """Balances float64[tiles, T, LANES]; 0 for the prices."""
         tokens = len(self.config.pools.symbols)
-        first = book_row(self._physics.world, tokens, which)
+        first = book_row(self._physics.world_row, tokens, which)
         return self._tiles[:, first : first + tokens]

@@ -44,6 +44,7 @@ from kernels.market.action import PASS
 from kernels.market.tile import (
     BASE_FEE,
     BUNDLES_TAKEN,
+    CONCENTRATED_ROWS,
     FOUND_AGE,
     FOUND_CYCLE,
     FOUND_TARGETS,
@@ -58,7 +59,7 @@ from kernels.market.tile import (
     RESERVES,
     SEGMENTS,
     SLOT,
-    concentrated_row,
+    layout_of,
     tile_rows,
 )
 
@@ -86,17 +87,17 @@ DEFINED = {
 
 @kernel
 def _land_ahead(
-    rows: np.ndarray, world: int, keys: np.ndarray, share: float, out: np.ndarray
+    rows: np.ndarray, world_row: int, keys: np.ndarray, share: float, out: np.ndarray
 ) -> None:
     """Bit m of out[lane] is set when unseen swap m lands ahead of the bundles of this block."""
     for lane in range(rows.shape[1]):
-        key = slot_key(keys[lane], int(rows[world + EPISODE, lane]), int(rows[SLOT, lane]) + 1)
+        key = slot_key(keys[lane], int(rows[world_row + EPISODE, lane]), int(rows[SLOT, lane]) + 1)
         out[lane] = 0
         for swap in range(PENDING):
             waits = rows[PENDING_AMOUNT_IN + swap, lane] > 0.0
             if not waits or rows[PENDING_VISIBLE + swap, lane] > 0.0:
                 continue
-            root = root_nonce(rows, lane, world, swap)
+            root = root_nonce(rows, lane, world_row, swap)
             if rows[PENDING_TIP + swap, lane] >= 0.0 and uniform(key, SWAP_AHEAD + root) < share:
                 out[lane] |= 1 << swap
 
@@ -108,11 +109,11 @@ class _Slots:
         self.keys = keys
         self.ahead_share = config.users.private_ahead_share
         self.graph: Graph = config.graph
-        self.world = tile_rows(self.graph, config.pools.concentrated)
+        self.world_row = tile_rows(self.graph, config.pools.concentrated)
         self.pools = self.graph.token0.size
         self.seen: dict[str, list[np.ndarray]] = {}
         self.liquidity = [
-            concentrated_row(self.pools, self.graph.cycle_hops.size, pool) + LIQUIDITY
+            layout_of(self.graph).concentrated + CONCENTRATED_ROWS * pool + LIQUIDITY
             for pool in range(config.pools.concentrated)
         ]
 
@@ -122,12 +123,12 @@ class _Slots:
 
     def before_block(self, rows: np.ndarray) -> None:
         """What the last decision of a slot shows: the block that comes, if nothing is dropped."""
-        block = rows[self.world + MISSED] == 0.0
+        block = rows[self.world_row + MISSED] == 0.0
         amounts = rows[PENDING_AMOUNT_IN : PENDING_AMOUNT_IN + PENDING, block]
         tips = rows[PENDING_TIP : PENDING_TIP + PENDING, block]
         self.add("priority_fees", tips[(amounts > 0.0) & (tips >= 0.0)])
         found = rows[FOUND_CYCLE : FOUND_CYCLE + OPPORTUNITIES, block].astype(np.int64)
-        top = rows[self.world + TOP : self.world + TOP + OPPORTUNITIES, block]
+        top = rows[self.world_row + TOP : self.world_row + TOP + OPPORTUNITIES, block]
         age = rows[FOUND_AGE : FOUND_AGE + OPPORTUNITIES, block]
         taken = (found >= 0) & (top >= 0.0)
         cycles = self.graph.cycle_hops.size
@@ -143,7 +144,7 @@ class _Slots:
     def _between(self, rows: np.ndarray) -> np.ndarray:
         """Swaps [K, lanes] that land between an opportunity's last target and its back-run."""
         ahead = np.empty(rows.shape[1], np.int64)
-        _land_ahead(np.ascontiguousarray(rows), self.world, self.keys, self.ahead_share, ahead)
+        _land_ahead(np.ascontiguousarray(rows), self.world_row, self.keys, self.ahead_share, ahead)
         found = rows[FOUND_CYCLE : FOUND_CYCLE + OPPORTUNITIES].astype(np.int64)
         cycles = self.graph.cycle_hops.size
         plan = self.graph.cycle_pool[np.clip(found, 0, cycles - 1)]
@@ -160,13 +161,15 @@ class _Slots:
 
     def _bundles(self, before: np.ndarray, rows: np.ndarray, stays: np.ndarray) -> None:
         """Bundles of a block and their payments: auctioned ones, informed trades, sandwiches."""
-        keep = stays & (before[self.world + MISSED] == 0.0)
+        keep = stays & (before[self.world_row + MISSED] == 0.0)
         taken = before[BUNDLES_TAKEN, keep] > 0.0
-        top = before[self.world + TOP : self.world + TOP + OPPORTUNITIES, keep]
-        public = before[self.world + TOP_PUBLIC : self.world + TOP_PUBLIC + OPPORTUNITIES, keep]
+        top = before[self.world_row + TOP : self.world_row + TOP + OPPORTUNITIES, keep]
+        public = before[
+            self.world_row + TOP_PUBLIC : self.world_row + TOP_PUBLIC + OPPORTUNITIES, keep
+        ]
         found = before[FOUND_CYCLE : FOUND_CYCLE + OPPORTUNITIES, keep] >= 0.0
         auctioned = found & (top >= 0.0) & (public == 0.0)
-        change = rows[self.world :, keep] - before[self.world :, keep]
+        change = rows[self.world_row :, keep] - before[self.world_row :, keep]
         kept = change[SANDWICHERS]
         informed = change[INFORMED_TRADES]
         count = np.where(taken, auctioned.sum(axis=0) + informed + (kept > 0.0), 0.0)

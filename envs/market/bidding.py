@@ -57,9 +57,9 @@ def _withdraw(physics: Physics, tile: np.ndarray, lane: int) -> None:
     if candidate >= 0 and tile[STANDING_CHANNEL, lane] == PUBLIC:
         per_gas = bumped(tile[STANDING_PAYMENT, lane] / own_gas(physics, candidate), 0.0)
         cost = gas_cost(tile, lane, physics.per_cancel) + physics.per_cancel * per_gas
-        tile[physics.world + CANCEL_COST, lane] += cost
+        tile[physics.world_row + CANCEL_COST, lane] += cost
         burnt = physics.per_cancel * tile[BASE_FEE, lane] * GWEI
-        tile[physics.world + CANCEL_BURNT, lane] += burnt
+        tile[physics.world_row + CANCEL_BURNT, lane] += burnt
     tile[STANDING_CYCLE, lane] = -1.0
 
 
@@ -90,7 +90,7 @@ def place(physics: Physics, tile: np.ndarray, lane: int, action: int) -> None:
     tile[STANDING_PAYMENT, lane] = payment
     tile[STANDING_FRACTION, lane] = bid_ppm / PPM
     tile[STANDING_CHANNEL, lane] = channel
-    tile[physics.world + STANDING_NET, lane] = net
+    tile[physics.world_row + STANDING_NET, lane] = net
 
 
 @inline
@@ -108,7 +108,7 @@ def _worth(physics: Physics, tile: np.ndarray, lane: int) -> float:
             whole = size_of(physics.cycles.shape[0], tile, lane, k)
             half = tile[STANDING_AMOUNT, lane] < 0.75 * whole
             net = tile[(FOUND_HALF_NET if half else FOUND_NET) + k, lane]
-            if payment > tile[physics.world + TOP + k, lane] and net >= payment:
+            if payment > tile[physics.world_row + TOP + k, lane] and net >= payment:
                 return net - payment
     return -revert_cost(physics, tile, lane) if public else 0.0
 
@@ -119,12 +119,12 @@ def decide_early(
 ) -> None:
     """A decision before the last of a slot: place the bid, earn the change of its worth."""
     never_inline()
-    row = physics.world + MARK
+    row = physics.world_row + MARK
     for lane in range(LANES):
         place(physics, tile, lane, actions[lane])
         reward[lane] = 0.0
         if physics.reward == MARKED:
-            cost = tile[physics.world + CANCEL_COST, lane]
+            cost = tile[physics.world_row + CANCEL_COST, lane]
             worth = _worth(physics, tile, lane) - cost
             reward[lane] = worth - tile[row, lane]
             tile[row, lane] = worth

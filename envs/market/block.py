@@ -33,11 +33,14 @@ from envs.market.physics import (
     TOP_PUBLIC,
     VALIDATOR,
     Physics,
+    rows_of,
 )
-from envs.market.plans import DROPPED_FOR_GAS, run_plan, share_pools
+from envs.market.plans import DROPPED_FOR_GAS, Plan, run_plan, share_pools
 from envs.market.randomness import uniform
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.market.action import BID, BID_FRACTION, BIDS, COARSE_STEP, decode
+from kernels.market.amm import head_state
+from kernels.market.declaration import Declaration
 from kernels.market.observation import record_auction
 from kernels.market.opportunities import gross_of, size_of
 from kernels.market.tile import (
@@ -50,7 +53,7 @@ from kernels.market.tile import (
     OPPORTUNITIES,
     OWN_TIP,
     PUBLIC,
-    RESERVES,
+    SCRATCH,
     SCRATCH_ROWS,
     STANDING_AMOUNT,
     STANDING_CHANNEL,
@@ -59,7 +62,8 @@ from kernels.market.tile import (
     STANDING_PAYMENT,
 )
 
-GROSS = SCRATCH_ROWS  # [K], see _best_response
+SCRATCH_USE = Declaration(SCRATCH_ROWS, SCRATCH)
+GROSS = SCRATCH_USE.row("GROSS", OPPORTUNITIES, "ETH", "on the head, see _best_response")
 # Columns of the outcome array, one row per lane. Units: ETH, or fractions of net.
 NET = 0  # of the opportunity bid on
 OWN_FRACTION = 1
@@ -103,15 +107,16 @@ def _best_response(physics: Physics, tile: np.ndarray, lane: int) -> float:
 
     Leaves in rows GROSS what each opportunity earns on it.
     """
+    state = head_state(tile, rows_of(physics))
     step = 1 if tile[BUNDLES_TAKEN, lane] > 0.0 else COARSE_STEP
     best = 0.0
     for k in range(OPPORTUNITIES):
         candidate = int(tile[FOUND_CYCLE + k, lane])
         if candidate < 0:
             break
-        net, top = tile[FOUND_NET + k, lane], tile[physics.world + TOP + k, lane]
+        net, top = tile[FOUND_NET + k, lane], tile[physics.world_row + TOP + k, lane]
         size = size_of(physics.cycles.shape[0], tile, lane, k)
-        gross = gross_of(physics.cycles, physics.weights, tile, lane, candidate, RESERVES, size)
+        gross = gross_of(physics.cycles, physics.weights, state, lane, candidate, size)
         realised = gross - gas_cost(tile, lane, own_gas(physics, candidate))
         tile[GROSS + k, lane] = gross
         # How many bids of the grid are not above the top one, but for the last: by halving, in the
@@ -129,18 +134,18 @@ def _best_response(physics: Physics, tile: np.ndarray, lane: int) -> float:
 @inline
 def _fees_of_losers(physics: Physics, tile: np.ndarray, lane: int, k: int, top_lost: bool) -> None:
     """Rivals' public transactions that failed pay for the gas they used."""
-    world = physics.world
-    count, bids = tile[world + LOSERS + k, lane], tile[world + LOSERS_BID + k, lane]
-    if top_lost and tile[world + TOP_PUBLIC + k, lane] > 0.0:
+    world_row = physics.world_row
+    count, bids = tile[world_row + LOSERS + k, lane], tile[world_row + LOSERS_BID + k, lane]
+    if top_lost and tile[world_row + TOP_PUBLIC + k, lane] > 0.0:
         count += 1.0
-        bids += tile[world + TOP + k, lane]
+        bids += tile[world_row + TOP + k, lane]
     if count <= 0.0:
         return
     share = physics.revert_share
     gas = count * share * own_gas(physics, int(tile[FOUND_CYCLE + k, lane]))
-    book_gas(tile, lane, world, world + RIVALS, gas, tile[OWN_TIP, lane])
-    tile[world + RIVALS, lane] -= share * bids
-    tile[world + VALIDATOR, lane] += share * bids
+    book_gas(tile, lane, world_row, world_row + RIVALS, gas, tile[OWN_TIP, lane])
+    tile[world_row + RIVALS, lane] -= share * bids
+    tile[world_row + VALIDATOR, lane] += share * bids
 
 
 @inline
@@ -151,7 +156,8 @@ def _build(
 
     `bundle`: whether our standing bid takes part at all.
     """
-    world, cycles = physics.world, physics.cycles.shape[0]
+    world_row, cycles = physics.world_row, physics.cycles.shape[0]
+    state = head_state(tile, rows_of(physics))
     own = int(tile[STANDING_CYCLE, lane]) if bundle else -1
     own_payment = tile[STANDING_PAYMENT, lane]
     # Opportunities share no pools: only our plan and one of the others can be in each other's way.
@@ -165,19 +171,19 @@ def _build(
     for _ in range(OPPORTUNITIES + 1):
         best, payment = -1, -1.0
         for k in range(OPPORTUNITIES):
-            bid = tile[world + TOP + k, lane]
+            bid = tile[world_row + TOP + k, lane]
             if tile[FOUND_CYCLE + k, lane] >= 0.0 and (done >> k) & 1 == 0 and bid > payment:
                 best, payment = k, bid
         if waiting and own_payment > payment:
             waiting = False
             size = tile[STANDING_AMOUNT, lane]
             refund = own_refund if tile[STANDING_CHANNEL, lane] != PUBLIC else 0.0
-            party = world + SEARCHER
             if own_k >= 0 and not blocked and size == size_of(cycles, tile, lane, own_k):
                 gross = tile[GROSS + own_k, lane]
             else:
-                gross = gross_of(physics.cycles, physics.weights, tile, lane, own, RESERVES, size)
-            left = run_plan(physics, tile, lane, party, own, size, gross, own_payment, 0.0, refund)
+                gross = gross_of(physics.cycles, physics.weights, state, lane, own, size)
+            plan = Plan(world_row + SEARCHER, own, size, gross, own_payment, 0.0, refund)
+            left = run_plan(physics, tile, lane, plan)
             if left >= 0.0:
                 profit, moved = left, True
                 result[OUTCOME] = WON
@@ -191,16 +197,16 @@ def _build(
         done |= 1 << best
         candidate = int(tile[FOUND_CYCLE + best, lane])
         refund = tile[FOUND_REFUND + best, lane] * physics.refund_to_user
-        if tile[world + TOP_PUBLIC + best, lane] > 0.0:
+        if tile[world_row + TOP_PUBLIC + best, lane] > 0.0:
             refund = 0.0
         size = size_of(cycles, tile, lane, best)
-        party = world + RIVALS
         net = tile[FOUND_NET + best, lane]
         shares = own >= 0 and share_pools(physics, tile, lane, own, candidate)
         gross = tile[GROSS + best, lane]
         if moved and shares:
-            gross = gross_of(physics.cycles, physics.weights, tile, lane, candidate, RESERVES, size)
-        left = run_plan(physics, tile, lane, party, candidate, size, gross, payment, net, refund)
+            gross = gross_of(physics.cycles, physics.weights, state, lane, candidate, size)
+        plan = Plan(world_row + RIVALS, candidate, size, gross, payment, net, refund)
+        left = run_plan(physics, tile, lane, plan)
         blocked = blocked or (shares and left >= 0.0)
         _fees_of_losers(physics, tile, lane, best, left < 0.0)
     return profit
@@ -209,21 +215,21 @@ def _build(
 @inline
 def _settle(physics: Physics, tile: np.ndarray, lane: int, late: bool, result: np.ndarray) -> float:
     """The auction of one lane's block: our profit in ETH."""
-    world = physics.world
+    world_row = physics.world_row
     stands = tile[STANDING_CYCLE, lane] >= 0.0
     public = stands and tile[STANDING_CHANNEL, lane] == PUBLIC
-    net = tile[world + STANDING_NET, lane]
+    net = tile[world_row + STANDING_NET, lane]
     own_fraction = tile[STANDING_FRACTION, lane]
     if stands:
         result[NET], result[OWN_FRACTION] = net, own_fraction
     result[OUTCOME] = LATE if late and not stands else PASSED
-    if tile[world + MISSED, lane] > 0.0:
+    if tile[world_row + MISSED, lane] > 0.0:
         result[OUTCOME] = MISSED_SLOT if stands else result[OUTCOME]
         return 0.0
     result[BEST_RESPONSE] = _best_response(physics, tile, lane)
     takes = tile[BUNDLES_TAKEN, lane] > 0.0
     profit = _build(physics, tile, lane, stands and (public or takes), result)
-    cost, burnt = tile[world + CANCEL_COST, lane], tile[world + CANCEL_BURNT, lane]
+    cost, burnt = tile[world_row + CANCEL_COST, lane], tile[world_row + CANCEL_BURNT, lane]
     if stands and not public and not takes:
         result[OUTCOME] = FILTERED
     if public and result[OUTCOME] != WON:
@@ -233,13 +239,13 @@ def _settle(physics: Physics, tile: np.ndarray, lane: int, late: bool, result: n
         gas = physics.revert_share * own_gas(physics, int(tile[STANDING_CYCLE, lane]))
         burnt += gas * tile[BASE_FEE, lane] * GWEI
     if cost > 0.0:
-        tile[world + SEARCHER, lane] -= cost
-        tile[world + VALIDATOR, lane] += cost - burnt
-        tile[world + BURNT, lane] += burnt
+        tile[world_row + SEARCHER, lane] -= cost
+        tile[world_row + VALIDATOR, lane] += cost - burnt
+        tile[world_row + BURNT, lane] += burnt
     if stands and result[OUTCOME] != FILTERED:
         top, k = own_fraction, int(result[OPPORTUNITY])
         if k >= 0:
-            top = max(tile[world + TOP + k, lane] / net, own_fraction)
+            top = max(tile[world_row + TOP + k, lane] / net, own_fraction)
         elif result[OUTCOME] != WON:
             result[OPPORTUNITY] = -1.0
         result[CLEARING_FRACTION] = top
@@ -251,7 +257,7 @@ def _settle(physics: Physics, tile: np.ndarray, lane: int, late: bool, result: n
 def _at_stake(physics: Physics, tile: np.ndarray, lane: int) -> float:
     """Net profit of the best opportunity, or of the standing bid's when it was placed if more."""
     stands = tile[STANDING_CYCLE, lane] >= 0.0
-    bid_on = tile[physics.world + STANDING_NET, lane] if stands else 0.0
+    bid_on = tile[physics.world_row + STANDING_NET, lane] if stands else 0.0
     return max(tile[FOUND_NET, lane], bid_on)
 
 
@@ -282,14 +288,14 @@ def build_blocks(
     payment, other unseen swaps.
     """
     never_inline()
-    world = physics.world
+    world_row = physics.world_row
     include_visible(physics, tile, keys)
     include_unseen(physics, tile, keys, True)
     for lane in range(LANES):
         result = outcome[lane]
         for column in range(OUTCOME_COLUMNS):
             result[column] = 0.0
-        result[REGIME_NOW] = tile[world + REGIME, lane]
+        result[REGIME_NOW] = tile[world_row + REGIME, lane]
         result[OPPORTUNITY] = -1.0
         result[SETTLED] = 1.0
         bids = decode(actions[lane])[0] == BID
@@ -298,12 +304,12 @@ def build_blocks(
             place(physics, tile, lane, actions[lane])
         at_stake = _at_stake(physics, tile, lane)
         result[PROFIT] = _settle(physics, tile, lane, late, result)
-        reward[lane] = _reward(physics, result[PROFIT], at_stake) - tile[world + MARK, lane]
-        tile[world + MARK, lane] = 0.0
-        tile[world + CANCEL_COST, lane] = 0.0
-        tile[world + CANCEL_BURNT, lane] = 0.0
+        reward[lane] = _reward(physics, result[PROFIT], at_stake) - tile[world_row + MARK, lane]
+        tile[world_row + MARK, lane] = 0.0
+        tile[world_row + CANCEL_COST, lane] = 0.0
+        tile[world_row + CANCEL_BURNT, lane] = 0.0
         tile[STANDING_CYCLE, lane] = -1.0
     include_unseen(physics, tile, keys, False)
     for lane in range(LANES):
-        if tile[world + MISSED, lane] <= 0.0:
+        if tile[world_row + MISSED, lane] <= 0.0:
             clear_included(tile, lane)

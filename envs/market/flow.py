@@ -4,9 +4,11 @@ Every function plays its part for all lanes of a tile; `keys` uint64[lanes] are 
 Everybody pays gas, and every token that moves is booked to a party.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
-from envs.market.paths import SLOTS_PER_MINUTE
+from envs.market.paths import SLOTS_PER_MINUTE, RecordedFlow
 from envs.market.physics import (
     BOOKS,
     BURNT,
@@ -26,9 +28,12 @@ from envs.market.physics import (
     USER_VOLUME,
     VALIDATOR,
     Physics,
+    rows_of,
 )
 from envs.market.randomness import quantile, quantiles, uniform, uniforms
 from kernels.compile import inline, lean_kernel, never_inline
+from kernels.market.amm import PoolState, head_state, swap
+from kernels.market.declaration import Declaration
 from kernels.market.tile import (
     BASE_FEE,
     CONCENTRATED_FROM,
@@ -36,9 +41,8 @@ from kernels.market.tile import (
     FORECASTS,
     LANES,
     RESERVES,
+    SCRATCH,
     SCRATCH_ROWS,
-    capacity_row,
-    swap,
 )
 from kernels.numbers.elementary import exp
 from kernels.numbers.lanes import (
@@ -82,116 +86,126 @@ LOAN_OPEN = RARE + 64  # [3 B]
 INFORMED_PAYS = RARE + 128  # [P]
 
 GWEI = 1e-9
-# Scratch rows: see _watch; [2] each, of a slot's price moves.
-WATCHED, DRIFT, DEVIATION = SCRATCH_ROWS, SCRATCH_ROWS + 1, SCRATCH_ROWS + 3
+SCRATCH_USE = Declaration(SCRATCH_ROWS, SCRATCH)
+WATCHED = SCRATCH_USE.row(
+    "WATCHED", 1, "bits", "pools that an informed trader takes on, see _watch"
+)
+DRIFT = SCRATCH_USE.row("DRIFT", 2, "1", "of the log prices in this slot")
+DEVIATION = SCRATCH_USE.row("DEVIATION", 2, "1", "of the log prices in this slot")
 # sqrt((n - 1) / n) with n slots left to the close, by slots played in the minute.
 BRIDGE_NOISE = np.sqrt(1.0 - 1.0 / np.arange(SLOTS_PER_MINUTE, 0, -1))
 
 
+class Prices(NamedTuple):
+    """Price paths as the compiled simulator reads them, n minutes; see envs.market.paths."""
+
+    log_price: np.ndarray  # float64[n, 2]
+    slot_sigma: np.ndarray  # float64[n, 2]
+    forecast: np.ndarray  # float64[n, 3]
+    starts: np.ndarray  # int64[k], minutes at which an episode can start
+    recorded: RecordedFlow
+
+
+class Ledger(NamedTuple):
+    """Where the tokens that swaps move are booked."""
+
+    tile: np.ndarray  # float64[rows, LANES]
+    token0: np.ndarray  # int64[P]
+    token1: np.ndarray  # int64[P]
+    inside: int  # first of the T rows of tokens inside concentrated pools
+
+
 @inline
-def book(world: int, tokens: int, which: int) -> int:
+def book(world_row: int, tokens: int, which: int) -> int:
     """First of the T rows of a book."""
-    return world + PRICE + which * tokens
+    return world_row + PRICE + which * tokens
 
 
 @inline
 def book_gas(
-    tile: np.ndarray, lane: int, world: int, payer: int, gas: float, tip_gwei: float
+    tile: np.ndarray, lane: int, world_row: int, payer: int, gas: float, tip_gwei: float
 ) -> None:
     """Gas at base fee (burnt) plus tip (validator) out of the ETH in row `payer`."""
     burnt = gas * tile[BASE_FEE, lane] * GWEI
     tipped = gas * tip_gwei * GWEI
     tile[payer, lane] -= burnt + tipped
-    tile[world + BURNT, lane] += burnt
-    tile[world + VALIDATOR, lane] += tipped
+    tile[world_row + BURNT, lane] += burnt
+    tile[world_row + VALIDATOR, lane] += tipped
+
+
+@inline
+def ledger_of(physics: Physics, tile: np.ndarray) -> Ledger:
+    inside = book(physics.world_row, physics.exposure.shape[0], INSIDE)
+    return Ledger(tile, physics.token0, physics.token1, inside)
 
 
 @inline
 def book_inside(
-    tile: np.ndarray,
-    lane: int,
-    inside: int,
-    token0: np.ndarray,
-    token1: np.ndarray,
-    pool: int,
-    forward: bool,
-    amount: float,
-    out: float,
+    ledger: Ledger, lane: int, pool: int, forward: bool, amount: float, out: float
 ) -> None:
     """Tokens that a swap moves into and out of a concentrated pool."""
+    tile = ledger.tile
     if pool >= int(tile[CONCENTRATED_FROM, lane]):
-        token_in = token0[pool] if forward else token1[pool]
-        token_out = token1[pool] if forward else token0[pool]
-        tile[inside + token_in, lane] += amount
-        tile[inside + token_out, lane] -= out
+        token0, token1 = ledger.token0[pool], ledger.token1[pool]
+        tile[ledger.inside + (token0 if forward else token1), lane] += amount
+        tile[ledger.inside + (token1 if forward else token0), lane] -= out
 
 
 @inline
 def book_swap(
-    tile: np.ndarray,
+    ledger: Ledger,
     lane: int,
     holder: int,
-    inside: int,
-    token0: np.ndarray,
-    token1: np.ndarray,
     pool: int,
     forward: bool,
     amount: float,
     out: float,
 ) -> None:
     """A swap's tokens in the balances at rows holder .. holder + T - 1, and inside its pool."""
-    token_in = token0[pool] if forward else token1[pool]
-    token_out = token1[pool] if forward else token0[pool]
-    tile[holder + token_in, lane] -= amount
-    tile[holder + token_out, lane] += out
-    book_inside(tile, lane, inside, token0, token1, pool, forward, amount, out)
+    token0, token1 = ledger.token0[pool], ledger.token1[pool]
+    ledger.tile[holder + (token0 if forward else token1), lane] -= amount
+    ledger.tile[holder + (token1 if forward else token0), lane] += out
+    book_inside(ledger, lane, pool, forward, amount, out)
 
 
 @inline
 def set_prices(physics: Physics, tile: np.ndarray, lane: int, like: Floats) -> None:
     """Token prices in ETH from the two log prices, of the lanes at hand."""
-    world = physics.world
+    world_row = physics.world_row
     eth, btc = (
-        load(tile, world + LOG_PRICE, lane, like),
-        load(tile, world + LOG_PRICE + 1, lane, like),
+        load(tile, world_row + LOG_PRICE, lane, like),
+        load(tile, world_row + LOG_PRICE + 1, lane, like),
     )
     for token in range(physics.exposure.shape[0]):
         same = physics.same_price[token]
         if same < token:
-            price = load(tile, world + PRICE + same, lane, like)
+            price = load(tile, world_row + PRICE + same, lane, like)
         else:
             price = exp(physics.exposure[token, 0] * eth + physics.exposure[token, 1] * btc)
-        store(tile, world + PRICE + token, lane, price)
+        store(tile, world_row + PRICE + token, lane, price)
 
 
 @lean_kernel
-def advance_prices(
-    physics: Physics,
-    log_price: np.ndarray,
-    slot_sigma: np.ndarray,
-    forecast: np.ndarray,
-    tile: np.ndarray,
-    keys: np.ndarray,
-) -> None:
+def advance_prices(physics: Physics, prices: Prices, tile: np.ndarray, keys: np.ndarray) -> None:
     """Move the reference prices by one slot along a Brownian bridge to the next minute's close.
 
     With n slots left, x += (close - x) / n + sigma sqrt((n - 1) / n) z: at n = 1 it lands on the
     close, so the path agrees with the recorded closes. Forecasts change at closes.
     """
     never_inline()
-    world = physics.world
+    world_row = physics.world_row
     for lane in range(LANES):
-        minute, step = int(tile[world + MINUTE, lane]), int(tile[world + STEP, lane])
+        minute, step = int(tile[world_row + MINUTE, lane]), int(tile[world_row + STEP, lane])
         left = SLOTS_PER_MINUTE - step
         for asset in range(2):
-            gap = log_price[minute + 1, asset] - tile[world + LOG_PRICE + asset, lane]
+            gap = prices.log_price[minute + 1, asset] - tile[world_row + LOG_PRICE + asset, lane]
             tile[DRIFT + asset, lane] = gap / left
-            tile[DEVIATION + asset, lane] = slot_sigma[minute, asset] * BRIDGE_NOISE[step]
+            tile[DEVIATION + asset, lane] = prices.slot_sigma[minute, asset] * BRIDGE_NOISE[step]
         if left == 1:
             for horizon in range(FORECASTS):
-                tile[FORECAST + horizon, lane] = forecast[minute + 1, horizon]
-            tile[world + MINUTE, lane] = minute + 1
-        tile[world + STEP, lane] = 0 if left == 1 else step + 1
+                tile[FORECAST + horizon, lane] = prices.forecast[minute + 1, horizon]
+            tile[world_row + MINUTE, lane] = minute + 1
+        tile[world_row + STEP, lane] = 0 if left == 1 else step + 1
     for lane in range(0, LANES, WIDTH):
         like = wide()
         words = load_words(keys, lane, like)
@@ -199,7 +213,7 @@ def advance_prices(
             z = quantiles(
                 physics.quantiles, NORMAL, uniforms(words, whole(like) + (PRICE_NOISE + asset))
             )
-            row = world + LOG_PRICE + asset
+            row = world_row + LOG_PRICE + asset
             moved = load(tile, row, lane, like) + load(tile, DRIFT + asset, lane, like)
             store(tile, row, lane, moved + load(tile, DEVIATION + asset, lane, like) * z)
         set_prices(physics, tile, lane, like)
@@ -211,21 +225,14 @@ def advance_regimes(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> Non
     regimes = physics.rival_log_rate.shape[0]
     for lane in range(LANES):
         if uniform(keys[lane], REGIME_SWITCH) < physics.regime_leave:
-            regime = int(tile[physics.world + REGIME, lane])
+            regime = int(tile[physics.world_row + REGIME, lane])
             jump = 1 + int(uniform(keys[lane], REGIME_NEXT) * (regimes - 1))
-            tile[physics.world + REGIME, lane] = (regime + jump) % regimes
+            tile[physics.world_row + REGIME, lane] = (regime + jump) % regimes
 
 
 @inline
 def _pull(
-    tile: np.ndarray,
-    lane: int,
-    pools: int,
-    cycles: int,
-    pool: int,
-    forward: bool,
-    gamma: float,
-    price_ratio: float,
+    state: PoolState, lane: int, pool: int, forward: bool, gamma: float, price_ratio: float
 ) -> tuple[float, float]:
     """(input, output) of the trade that leaves a pool at the edge of the band; 0, 0 for none.
 
@@ -233,9 +240,10 @@ def _pull(
     price_ratio; the best x leaves gamma r q / (r + gamma x)^2 = price_ratio (Angeris and Chitra
     2020), counted segment by segment.
     """
-    row_in = RESERVES + pool + (0 if forward else pools)
-    row_out = RESERVES + pool + (pools if forward else 0)
-    capacity = capacity_row(pools) + pool + (0 if forward else pools)
+    tile, pools = state.tile, state.pools
+    row_in = state.first + pool + (0 if forward else pools)
+    row_out = state.first + pool + (pools if forward else 0)
+    capacity = row_in + 2 * pools
     total_in, total_out = 0.0, 0.0
     while True:
         reserve = tile[row_in, lane]
@@ -247,7 +255,7 @@ def _pull(
         last = amount < most
         amount = amount if last else most
         total_in += amount
-        total_out += swap(tile, lane, pools, cycles, RESERVES, pool, forward, amount, gamma)
+        total_out += swap(state, lane, pool, forward, amount, gamma)
         if last:
             break
     return total_in, total_out
@@ -259,15 +267,15 @@ def _watch(physics: Physics, tile: np.ndarray, lane: int, keys: np.ndarray, like
 
     The profit is counted as if the present liquidity of a pool went on without end.
     """
-    pools, world = physics.token0.shape[0], physics.world
+    pools, world_row = physics.token0.shape[0], physics.world_row
     words = load_words(keys, lane, like)
     gas = (load(tile, BASE_FEE, lane, like) + physics.own_tip_gwei) * (physics.swap_gas * GWEI)
-    built = load(tile, world + MISSED, lane, like) <= 0.0
+    built = load(tile, world_row + MISSED, lane, like) <= 0.0
     bits = whole(like)
     for pool in range(pools):
         gamma = physics.weights[pool]
-        price0 = load(tile, world + PRICE + physics.token0[pool], lane, like)
-        price1 = load(tile, world + PRICE + physics.token1[pool], lane, like)
+        price0 = load(tile, world_row + PRICE + physics.token0[pool], lane, like)
+        price1 = load(tile, world_row + PRICE + physics.token1[pool], lane, like)
         reserve0 = load(tile, RESERVES + pool, lane, like)
         reserve1 = load(tile, RESERVES + pools + pool, lane, like)
         value0, value1 = reserve0 * price0, reserve1 * price1
@@ -292,32 +300,31 @@ def _trade(
     physics: Physics, tile: np.ndarray, lane: int, pool: int, key: np.uint64, gas_eth: float
 ) -> None:
     """One informed trader's swap, gas and payment."""
-    pools, cycles, world = physics.token0.shape[0], physics.cycles.shape[0], physics.world
-    tokens = physics.exposure.shape[0]
-    holder, inside = book(world, tokens, INFORMED_BOOK), book(world, tokens, INSIDE)
+    pools, world_row = physics.token0.shape[0], physics.world_row
+    holder = book(world_row, physics.exposure.shape[0], INFORMED_BOOK)
     token0, token1 = physics.token0, physics.token1
     gamma = physics.weights[pool]
     price0, price1 = (
-        tile[world + PRICE + token0[pool], lane],
-        tile[world + PRICE + token1[pool], lane],
+        tile[world_row + PRICE + token0[pool], lane],
+        tile[world_row + PRICE + token1[pool], lane],
     )
     value0 = tile[RESERVES + pool, lane] * price0
     forward = gamma * tile[RESERVES + pools + pool, lane] * price1 > value0
     price_in, price_out = (price0, price1) if forward else (price1, price0)
     ratio = price_in / price_out
-    amount, out = _pull(tile, lane, pools, cycles, pool, forward, gamma, ratio)
-    book_swap(tile, lane, holder, inside, token0, token1, pool, forward, amount, out)
-    book_gas(tile, lane, world, holder, physics.swap_gas, physics.own_tip_gwei)
+    amount, out = _pull(head_state(tile, rows_of(physics)), lane, pool, forward, gamma, ratio)
+    book_swap(ledger_of(physics, tile), lane, holder, pool, forward, amount, out)
+    book_gas(tile, lane, world_row, holder, physics.swap_gas, physics.own_tip_gwei)
     volume = amount * price_in
     tip = physics.swap_gas * physics.own_tip_gwei * GWEI
     u = uniform(key, INFORMED_PAYS + pool)
     payment = quantile(physics.quantiles, INFORMED_PAYMENT, u) * volume - tip
     payment = max(min(payment, out * price_out - volume - gas_eth), 0.0)
     tile[holder, lane] -= payment
-    tile[world + VALIDATOR, lane] += payment
-    tile[world + INFORMED_VOLUME, lane] += volume
-    tile[world + INFORMED_PAID, lane] += payment + tip
-    tile[world + INFORMED_TRADES, lane] += 1.0
+    tile[world_row + VALIDATOR, lane] += payment
+    tile[world_row + INFORMED_VOLUME, lane] += volume
+    tile[world_row + INFORMED_PAID, lane] += payment + tip
+    tile[world_row + INFORMED_TRADES, lane] += 1.0
 
 
 @lean_kernel
@@ -345,11 +352,11 @@ def informed_trades(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> Non
 def clear_books(physics: Physics, tile: np.ndarray, lane: int) -> None:
     """All balances and volumes to 0, prices apart."""
     tokens = physics.exposure.shape[0]
-    first = book(physics.world, tokens, 1)
+    first = book(physics.world_row, tokens, 1)
     for row in range(first, first + (BOOKS - 1) * tokens):
         tile[row, lane] = 0.0
     for row in (USER_VOLUME, INFORMED_VOLUME, INFORMED_PAID, INFORMED_TRADES):
-        tile[physics.world + row, lane] = 0.0
+        tile[physics.world_row + row, lane] = 0.0
 
 
 @inline
@@ -358,4 +365,4 @@ def user_volume(
 ) -> float:
     """ETH that a user sells, at reference prices."""
     token = physics.token0[pool] if forward else physics.token1[pool]
-    return amount * tile[physics.world + PRICE + token, lane]
+    return amount * tile[physics.world_row + PRICE + token, lane]

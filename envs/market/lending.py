@@ -24,7 +24,7 @@ SMALLEST_LOAN = 0.5  # hub tokens of collateral; below it the loan is closed
 @inline
 def _oracle_price(physics: Physics, tile: np.ndarray, lane: int, token: int) -> float:
     """Hub per token at the oracle's prices."""
-    at = physics.world + LOAN_ORACLE
+    at = physics.world_row + LOAN_ORACLE
     return np.exp(
         physics.exposure[token, 0] * tile[at, lane]
         + physics.exposure[token, 1] * tile[at + 1, lane]
@@ -54,9 +54,9 @@ def _debt_token(physics: Physics, loan: int) -> int:
 def start_loans(physics: Physics, tile: np.ndarray, lane: int, key: np.uint64) -> None:
     """The loans and the oracle of a new episode, at its reference prices."""
     never_inline()
-    world = physics.world
+    world_row = physics.world_row
     for asset in range(2):
-        tile[world + LOAN_ORACLE + asset, lane] = tile[world + LOG_PRICE + asset, lane]
+        tile[world_row + LOAN_ORACLE + asset, lane] = tile[world_row + LOG_PRICE + asset, lane]
     for loan in range(BORROWERS):
         for row in (LOAN_COLLATERAL, LOAN_DEBT, LOAN_POOL, LOAN_HUB_FIRST, LOAN_PRICE, LOAN_REPAID):
             tile[row + loan, lane] = 0.0
@@ -73,8 +73,8 @@ def start_loans(physics: Physics, tile: np.ndarray, lane: int, key: np.uint64) -
 def advance_loans(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> None:
     """The oracle follows the reference when it is off by its deviation; some borrowers leave."""
     never_inline()
-    at, loans = physics.world + LOAN_ORACLE, physics.loan_pools.shape[0]
-    reference = physics.world + LOG_PRICE
+    at, loans = physics.world_row + LOAN_ORACLE, physics.loan_pools.shape[0]
+    reference = physics.world_row + LOG_PRICE
     for lane in range(LANES):
         moved = False
         for asset in range(2):

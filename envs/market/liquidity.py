@@ -6,22 +6,19 @@ Amounts of a concentrated position: Uniswap v3 white paper, section 6.2.
 import numpy as np
 
 from envs.market.flow import PROVIDER, START_DEPTH, START_ERROR, book
-from envs.market.physics import INITIAL, INSIDE, MISSED, NORMAL, PRICE, PROVIDERS, Physics
+from envs.market.physics import INITIAL, INSIDE, MISSED, NORMAL, PRICE, PROVIDERS, Physics, rows_of
 from envs.market.randomness import draw, quantile, uniform
 from kernels.compile import inline, lean_kernel, never_inline
+from kernels.market.amm import SEGMENT_ROOT, SEGMENT_WIDTH, enter_segment, head_state
 from kernels.market.tile import (
     CONCENTRATED_FROM,
+    CONCENTRATED_ROWS,
     LANES,
     LIQUIDITY,
     LOWEST_ROOT,
     RESERVES,
     SEGMENT,
-    SEGMENT_ROOT,
-    SEGMENT_WIDTH,
     SEGMENTS,
-    capacity_row,
-    concentrated_row,
-    enter_segment,
 )
 
 # Liquidity by segment, against the deepest: most of it lies around the price of the start.
@@ -46,10 +43,11 @@ def _start_concentrated(
     physics: Physics, tile: np.ndarray, lane: int, pool: int, key: np.uint64
 ) -> tuple[float, float]:
     """Spread the virtual reserves in the rows of `pool` over segments; all its tokens."""
-    pools, cycles = physics.token0.shape[0], physics.cycles.shape[0]
+    pools = physics.token0.shape[0]
     reserve0, reserve1 = tile[RESERVES + pool, lane], tile[RESERVES + pools + pool, lane]
     root, deepest = np.sqrt(reserve1 / reserve0), np.sqrt(reserve0 * reserve1)
-    at = concentrated_row(pools, cycles, pool - int(tile[CONCENTRATED_FROM, lane]))
+    index = pool - int(tile[CONCENTRATED_FROM, lane])
+    at = rows_of(physics).concentrated + CONCENTRATED_ROWS * index
     place = FIRST_SEGMENT + 2.0 * uniform(key, START_ERROR + 32 + pool)
     lowest = root * np.exp(-0.5 * SEGMENT_WIDTH * place)
     tile[at + LOWEST_ROOT, lane] = lowest
@@ -61,7 +59,7 @@ def _start_concentrated(
         total0 += amount0
         total1 += amount1
     gamma = physics.weights[pool]
-    enter_segment(tile, lane, pools, cycles, RESERVES, pool, int(place), root, gamma)
+    enter_segment(head_state(tile, rows_of(physics)), lane, pool, int(place), root, gamma)
     return total0, total1
 
 
@@ -69,19 +67,20 @@ def _start_concentrated(
 def start_pools(physics: Physics, tile: np.ndarray, lane: int, key: np.uint64) -> None:
     """Pools of random depth near the reference prices, and their tokens in the books."""
     never_inline()
-    world, pools, tokens = physics.world, physics.token0.shape[0], physics.exposure.shape[0]
-    initial, inside = book(world, tokens, INITIAL), book(world, tokens, INSIDE)
+    world_row, pools, tokens = physics.world_row, physics.token0.shape[0], physics.exposure.shape[0]
+    capacity = rows_of(physics).capacity
+    initial, inside = book(world_row, tokens, INITIAL), book(world_row, tokens, INSIDE)
     for pool in range(pools):
         z = quantile(physics.quantiles, NORMAL, uniform(key, START_DEPTH + pool))
         depth = physics.depth_eth[pool] * np.exp(physics.depth_sigma * z)
         error = physics.start_noise * (2.0 * uniform(key, START_ERROR + pool) - 1.0)
         token0, token1 = physics.token0[pool], physics.token1[pool]
-        held0 = depth / tile[world + PRICE + token0, lane]
-        held1 = depth / tile[world + PRICE + token1, lane] * np.exp(error)
+        held0 = depth / tile[world_row + PRICE + token0, lane]
+        held1 = depth / tile[world_row + PRICE + token1, lane] * np.exp(error)
         tile[RESERVES + pool, lane] = held0
         tile[RESERVES + pools + pool, lane] = held1
-        tile[capacity_row(pools) + pool, lane] = np.inf
-        tile[capacity_row(pools) + pools + pool, lane] = np.inf
+        tile[capacity + pool, lane] = np.inf
+        tile[capacity + pools + pool, lane] = np.inf
         if pool >= int(tile[CONCENTRATED_FROM, lane]):
             held0, held1 = _start_concentrated(physics, tile, lane, pool, key)
             tile[inside + token0, lane] += held0
@@ -97,13 +96,12 @@ def provide_liquidity(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> N
     Reserves keep their ratio, so the price does not move. Only segments with two ends are used.
     """
     never_inline()
-    world, pools, tokens = physics.world, physics.token0.shape[0], physics.exposure.shape[0]
-    cycles = physics.cycles.shape[0]
-    wallet, inside = book(world, tokens, PROVIDERS), book(world, tokens, INSIDE)
+    world_row, pools, tokens = physics.world_row, physics.token0.shape[0], physics.exposure.shape[0]
+    wallet, inside = book(world_row, tokens, PROVIDERS), book(world_row, tokens, INSIDE)
     for lane in range(LANES):
         if uniform(keys[lane], PROVIDER) >= physics.provider_rate * pools:
             continue
-        if tile[world + MISSED, lane] > 0.0:
+        if tile[world_row + MISSED, lane] > 0.0:
             continue
         bits = int(draw(keys[lane], PROVIDER + 1))
         pool = ((bits >> 16) * pools) >> 16
@@ -116,7 +114,7 @@ def provide_liquidity(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> N
             tile[row0, lane] += change0
             tile[row1, lane] += change1
         else:
-            at = concentrated_row(pools, cycles, pool - first)
+            at = rows_of(physics).concentrated + CONCENTRATED_ROWS * (pool - first)
             segment = 1 + ((bits >> 1) & 0x7FFF) % (SEGMENTS - 2)
             root = np.sqrt(tile[row1, lane] / tile[row0, lane])
             liquidity = tile[at + LIQUIDITY + segment, lane] * (factor - 1.0)

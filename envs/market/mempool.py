@@ -34,9 +34,12 @@ from envs.market.physics import (
     WAITING_SEEN,
     WAITING_TIP,
     Physics,
+    rows_of,
 )
 from envs.market.randomness import draw, quantile, uniform, uniforms
 from kernels.compile import inline, lean_kernel, never_inline
+from kernels.market.amm import head_state, quote
+from kernels.market.declaration import Declaration
 from kernels.market.mempool import bumped, effective_tip, waiting_tip
 from kernels.market.tile import (
     BASE_FEE,
@@ -50,10 +53,10 @@ from kernels.market.tile import (
     PENDING_VISIBLE,
     PENDING_ZERO_FOR_ONE,
     RESERVES,
+    SCRATCH,
     SCRATCH_ROWS,
     SLOT,
     TICK,
-    quote,
 )
 from kernels.numbers.elementary import exp, ln
 from kernels.numbers.lanes import (
@@ -70,8 +73,10 @@ from kernels.numbers.lanes import (
 )
 
 MAX_ARRIVALS = 16  # per slot; more are not even drawn
-# Scratch rows: see _arrival_times, [MAX_ARRIVALS] for the times; the excitement at the start.
-COUNT, CALM, TIMES = SCRATCH_ROWS, SCRATCH_ROWS + 1, SCRATCH_ROWS + 2
+SCRATCH_USE = Declaration(SCRATCH_ROWS, SCRATCH)
+COUNT = SCRATCH_USE.row("COUNT", 1, "swaps", "sent in this slot")
+CALM = SCRATCH_USE.row("CALM", 1, "swaps/s", "EXCITEMENT at the start of the slot")
+TIMES = SCRATCH_USE.row("TIMES", MAX_ARRIVALS, "s", "of the slot at which they are sent")
 # A wallet's fee cap: twice the base fee plus the tip; impatient ones lie near the base fee.
 USUAL_CAP, LOW_CAP, LOW_CAP_SPREAD = 2.0, 0.9, 0.3
 NONCE = ARRIVAL + 2 * MAX_ARRIVALS  # [M] channels
@@ -88,15 +93,15 @@ def _forget(tile: np.ndarray, lane: int, first: int) -> None:
 
 
 @inline
-def _move(tile: np.ndarray, lane: int, world: int, source: int, target: int) -> None:
+def _move(tile: np.ndarray, lane: int, world_row: int, source: int, target: int) -> None:
     for row in (PENDING_POOL, PENDING_ZERO_FOR_ONE, PENDING_AMOUNT_IN, PENDING_MIN_OUT):
         tile[row + target, lane] = tile[row + source, lane]
     for row in (WAITING_CAP, WAITING_TIP, WAITING_EXPIRY, WAITING_KIND):
-        tile[world + row + target, lane] = tile[world + row + source, lane]
+        tile[world_row + row + target, lane] = tile[world_row + row + source, lane]
 
 
 @inline
-def _keep_waiting(tile: np.ndarray, lane: int, world: int) -> int:
+def _keep_waiting(tile: np.ndarray, lane: int, world_row: int) -> int:
     """Move what still waits to the front, in order of arrival; how many do."""
     kept = 0
     # Where a kept swap went, base 16 digit by digit: index of the earlier nonce after the move.
@@ -104,14 +109,14 @@ def _keep_waiting(tile: np.ndarray, lane: int, world: int) -> int:
     for swap in range(PENDING):
         if tile[PENDING_AMOUNT_IN + swap, lane] <= 0.0:
             continue
-        if tile[world + WAITING_EXPIRY + swap, lane] < tile[SLOT, lane]:
+        if tile[world_row + WAITING_EXPIRY + swap, lane] < tile[SLOT, lane]:
             continue
-        after = int(tile[world + WAITING_AFTER + swap, lane])
+        after = int(tile[world_row + WAITING_AFTER + swap, lane])
         # The digit is 0 when the earlier nonce has left: nothing to wait for any more.
         place = int((moved >> (4 * after)) & 15) - 1 if after >= 0 else -1
-        _move(tile, lane, world, swap, kept)
-        tile[world + WAITING_AFTER + kept, lane] = place
-        tile[world + WAITING_SEEN + kept, lane] = -1.0
+        _move(tile, lane, world_row, swap, kept)
+        tile[world_row + WAITING_AFTER + kept, lane] = place
+        tile[world_row + WAITING_SEEN + kept, lane] = -1.0
         moved |= np.int64(kept + 1) << (4 * swap)
         kept += 1
     return kept
@@ -123,13 +128,13 @@ def _replace(physics: Physics, tile: np.ndarray, lane: int, kept: int, key: np.u
     u = uniform(key, REPLACEMENT)
     if kept == 0 or u >= physics.replace_share:
         return
-    world = physics.world
-    if tile[world + WAITING_KIND, lane] != PUBLIC_SWAP:
+    world_row = physics.world_row
+    if tile[world_row + WAITING_KIND, lane] != PUBLIC_SWAP:
         return
-    wanted = USUAL_CAP * tile[BASE_FEE, lane] + tile[world + WAITING_TIP, lane]
-    cap, tip = tile[world + WAITING_CAP, lane], tile[world + WAITING_TIP, lane]
-    tile[world + WAITING_CAP, lane] = bumped(cap, wanted)
-    tile[world + WAITING_TIP, lane] = bumped(tip, tip)
+    wanted = USUAL_CAP * tile[BASE_FEE, lane] + tile[world_row + WAITING_TIP, lane]
+    cap, tip = tile[world_row + WAITING_CAP, lane], tile[world_row + WAITING_TIP, lane]
+    tile[world_row + WAITING_CAP, lane] = bumped(cap, wanted)
+    tile[world_row + WAITING_TIP, lane] = bumped(tip, tip)
 
 
 @inline
@@ -142,7 +147,7 @@ def _arrival_times(
     two independent times, the latter of which may never come.
     """
     words, decay = load_words(keys, lane, like), physics.excitement_decay
-    row = physics.world + EXCITEMENT
+    row = physics.world_row + EXCITEMENT
     excitement, now, count = load(tile, row, lane, like), like, like
     goes_on = like == 0.0
     for index in range(MAX_ARRIVALS):
@@ -171,7 +176,7 @@ def _arrive(
     physics: Physics, tile: np.ndarray, lane: int, swap: int, time_s: float, key: np.uint64
 ) -> None:
     """Fill pending index `swap` with a new user: pool, side, size, limits, fees, channel."""
-    world, pools, cycles = physics.world, physics.token0.shape[0], physics.cycles.shape[0]
+    world_row, pools = physics.world_row, physics.token0.shape[0]
     # One draw serves three choices: 16 bits the pool, 15 the channel, 1 the direction.
     bits = int(draw(key, SWAP_KIND + swap))
     pool = ((bits >> 16) * pools) >> 16
@@ -181,7 +186,7 @@ def _arrive(
     if hidden < physics.private_share:
         sold = hidden < physics.private_share * physics.refund_share
         kind = REFUND_SWAP if sold else PRIVATE_SWAP
-    scale = physics.size_factor[int(tile[world + REGIME, lane])]
+    scale = physics.size_factor[int(tile[world_row + REGIME, lane])]
     share = scale * quantile(physics.quantiles, SIZE, uniform(key, SWAP_SIZE + swap))
     reserve = tile[RESERVES + pool + (0 if forward else pools), lane]
     amount = min(share, physics.size_max) * reserve
@@ -192,17 +197,8 @@ def _arrive(
     delay = ((care >> 20) & 1023) * _TO_UNIT10
     width = physics.slippage_high - physics.slippage_low
     least = 1.0 - physics.slippage_low - width * tolerance
-    quoted = quote(
-        tile,
-        lane,
-        pools,
-        cycles,
-        RESERVES,
-        pool,
-        forward == 1,
-        amount,
-        float(physics.weights[pool]),
-    )
+    gamma = float(physics.weights[pool])
+    quoted = quote(head_state(tile, rows_of(physics)), lane, pool, forward == 1, amount, gamma)
     tip = quantile(physics.quantiles, TIP, uniform(key, SWAP_TIP + swap))
     fee = tile[BASE_FEE, lane]
     cap = USUAL_CAP * fee + tip
@@ -212,16 +208,18 @@ def _arrive(
     tile[PENDING_ZERO_FOR_ONE + swap, lane] = forward
     tile[PENDING_AMOUNT_IN + swap, lane] = amount
     tile[PENDING_MIN_OUT + swap, lane] = quoted * least
-    tile[world + WAITING_CAP + swap, lane] = cap
-    tile[world + WAITING_TIP + swap, lane] = tip
-    tile[world + WAITING_SEEN + swap, lane] = time_s + 2.0 * physics.visibility_delay_s * delay
-    tile[world + WAITING_EXPIRY + swap, lane] = tile[SLOT, lane] + physics.deadline_slots - 1.0
-    tile[world + WAITING_KIND + swap, lane] = kind
-    tile[world + WAITING_AFTER + swap, lane] = -1.0
+    tile[world_row + WAITING_CAP + swap, lane] = cap
+    tile[world_row + WAITING_TIP + swap, lane] = tip
+    tile[world_row + WAITING_SEEN + swap, lane] = time_s + 2.0 * physics.visibility_delay_s * delay
+    tile[world_row + WAITING_EXPIRY + swap, lane] = tile[SLOT, lane] + physics.deadline_slots - 1.0
+    tile[world_row + WAITING_KIND + swap, lane] = kind
+    tile[world_row + WAITING_AFTER + swap, lane] = -1.0
     # The sender of the swap before may send another: same side of the mempool, next nonce.
     if swap > 0 and uniform(key, NONCE + swap) < physics.nonce_share:
-        tile[world + WAITING_KIND + swap, lane] = tile[world + WAITING_KIND + swap - 1, lane]
-        tile[world + WAITING_AFTER + swap, lane] = swap - 1
+        tile[world_row + WAITING_KIND + swap, lane] = tile[
+            world_row + WAITING_KIND + swap - 1, lane
+        ]
+        tile[world_row + WAITING_AFTER + swap, lane] = swap - 1
 
 
 @inline
@@ -229,8 +227,8 @@ def _arrive_recorded(
     physics: Physics, recorded: RecordedFlow, tile: np.ndarray, lane: int, kept: int
 ) -> int:
     """Fill pending indices from `kept` on with the slot's recorded swaps; how many then wait."""
-    world = physics.world
-    minute, step = int(tile[world + MINUTE, lane]), int(tile[world + STEP, lane])
+    world_row = physics.world_row
+    minute, step = int(tile[world_row + MINUTE, lane]), int(tile[world_row + STEP, lane])
     slot = minute * SLOTS_PER_MINUTE + step
     for at in range(recorded.swap_start[slot], recorded.swap_start[slot + 1]):
         if kept == PENDING:
@@ -239,12 +237,14 @@ def _arrive_recorded(
         tile[PENDING_ZERO_FOR_ONE + kept, lane] = recorded.swap_zero_for_one[at]
         tile[PENDING_AMOUNT_IN + kept, lane] = recorded.swap_amount_in[at]
         tile[PENDING_MIN_OUT + kept, lane] = recorded.swap_min_out[at]
-        tile[world + WAITING_CAP + kept, lane] = recorded.swap_cap_gwei[at]
-        tile[world + WAITING_TIP + kept, lane] = recorded.swap_tip_gwei[at]
-        tile[world + WAITING_SEEN + kept, lane] = recorded.swap_seen_s[at]
-        tile[world + WAITING_EXPIRY + kept, lane] = tile[SLOT, lane] + physics.deadline_slots - 1.0
-        tile[world + WAITING_KIND + kept, lane] = recorded.swap_kind[at]
-        tile[world + WAITING_AFTER + kept, lane] = -1.0
+        tile[world_row + WAITING_CAP + kept, lane] = recorded.swap_cap_gwei[at]
+        tile[world_row + WAITING_TIP + kept, lane] = recorded.swap_tip_gwei[at]
+        tile[world_row + WAITING_SEEN + kept, lane] = recorded.swap_seen_s[at]
+        tile[world_row + WAITING_EXPIRY + kept, lane] = (
+            tile[SLOT, lane] + physics.deadline_slots - 1.0
+        )
+        tile[world_row + WAITING_KIND + kept, lane] = recorded.swap_kind[at]
+        tile[world_row + WAITING_AFTER + kept, lane] = -1.0
         kept += 1
     return kept
 
@@ -277,15 +277,15 @@ def receive(
     never_inline()
     drawn = recorded.swap_start.shape[0] == 0
     for lane in range(LANES):
-        tile[CALM, lane] = tile[physics.world + EXCITEMENT, lane]
+        tile[CALM, lane] = tile[physics.world_row + EXCITEMENT, lane]
     if drawn:
         for lane in range(0, LANES, WIDTH):
             _arrival_times(physics, tile, lane, keys, wide())
     for lane in range(LANES):
         if not (everywhere or lanes[lane]):
-            tile[physics.world + EXCITEMENT, lane] = tile[CALM, lane]
+            tile[physics.world_row + EXCITEMENT, lane] = tile[CALM, lane]
             continue
-        kept = _keep_waiting(tile, lane, physics.world)
+        kept = _keep_waiting(tile, lane, physics.world_row)
         _replace(physics, tile, lane, kept, keys[lane])
         if drawn:
             kept = _receive_drawn(physics, tile, lane, kept, keys[lane])
@@ -296,31 +296,33 @@ def receive(
 
 @inline
 def _show(physics: Physics, tile: np.ndarray, lane: int, like: Floats) -> None:
-    world = physics.world
-    now = SLOT_S * (load(tile, world + TICK_INDEX, lane, like) + 1.0) / physics.ticks_per_slot
+    world_row = physics.world_row
+    now = SLOT_S * (load(tile, world_row + TICK_INDEX, lane, like) + 1.0) / physics.ticks_per_slot
     now -= physics.decision_lead_s
     store(tile, TICK, lane, now / SLOT_S)
     base_fee = load(tile, BASE_FEE, lane, like)
     for swap in range(PENDING):
-        cap = load(tile, world + WAITING_CAP + swap, lane, like)
-        tip = effective_tip(cap, load(tile, world + WAITING_TIP + swap, lane, like), base_fee)
-        kind = load(tile, world + WAITING_KIND + swap, lane, like)
-        seen = (load(tile, world + WAITING_SEEN + swap, lane, like) <= now) & (kind != PRIVATE_SWAP)
+        cap = load(tile, world_row + WAITING_CAP + swap, lane, like)
+        tip = effective_tip(cap, load(tile, world_row + WAITING_TIP + swap, lane, like), base_fee)
+        kind = load(tile, world_row + WAITING_KIND + swap, lane, like)
+        seen = (load(tile, world_row + WAITING_SEEN + swap, lane, like) <= now) & (
+            kind != PRIVATE_SWAP
+        )
         present = load(tile, PENDING_AMOUNT_IN + swap, lane, like) > 0.0
         visible = present & seen & (tip >= 0.0)
         store(tile, PENDING_TIP + swap, lane, choose(present, tip, 0.0))
         store(tile, PENDING_VISIBLE + swap, lane, choose(visible, 1.0, 0.0))
         store(tile, PENDING_REFUND + swap, lane, choose(present & (kind == REFUND_SWAP), 1.0, 0.0))
-        after = load(tile, world + WAITING_AFTER + swap, lane, like)
+        after = load(tile, world_row + WAITING_AFTER + swap, lane, like)
         if any_lane(present & (after >= 0.0)):
             for one in range(lane, lane + WIDTH):
-                _wait_for_earlier(tile, one, world, swap)
+                _wait_for_earlier(tile, one, world_row, swap)
 
 
 @inline
-def _wait_for_earlier(tile: np.ndarray, lane: int, world: int, swap: int) -> None:
+def _wait_for_earlier(tile: np.ndarray, lane: int, world_row: int, swap: int) -> None:
     """A swap is hidden, and left out by blocks, as long as the earlier nonce of its sender is."""
-    after = int(tile[world + WAITING_AFTER + swap, lane])
+    after = int(tile[world_row + WAITING_AFTER + swap, lane])
     if after < 0 or tile[PENDING_AMOUNT_IN + swap, lane] <= 0.0:
         return
     tip = waiting_tip(tile[PENDING_TIP + swap, lane], tile[PENDING_TIP + after, lane])
@@ -342,12 +344,12 @@ def show_pending(physics: Physics, tile: np.ndarray) -> None:
 
 
 @inline
-def root_nonce(tile: np.ndarray, lane: int, world: int, swap: int) -> int:
+def root_nonce(tile: np.ndarray, lane: int, world_row: int, swap: int) -> int:
     """Index of the first nonce that a swap waits for, itself without one."""
-    after = int(tile[world + WAITING_AFTER + swap, lane])
+    after = int(tile[world_row + WAITING_AFTER + swap, lane])
     while after >= 0:
         swap = after
-        after = int(tile[world + WAITING_AFTER + swap, lane])
+        after = int(tile[world_row + WAITING_AFTER + swap, lane])
     return swap
 
 
@@ -363,6 +365,6 @@ def clear_included(tile: np.ndarray, lane: int) -> None:
 def clear_pending(physics: Physics, tile: np.ndarray, lane: int) -> None:
     """An empty mempool, calm."""
     _forget(tile, lane, 0)
-    tile[physics.world + EXCITEMENT, lane] = 0.0
+    tile[physics.world_row + EXCITEMENT, lane] = 0.0
     for swap in range(PENDING):
-        tile[physics.world + WAITING_AFTER + swap, lane] = -1.0
+        tile[physics.world_row + WAITING_AFTER + swap, lane] = -1.0

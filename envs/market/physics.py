@@ -8,8 +8,10 @@ from scipy.special import ndtri
 
 from configs.settings import groups_of
 from envs.market.config import GAS_PROBABILITIES, REWARDS, SHOWN_PROBABILITIES, MarketConfig
+from kernels.compile import inline
 from kernels.graph.market_graph import Graph
-from kernels.market.tile import OPPORTUNITIES, PENDING, tile_rows
+from kernels.market.declaration import Declaration
+from kernels.market.tile import OPPORTUNITIES, PENDING, Layout, layout, tile_rows
 
 CELLS = 512  # of a tabulated quantile function
 SLOT_S = 12.0
@@ -25,50 +27,76 @@ EFFICIENCY = 5  # [R], of rivals, by regime; then their equilibrium bids [R, NOD
 NODES = 24  # of ln rate, for equilibrium bids
 NODE_FIRST, NODE_STEP = -1.75, 0.25  # ln rate of a node: -1.75 .. 4
 
-# Rows that the simulator adds to a tile, counted from Physics.world.
-REGIME = 0  # hidden from the agent
-MINUTE = 1  # index into the price paths
-STEP = 2  # slot within the minute, 0 .. 4
-EPISODE = 3  # episodes this lane has finished
-LOG_PRICE = 4  # [2] ln ETH/USD, ln BTC/USD
-SEARCHER = 6  # wealth since the episode's start, ETH
-RIVALS = 7
-SANDWICHERS = 8
-VALIDATOR = 9
-BURNT = 10
-HARM = 11  # what users lost to sandwiches, ETH; no party
-MARK = 12  # what our standing bid was worth at the last decision, ETH
-EXCITEMENT = 13  # arrival rate above the usual one, swaps per second
-TICK_INDEX = 14  # decisions made in this slot
-CANCEL_COST = 15  # ETH for empty transactions that replaced public ones of ours in this slot
-MISSED = 16  # 1 when no block comes of this slot
-CANCEL_BURNT = 18  # the part of that which is burnt
-STANDING_NET = 17  # net of the standing bid's opportunity when it was placed, ETH
+# Rows that the simulator adds to a tile, counted from Physics.world_row.
+_world = Declaration()
+_row = _world.row
+REGIME = _row("REGIME", 1, "regime", "regime of competition, hidden from the agent")
+MINUTE = _row("MINUTE", 1, "minute", "index into the price paths")
+STEP = _row("STEP", 1, "slots", "slot within the minute, 0 .. 4")
+EPISODE = _row("EPISODE", 1, "episodes", "finished by this lane")
+LOG_PRICE = _row("LOG_PRICE", 2, "1", "ln ETH/USD, ln BTC/USD")
+SEARCHER = _row("SEARCHER", 1, "ETH", "our wealth; all wealth counts from the episode's start")
+RIVALS = _row("RIVALS", 1, "ETH", "wealth of rival searchers")
+SANDWICHERS = _row("SANDWICHERS", 1, "ETH", "wealth of sandwichers")
+VALIDATOR = _row("VALIDATOR", 1, "ETH", "wealth of all proposers together")
+BURNT = _row("BURNT", 1, "ETH", "base fees burnt")
+HARM = _row("HARM", 1, "ETH", "what users lost to sandwiches; no party")
+MARK = _row("MARK", 1, "ETH", "what our standing bid was worth at the last decision")
+EXCITEMENT = _row("EXCITEMENT", 1, "swaps/s", "arrival rate above the usual one")
+TICK_INDEX = _row("TICK_INDEX", 1, "decisions", "made in this slot")
+CANCEL_COST = _row(
+    "CANCEL_COST", 1, "ETH", "for empty transactions that replaced public ones of ours in this slot"
+)
+MISSED = _row("MISSED", 1, "0/1", "1 when this slot has no block")
+STANDING_NET = _row(
+    "STANDING_NET", 1, "ETH", "net of the standing bid's opportunity when it was placed"
+)
+CANCEL_BURNT = _row("CANCEL_BURNT", 1, "ETH", "the part of CANCEL_COST that is burnt")
 # What waits in the mempool, beside the shared rows.
-WAITING_CAP = 19  # [M] fee cap, gwei
-WAITING_TIP = WAITING_CAP + PENDING  # [M] priority fee, gwei
-WAITING_SEEN = WAITING_TIP + PENDING  # [M] second of the slot at which the mempool shows it
-WAITING_EXPIRY = WAITING_SEEN + PENDING  # [M] last slot in which it can be included
-WAITING_AFTER = WAITING_EXPIRY + PENDING  # [M] pending index of the earlier nonce, -1 none
-WAITING_KIND = WAITING_AFTER + PENDING  # [M] one of the next three
+WAITING_CAP = _row("WAITING_CAP", PENDING, "gwei", "fee cap")
+WAITING_TIP = _row("WAITING_TIP", PENDING, "gwei", "priority fee")
+WAITING_SEEN = _row(
+    "WAITING_SEEN", PENDING, "s", "second of the slot at which the mempool shows it"
+)
+WAITING_EXPIRY = _row("WAITING_EXPIRY", PENDING, "slot", "last one in which it can be included")
+WAITING_AFTER = _row(
+    "WAITING_AFTER", PENDING, "swap", "pending index of the earlier nonce, -1 none"
+)
+WAITING_KIND = _row("WAITING_KIND", PENDING, "kind", "PUBLIC_SWAP, PRIVATE_SWAP or REFUND_SWAP")
 PUBLIC_SWAP, PRIVATE_SWAP, REFUND_SWAP = 0, 1, 2
 # Rivals of the opportunities found, if the block were built now.
-TOP = WAITING_KIND + PENDING  # [K] highest bid, ETH; -1 nobody
-LOSERS = TOP + OPPORTUNITIES  # [K] public transactions of rivals that do not win
-LOSERS_BID = LOSERS + OPPORTUNITIES  # [K] their bids together, ETH
-TOP_PUBLIC = LOSERS_BID + OPPORTUNITIES  # [K] 1 when the highest bid is a public transaction
-LOAN_ORACLE = TOP_PUBLIC + OPPORTUNITIES  # [2] ln ETH/USD, ln BTC/USD of the oracle
-LOG_FEE_MEAN = LOAN_ORACLE + 2  # [2] exponential means of ln base fee (gwei), fast and slow
-# Of swaps since the episode's start, ETH of input; no parties.
-USER_VOLUME = LOG_FEE_MEAN + 2
-INFORMED_VOLUME = USER_VOLUME + 1
-INFORMED_PAID = INFORMED_VOLUME + 1  # to builders, priority fees included
-INFORMED_TRADES = INFORMED_PAID + 1  # how many swaps
-# [T] each: ETH per token; balances of users, informed traders, liquidity providers' wallets and
-# borrowers; tokens inside concentrated pools; tokens of all pools at the start.
-PRICE = INFORMED_TRADES + 1
+TOP = _row("TOP", OPPORTUNITIES, "ETH", "highest bid; -1 nobody")
+LOSERS = _row("LOSERS", OPPORTUNITIES, "transactions", "public ones of rivals that do not win")
+LOSERS_BID = _row("LOSERS_BID", OPPORTUNITIES, "ETH", "sum of the bids of LOSERS")
+TOP_PUBLIC = _row(
+    "TOP_PUBLIC", OPPORTUNITIES, "0/1", "1 when the highest bid is a public transaction"
+)
+LOAN_ORACLE = _row("LOAN_ORACLE", 2, "1", "ln ETH/USD, ln BTC/USD of the oracle")
+LOG_FEE_MEAN = _row(
+    "LOG_FEE_MEAN", 2, "1", "exponential means of ln base fee (gwei), fast and slow"
+)
+# Of swaps since the episode's start; no parties.
+USER_VOLUME = _row("USER_VOLUME", 1, "ETH", "input of users' swaps")
+INFORMED_VOLUME = _row("INFORMED_VOLUME", 1, "ETH", "input of informed traders' swaps")
+INFORMED_PAID = _row(
+    "INFORMED_PAID", 1, "ETH", "what informed traders paid to builders, priority fees included"
+)
+INFORMED_TRADES = _row("INFORMED_TRADES", 1, "swaps", "of informed traders")
+WORLD_ROWS = _world.rows
+
+# Books of T rows each, from row PRICE on.
+PRICE = _world.end
 USERS, INFORMED_BOOK, PROVIDERS, BORROWER_BOOK, INSIDE, INITIAL = 1, 2, 3, 4, 5, 6
-BOOKS = 7
+BOOK_ROWS = (
+    ("PRICE", "ETH", "per token, at the reference prices"),
+    ("USERS", "tokens", "balances of users"),
+    ("INFORMED_BOOK", "tokens", "balances of informed traders"),
+    ("PROVIDERS", "tokens", "wallets of liquidity providers"),
+    ("BORROWER_BOOK", "tokens", "balances of borrowers"),
+    ("INSIDE", "tokens", "held by concentrated pools"),
+    ("INITIAL", "tokens", "of all pools at the start"),
+)
+BOOKS = len(BOOK_ROWS)
 
 
 class Physics(NamedTuple):
@@ -87,7 +115,7 @@ class Physics(NamedTuple):
     style_cdf: np.ndarray  # float64[STYLES]
     size_factor: np.ndarray  # float64[R]
     loan_pools: np.ndarray  # int64[B]
-    world: int  # first of the simulator's own rows
+    world_row: int  # first of the simulator's own rows
     episode_slots: int
     ticks_per_slot: int
     reward: int  # MARKED, SETTLED, FRACTION or SQRT
@@ -143,9 +171,18 @@ class Physics(NamedTuple):
     start_noise: float  # largest |ln price error| of a pool at the start
 
 
-def book_row(world: int, tokens: int, book: int) -> int:
+@inline
+def rows_of(physics: Physics) -> Layout:
+    """Where the rows that depend on the graph begin.
+
+    It is no field of Physics: another tuple costs 3 us in every call from Python.
+    """
+    return layout(physics.token0.shape[0], physics.cycles.shape[0])
+
+
+def book_row(world_row: int, tokens: int, book: int) -> int:
     """First of the T rows of a book: USERS, INFORMED_BOOK, ..."""
-    return world + PRICE + book * tokens
+    return world_row + PRICE + book * tokens
 
 
 def world_rows(tokens: int) -> int:
@@ -251,7 +288,7 @@ def physics_of(config: MarketConfig, graph: Graph) -> Physics:
         "style_cdf": style_cdf,
         "size_factor": np.asarray(regimes.size_factor, np.float64),
         "loan_pools": np.asarray(config.loans.pools, np.int64).reshape(-1),
-        "world": tile_rows(graph, pools.concentrated),
+        "world_row": tile_rows(graph, pools.concentrated),
         "reward": REWARDS.index(config.reward),
         "immigrant_wait": SLOT_S / (users.rate * (1.0 - users.hawkes_branching)),
         "excitement": users.hawkes_branching * decay,

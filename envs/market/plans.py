@@ -1,23 +1,28 @@
 """Arbitrages and liquidations in a block: executed when they pay, and who gets the money."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from envs.market.bidding import gas_cost, own_gas
 from envs.market.flow import (
     GWEI,
+    Ledger,
     book,
     book_inside,
+    ledger_of,
 )
 from envs.market.physics import (
     BORROWER_BOOK,
     BURNT,
-    INSIDE,
     USERS,
     VALIDATOR,
     Physics,
+    rows_of,
 )
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.graph.market_graph import HOPS, POOL, ROW_IN
+from kernels.market.amm import PoolState, head_state, swap
 from kernels.market.lending import LIQUIDATION_BONUS, closable, health_factor
 from kernels.market.tile import (
     BASE_FEE,
@@ -27,36 +32,46 @@ from kernels.market.tile import (
     LOAN_POOL,
     LOAN_PRICE,
     OWN_TIP,
-    RESERVES,
-    swap,
 )
 
 DROPPED, DROPPED_FOR_GAS = -1.0, -2.0  # what run_plan answers instead of a profit
+
+
+class Plan(NamedTuple):
+    """An arbitrage or a liquidation in a block, and what its owner pays for it."""
+
+    party: int  # row of the owner's wealth
+    candidate: int
+    size: float  # as `amount` in gross_of
+    gross: float  # ETH, of that size on the reserves as they are
+    payment: float  # ETH
+    share_of: float  # ETH; above 0, `payment` is for this net, and less when less is realised
+    refund: float  # share of the payment that goes to users
 
 
 @lean_kernel
 def _execute(
     cycle_table: np.ndarray,
     weights: np.ndarray,
-    token0: np.ndarray,
-    token1: np.ndarray,
-    world: int,
-    tokens: int,
-    tile: np.ndarray,
+    ledger: Ledger,
+    borrowers: int,
+    state: PoolState,
     lane: int,
     candidate: int,
     size: float,
 ) -> None:
-    """Move reserves, loans and the tokens inside pools as a plan does; `size` as in gross_of."""
+    """Move reserves, loans and the tokens inside pools as a plan does; `size` as in gross_of.
+
+    `borrowers` is the first row of the borrowers' balances.
+    """
     never_inline()
-    pools, cycles = token0.shape[0], cycle_table.shape[0]
-    inside = book(world, tokens, INSIDE)
+    tile, pools, cycles = state.tile, state.pools, cycle_table.shape[0]
     if candidate >= cycles:
         loan = candidate - cycles
         pool = int(tile[LOAN_POOL + loan, lane])
         hub_first = tile[LOAN_HUB_FIRST + loan, lane] > 0.0
-        row_in = RESERVES + pool + (0 if hub_first else pools)
-        row_out = RESERVES + pool + (pools if hub_first else 0)
+        row_in = state.first + pool + (0 if hub_first else pools)
+        row_out = state.first + pool + (pools if hub_first else 0)
         gamma = weights[pool]
         cost = size * tile[row_in, lane] / (gamma * (tile[row_out, lane] - size))
         seized = size * tile[LOAN_PRICE + loan, lane] * (1.0 + LIQUIDATION_BONUS)
@@ -64,39 +79,31 @@ def _execute(
         tile[row_out, lane] -= size
         tile[LOAN_DEBT + loan, lane] -= size
         tile[LOAN_COLLATERAL + loan, lane] -= seized
-        borrowers = book(world, tokens, BORROWER_BOOK)
         tile[borrowers, lane] -= seized
-        tile[borrowers + (token1[pool] if hub_first else token0[pool]), lane] += size
+        debt_token = ledger.token1[pool] if hub_first else ledger.token0[pool]
+        tile[borrowers + debt_token, lane] += size
         return
     amount = size
     for hop in range(cycle_table[candidate, HOPS]):
         pool = int(cycle_table[candidate, POOL + hop])
         forward = cycle_table[candidate, ROW_IN + hop] < pools
-        gamma = weights[pool]
-        out = swap(tile, lane, pools, cycles, RESERVES, pool, forward, amount, gamma)
-        book_inside(tile, lane, inside, token0, token1, pool, forward, amount, out)
+        out = swap(state, lane, pool, forward, amount, weights[pool])
+        book_inside(ledger, lane, pool, forward, amount, out)
         amount = out
 
 
 @inline
 def _pay(
-    physics: Physics,
-    tile: np.ndarray,
-    lane: int,
-    party: int,
-    gross: float,
-    payment: float,
-    gas: float,
-    refund: float,
+    physics: Physics, tile: np.ndarray, lane: int, plan: Plan, payment: float, gas: float
 ) -> None:
     """The winner's books: gross profit in; the bid to validator and users; base fee burnt."""
-    world = physics.world
+    world_row = physics.world_row
     burnt = gas * tile[BASE_FEE, lane] * GWEI
     tip = gas * tile[OWN_TIP, lane] * GWEI
-    tile[party, lane] += gross - payment - burnt - tip
-    tile[world + VALIDATOR, lane] += payment * (1.0 - refund) + tip
-    tile[book(world, physics.exposure.shape[0], USERS), lane] += payment * refund
-    tile[world + BURNT, lane] += burnt
+    tile[plan.party, lane] += plan.gross - payment - burnt - tip
+    tile[world_row + VALIDATOR, lane] += payment * (1.0 - plan.refund) + tip
+    tile[book(world_row, physics.exposure.shape[0], USERS), lane] += payment * plan.refund
+    tile[world_row + BURNT, lane] += burnt
 
 
 @inline
@@ -113,46 +120,23 @@ def _may_repay(cycles: int, tile: np.ndarray, lane: int, candidate: int, size: f
 
 
 @inline
-def run_plan(
-    physics: Physics,
-    tile: np.ndarray,
-    lane: int,
-    party: int,
-    candidate: int,
-    size: float,
-    gross: float,
-    payment: float,
-    share_of: float,
-    refund: float,
-) -> float:
-    """Execute a plan if its profit covers gas and payment; what is left, or why it is dropped.
-
-    Rivals pay a share of what they realise: with `share_of` above 0, `payment` is for that net.
-    """
+def run_plan(physics: Physics, tile: np.ndarray, lane: int, plan: Plan) -> float:
+    """Execute a plan if its profit covers gas and payment; what is left, or why it is dropped."""
+    candidate, size, payment = plan.candidate, plan.size, plan.payment
     gas = own_gas(physics, candidate)
     if not _may_repay(physics.cycles.shape[0], tile, lane, candidate, size):
         return DROPPED
-    realised = gross - gas_cost(tile, lane, gas)
-    if share_of > 0.0:
-        payment *= min(max(realised, 0.0) / share_of, 1.0)
+    realised = plan.gross - gas_cost(tile, lane, gas)
+    if plan.share_of > 0.0:
+        payment *= min(max(realised, 0.0) / plan.share_of, 1.0)
     left = realised - payment
     # Written so that NaN drops the plan.
     if not left >= 0.0:
-        return DROPPED_FOR_GAS if gross > 0.0 and realised < 0.0 else DROPPED
-    token0, token1, tokens = physics.token0, physics.token1, physics.exposure.shape[0]
-    _execute(
-        physics.cycles,
-        physics.weights,
-        token0,
-        token1,
-        physics.world,
-        tokens,
-        tile,
-        lane,
-        candidate,
-        size,
-    )
-    _pay(physics, tile, lane, party, gross, payment, gas, refund)
+        return DROPPED_FOR_GAS if plan.gross > 0.0 and realised < 0.0 else DROPPED
+    borrowers = book(physics.world_row, physics.exposure.shape[0], BORROWER_BOOK)
+    ledger, state = ledger_of(physics, tile), head_state(tile, rows_of(physics))
+    _execute(physics.cycles, physics.weights, ledger, borrowers, state, lane, candidate, size)
+    _pay(physics, tile, lane, plan, payment, gas)
     return left
 
 

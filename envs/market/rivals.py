@@ -27,6 +27,8 @@ from envs.market.physics import (
 )
 from envs.market.randomness import draw, quantile, uniform, uniforms
 from kernels.compile import inline, lean_kernel, never_inline
+from kernels.market.amm import amount_out
+from kernels.market.declaration import Declaration
 from kernels.market.mempool import bumped
 from kernels.market.observation import VALUE_CENTRE, VALUE_SCALE
 from kernels.market.opportunities import candidate_gas
@@ -51,11 +53,11 @@ from kernels.market.tile import (
     PENDING_ZERO_FOR_ONE,
     PUBLIC,
     RESERVES,
+    SCRATCH,
     SCRATCH_ROWS,
     STANDING_CHANNEL,
     STANDING_CYCLE,
     STANDING_PAYMENT,
-    amount_out,
 )
 from kernels.numbers.elementary import exp, ln
 from kernels.numbers.lanes import (
@@ -89,8 +91,9 @@ AGE_DECAY = 0.25  # divided by 1 + 0.25 * age
 STEALTH_SHARE = 0.3  # of what a stealth bidder will bid, shown until the end
 # Dividing by a small count is what costs in the Poisson loop.
 _RECIPROCAL = 1.0 / np.maximum(np.arange(MAX_RIVALS + 1), 1)
-# Scratch rows, [K] each: how many rivals an opportunity has, and where their rate lies.
-COUNTS, RATE_NODES = SCRATCH_ROWS, SCRATCH_ROWS + OPPORTUNITIES
+SCRATCH_USE = Declaration(SCRATCH_ROWS, SCRATCH)
+COUNTS = SCRATCH_USE.row("COUNTS", OPPORTUNITIES, "rivals", "of an opportunity")
+RATE_NODES = SCRATCH_USE.row("RATE_NODES", OPPORTUNITIES, "node", "nearest to the ln of their rate")
 _EIGHT_BITS = 1.0 / 256.0
 _SIXTEEN_BITS = 1.0 / 65536.0
 
@@ -158,7 +161,7 @@ def _count_rivals(physics: Physics, tile: np.ndarray, lane: int, keys: np.ndarra
     candidate = load(tile, FOUND_CYCLE + k, lane, like)
     if not any_lane(candidate >= 0.0):
         return
-    regime = load(tile, physics.world + REGIME, lane, like)
+    regime = load(tile, physics.world_row + REGIME, lane, like)
     net = choose(candidate >= 0.0, load(tile, FOUND_NET + k, lane, like), 1.0)
     log_rate = gather_line(physics.rival_log_rate, whole(regime))
     log_rate += physics.value_slope * ((ln(net) - VALUE_CENTRE) / VALUE_SCALE)
@@ -197,7 +200,7 @@ def _meet(
     A rival of efficiency e believes that net is e times what it is. The same candidate meets the
     same rivals at every decision of a slot.
     """
-    world = physics.world
+    world_row = physics.world_row
     net, gross = tile[FOUND_NET + k, lane], tile[FOUND_GROSS + k, lane]
     age, candidate = tile[FOUND_AGE + k, lane], int(tile[FOUND_CYCLE + k, lane])
     channel = RIVALS_CHANNEL + candidate * RIVALS_STRIDE
@@ -251,10 +254,10 @@ def _meet(
         best = max(best, final)
         shown = max(shown, final)
     # The winner is no loser.
-    tile[world + LOSERS + k, lane] = losers - (1.0 if best_public else 0.0)
-    tile[world + LOSERS_BID + k, lane] = losers_bid - (best if best_public else 0.0)
-    tile[world + TOP + k, lane] = best
-    tile[world + TOP_PUBLIC + k, lane] = 1.0 if best_public else 0.0
+    tile[world_row + LOSERS + k, lane] = losers - (1.0 if best_public else 0.0)
+    tile[world_row + LOSERS_BID + k, lane] = losers_bid - (best if best_public else 0.0)
+    tile[world_row + TOP + k, lane] = best
+    tile[world_row + TOP_PUBLIC + k, lane] = 1.0 if best_public else 0.0
     tile[FOUND_PUBLIC_BID + k, lane] = shown / net
 
 
@@ -269,10 +272,10 @@ def meet_rivals(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> None:
         for k in range(OPPORTUNITIES):
             _count_rivals(physics, tile, lane, keys, k)
     for lane in range(LANES):
-        regime = int(tile[physics.world + REGIME, lane])
+        regime = int(tile[physics.world_row + REGIME, lane])
         for k in range(OPPORTUNITIES):
             if tile[FOUND_CYCLE + k, lane] < 0.0:
-                tile[physics.world + TOP + k, lane] = -1.0
+                tile[physics.world_row + TOP + k, lane] = -1.0
                 continue
             _meet(physics, tile, lane, regime, k, keys[lane])
 
@@ -319,7 +322,7 @@ def sandwich(physics: Physics, tile: np.ndarray, lane: int, swap: int) -> float:
 
     The sandwicher keeps a fifth of the profit, as the 80 % rule has it; the rest is its bid.
     """
-    world, pools = physics.world, physics.token0.shape[0]
+    world_row, pools = physics.world_row, physics.token0.shape[0]
     pool = int(tile[PENDING_POOL + swap, lane])
     forward = tile[PENDING_ZERO_FOR_ONE + swap, lane] > 0.0
     gamma = physics.weights[pool]
@@ -342,11 +345,13 @@ def sandwich(physics: Physics, tile: np.ndarray, lane: int, swap: int) -> float:
     tile[row_in, lane] = in_ - back
     tile[row_out, lane] = out + bought
     bid = 0.8 * profit
-    tile[world + SANDWICHERS, lane] += back - front - bid
-    tile[world + VALIDATOR, lane] += bid
-    book_gas(tile, lane, world, world + SANDWICHERS, 2.0 * physics.swap_gas, tile[OWN_TIP, lane])
+    tile[world_row + SANDWICHERS, lane] += back - front - bid
+    tile[world_row + VALIDATOR, lane] += bid
+    book_gas(
+        tile, lane, world_row, world_row + SANDWICHERS, 2.0 * physics.swap_gas, tile[OWN_TIP, lane]
+    )
     token_out = physics.token1[pool] if forward else physics.token0[pool]
-    price = tile[book(world, physics.exposure.shape[0], 0) + token_out, lane]
+    price = tile[book(world_row, physics.exposure.shape[0], 0) + token_out, lane]
     harm = (tile[PENDING_AMOUNT_OUT + swap, lane] - victim) * price
-    tile[world + HARM, lane] += harm
+    tile[world_row + HARM, lane] += harm
     return victim

@@ -3,6 +3,8 @@
 Compiled, tile by tile.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from envs.market.bidding import decide_early
@@ -13,6 +15,7 @@ from envs.market.flow import (
     GWEI,
     PROPOSER,
     START,
+    Prices,
     advance_prices,
     advance_regimes,
     clear_books,
@@ -39,6 +42,7 @@ from envs.market.physics import (
     STEP,
     TICK_INDEX,
     Physics,
+    rows_of,
 )
 from envs.market.randomness import quantile, slot_key, uniform
 from envs.market.rivals import meet_rivals
@@ -48,7 +52,6 @@ from kernels.market.action import mask
 from kernels.market.observation import encode, ln, search
 from kernels.market.tile import (
     BASE_FEE,
-    BORROWERS,
     BUNDLES_TAKEN,
     FORECAST,
     FORECASTS,
@@ -60,10 +63,29 @@ from kernels.market.tile import (
     OWN_TIP,
     SLOT,
     STANDING_CYCLE,
-    since_row,
 )
 
 MIN_BASE_FEE = 0.01  # gwei; the least fee seen is 0.045
+
+
+class Lanes(NamedTuple):
+    """The markets of an environment: n tiles of LANES lanes."""
+
+    tiles: np.ndarray  # float64[n, rows, LANES]
+    own_keys: np.ndarray  # uint64[n * LANES], see randomness.lane_keys
+    slot_keys: np.ndarray  # uint64[n * LANES], scratch
+
+
+class Step(NamedTuple):
+    """What goes into one decision of n * LANES markets, and what comes of it."""
+
+    actions: np.ndarray  # int64[n * LANES]
+    observation: np.ndarray  # float32[n * LANES, SIZE], of the next decision
+    masks: np.ndarray  # bool[n * LANES, ACTIONS], of the next decision
+    reward: np.ndarray  # float64[n * LANES]
+    truncated: np.ndarray  # bool[n * LANES]
+    outcome: np.ndarray  # float64[n * LANES, OUTCOME_COLUMNS]
+    final_observation: np.ndarray  # float32[n * LANES, SIZE], last ones of episodes that ended
 
 
 @inline
@@ -73,9 +95,11 @@ def _recorded_at(values: np.ndarray, slot: int) -> float:
 
 
 @inline
-def _path_slot(tile: np.ndarray, lane: int, world: int) -> int:
+def _path_slot(tile: np.ndarray, lane: int, world_row: int) -> int:
     """Index of the present slot along the price paths."""
-    return int(tile[world + MINUTE, lane]) * SLOTS_PER_MINUTE + int(tile[world + STEP, lane])
+    return int(tile[world_row + MINUTE, lane]) * SLOTS_PER_MINUTE + int(
+        tile[world_row + STEP, lane]
+    )
 
 
 @lean_kernel
@@ -83,7 +107,7 @@ def _slot_keys(physics: Physics, tile: np.ndarray, lane_keys: np.ndarray, keys: 
     """Keys of the slot being built; slot 0 of the counter belongs to the episode's start."""
     never_inline()
     for lane in range(LANES):
-        episode, slot = int(tile[physics.world + EPISODE, lane]), int(tile[SLOT, lane])
+        episode, slot = int(tile[physics.world_row + EPISODE, lane]), int(tile[SLOT, lane])
         keys[lane] = slot_key(lane_keys[lane], episode, slot + 1)
 
 
@@ -98,9 +122,9 @@ def _advance_base_fees(
     the fee stays.
     """
     never_inline()
-    fast, slow = physics.world + LOG_FEE_MEAN, physics.world + LOG_FEE_MEAN + 1
+    fast, slow = physics.world_row + LOG_FEE_MEAN, physics.world_row + LOG_FEE_MEAN + 1
     for lane in range(LANES):
-        if tile[physics.world + MISSED, lane] > 0.0:
+        if tile[physics.world_row + MISSED, lane] > 0.0:
             continue
         ratio = quantile(physics.quantiles, GAS_RATIO, uniform(keys[lane], GAS_USED))
         level = ln(tile[BASE_FEE, lane])
@@ -109,7 +133,7 @@ def _advance_base_fees(
         ratio = min(max(ratio, 0.0), 2.0)
         tile[fast, lane] += physics.fast_weight * above
         tile[slow, lane] += physics.slow_weight * far_above
-        seen = _recorded_at(recorded.gas_used_ratio, _path_slot(tile, lane, physics.world))
+        seen = _recorded_at(recorded.gas_used_ratio, _path_slot(tile, lane, physics.world_row))
         ratio = seen if seen == seen else ratio
         gas_used = np.floor(0.5 * ratio * physics.gas_limit)
         # The row holds gwei: dividing can end just below the whole number of wei.
@@ -120,10 +144,10 @@ def _advance_base_fees(
 
 
 @inline
-def _forget_fees(tile: np.ndarray, lane: int, world: int) -> None:
+def _forget_fees(tile: np.ndarray, lane: int, world_row: int) -> None:
     """Both means of the base fee start at the fee of an episode's start."""
     for mean in range(2):
-        tile[world + LOG_FEE_MEAN + mean, lane] = ln(tile[BASE_FEE, lane])
+        tile[world_row + LOG_FEE_MEAN + mean, lane] = ln(tile[BASE_FEE, lane])
 
 
 @inline
@@ -131,18 +155,18 @@ def _begin_slot(
     physics: Physics, recorded: RecordedFlow, tile: np.ndarray, lane: int, key: np.uint64
 ) -> None:
     """Who proposes, whether a block will come, and the recorded base fee."""
-    world, slot = physics.world, _path_slot(tile, lane, physics.world)
+    world_row, slot = physics.world_row, _path_slot(tile, lane, physics.world_row)
     takes = uniform(key, PROPOSER) < physics.mev_boost_share
     tile[BUNDLES_TAKEN, lane] = 1.0 if takes else 0.0
     missed = 1.0 if uniform(key, BLOCK_MISSED) < physics.missed_share else 0.0
     seen = _recorded_at(recorded.missed, slot)
-    tile[world + MISSED, lane] = seen if seen == seen else missed
+    tile[world_row + MISSED, lane] = seen if seen == seen else missed
     fee = _recorded_at(recorded.base_fee_gwei, slot)
     if fee == fee:
         tile[BASE_FEE, lane] = fee
         if tile[SLOT, lane] == 0.0:
-            _forget_fees(tile, lane, world)
-    tile[world + TICK_INDEX, lane] = 0.0
+            _forget_fees(tile, lane, world_row)
+    tile[world_row + TICK_INDEX, lane] = 0.0
 
 
 @lean_kernel
@@ -164,30 +188,24 @@ def _begin_slots(
 
 @lean_kernel
 def start_episode(
-    physics: Physics,
-    log_price: np.ndarray,
-    forecast: np.ndarray,
-    starts: np.ndarray,
-    tile: np.ndarray,
-    lane: int,
-    lane_key: np.uint64,
+    physics: Physics, prices: Prices, tile: np.ndarray, lane: int, lane_key: np.uint64
 ) -> None:
     """A fresh market for the episode in row EPISODE: price, pools near it, gas, loans, books."""
     never_inline()
-    world, pools = physics.world, physics.token0.shape[0]
-    key = slot_key(lane_key, int(tile[world + EPISODE, lane]), 0)
+    world_row, starts = physics.world_row, prices.starts
+    key = slot_key(lane_key, int(tile[world_row + EPISODE, lane]), 0)
     minute = starts[int(uniform(key, START) * starts.shape[0])]
-    tile[world + MINUTE, lane] = minute
-    tile[world + STEP, lane] = 0.0
-    tile[world + REGIME, lane] = int(uniform(key, START + 1) * physics.rival_log_rate.shape[0])
+    tile[world_row + MINUTE, lane] = minute
+    tile[world_row + STEP, lane] = 0.0
+    tile[world_row + REGIME, lane] = int(uniform(key, START + 1) * physics.rival_log_rate.shape[0])
     for asset in range(2):
-        tile[world + LOG_PRICE + asset, lane] = log_price[minute, asset]
+        tile[world_row + LOG_PRICE + asset, lane] = prices.log_price[minute, asset]
     for horizon in range(FORECASTS):
-        tile[FORECAST + horizon, lane] = forecast[minute, horizon]
+        tile[FORECAST + horizon, lane] = prices.forecast[minute, horizon]
     set_prices(physics, tile, lane, 0.0)
     z = quantile(physics.quantiles, NORMAL, uniform(key, START + 2))
     tile[BASE_FEE, lane] = physics.base_fee_median_gwei * np.exp(physics.base_fee_sigma * z)
-    _forget_fees(tile, lane, world)
+    _forget_fees(tile, lane, world_row)
     tile[GAS_USED_RATIO, lane] = 1.0
     tile[OWN_TIP, lane] = physics.own_tip_gwei
     tile[SLOT, lane] = 0.0
@@ -195,13 +213,13 @@ def start_episode(
     tile[STANDING_CYCLE, lane] = -1.0
     for row in range(HISTORY_VALUE, FOUND_CYCLE):
         tile[row, lane] = 0.0
-    since = since_row(pools)
-    for row in range(since, since + physics.cycles.shape[0] + BORROWERS):
+    rows = rows_of(physics)
+    for row in range(rows.since, rows.amount_in):
         tile[row, lane] = -1.0
-    for row in range(world + SEARCHER, world + MARK):
+    for row in range(world_row + SEARCHER, world_row + MARK):
         tile[row, lane] = 0.0
     for row in (MARK, CANCEL_COST, CANCEL_BURNT):
-        tile[world + row, lane] = 0.0
+        tile[world_row + row, lane] = 0.0
     clear_books(physics, tile, lane)
     clear_pending(physics, tile, lane)
     start_pools(physics, tile, lane, key)
@@ -228,10 +246,7 @@ def present(
 @lean_kernel
 def _finish_slot(
     physics: Physics,
-    log_price: np.ndarray,
-    slot_sigma: np.ndarray,
-    forecast: np.ndarray,
-    recorded: RecordedFlow,
+    prices: Prices,
     tile: np.ndarray,
     keys: np.ndarray,
     actions: np.ndarray,
@@ -243,69 +258,43 @@ def _finish_slot(
     build_blocks(physics, tile, keys, actions, reward, outcome)
     provide_liquidity(physics, tile, keys)
     informed_trades(physics, tile, keys)
-    _advance_base_fees(physics, recorded, tile, keys)
+    _advance_base_fees(physics, prices.recorded, tile, keys)
     advance_regimes(physics, tile, keys)
-    advance_prices(physics, log_price, slot_sigma, forecast, tile, keys)
+    advance_prices(physics, prices, tile, keys)
     advance_loans(physics, tile, keys)
     for lane in range(LANES):
         tile[SLOT, lane] += 1.0
 
 
 @lean_kernel
-def play(
-    physics: Physics,
-    log_price: np.ndarray,
-    slot_sigma: np.ndarray,
-    forecast: np.ndarray,
-    starts: np.ndarray,
-    recorded: RecordedFlow,
-    tiles: np.ndarray,
-    lane_keys: np.ndarray,
-    keys: np.ndarray,
-    restart: bool,
-    actions: np.ndarray,
-    observation: np.ndarray,
-    masks: np.ndarray,
-    reward: np.ndarray,
-    truncated: np.ndarray,
-    outcome: np.ndarray,
-    final_observation: np.ndarray,
-) -> None:
-    """One decision of every lane of `tiles` float64[n, rows, LANES]; the other arrays have
-    n * LANES rows, `keys` is scratch. Lanes whose episode ends get their last observation in
-    `final_observation` and start the next one, so that `observation` and `masks` belong to the next
-    decision (SAME_STEP). With `restart` nothing is played and every lane starts the episode in its
-    row EPISODE. All lanes are at the same decision of their slots.
+def play(physics: Physics, prices: Prices, lanes: Lanes, restart: bool, step: Step) -> None:
+    """One decision of every lane. All lanes are at the same decision of their slots.
+
+    Lanes whose episode ends get their last observation in `final_observation` and start the next
+    one, so that `observation` and `masks` belong to the next decision (SAME_STEP). With `restart`
+    nothing is played and every lane starts the episode in its row EPISODE.
     """
-    world = physics.world
-    for index in range(tiles.shape[0]):
-        tile = tiles[index]
+    world_row, recorded = physics.world_row, prices.recorded
+    actions, reward, outcome = step.actions, step.reward, step.outcome
+    observation, masks, truncated = step.observation, step.masks, step.truncated
+    for index in range(lanes.tiles.shape[0]):
+        tile = lanes.tiles[index]
         first, last = index * LANES, (index + 1) * LANES
-        own, slot = lane_keys[first:last], keys[first:last]
+        own, slot = lanes.own_keys[first:last], lanes.slot_keys[first:last]
         ended = restart
         if not restart:
             _slot_keys(physics, tile, own, slot)
-            if tile[world + TICK_INDEX, 0] + 1.0 < physics.ticks_per_slot:
+            if tile[world_row + TICK_INDEX, 0] + 1.0 < physics.ticks_per_slot:
                 decide_early(physics, tile, actions[first:last], reward[first:last])
                 for lane in range(LANES):
-                    tile[world + TICK_INDEX, lane] += 1.0
+                    tile[world_row + TICK_INDEX, lane] += 1.0
                     truncated[first + lane] = False
                     for column in range(OUTCOME_COLUMNS):
                         outcome[first + lane, column] = 0.0
-                    outcome[first + lane, REGIME_NOW] = tile[world + REGIME, lane]
+                    outcome[first + lane, REGIME_NOW] = tile[world_row + REGIME, lane]
             else:
-                _finish_slot(
-                    physics,
-                    log_price,
-                    slot_sigma,
-                    forecast,
-                    recorded,
-                    tile,
-                    slot,
-                    actions[first:last],
-                    reward[first:last],
-                    outcome[first:last],
-                )
+                acted, paid, came = actions[first:last], reward[first:last], outcome[first:last]
+                _finish_slot(physics, prices, tile, slot, acted, paid, came)
                 _slot_keys(physics, tile, own, slot)
                 _begin_slots(physics, recorded, tile, slot, truncated[first:last], True)
                 for lane in range(LANES):
@@ -320,9 +309,9 @@ def play(
                 if not truncated[at]:
                     continue
                 for column in range(observation.shape[1]):
-                    final_observation[at, column] = observation[at, column]
-                tile[world + EPISODE, lane] += 1.0
-            start_episode(physics, log_price, forecast, starts, tile, lane, own[lane])
+                    step.final_observation[at, column] = observation[at, column]
+                tile[world_row + EPISODE, lane] += 1.0
+            start_episode(physics, prices, tile, lane, own[lane])
         _slot_keys(physics, tile, own, slot)
         _begin_slots(physics, recorded, tile, slot, truncated[first:last], restart)
         # Lanes in mid-episode are presented a second time, which changes nothing in them.

@@ -16,9 +16,8 @@ from kernels.market.tile import (
     LOAN_POOL,
     LOAN_PRICE,
     LOAN_REPAID,
-    amount_in_row,
-    gross_row,
-    overlay_row,
+    Layout,
+    layout,
 )
 
 LIQUIDATION_THRESHOLD = 0.83  # of collateral value, WETH on Ethereum
@@ -65,10 +64,9 @@ def best_repayment(
 
 
 @inline
-def _size(cycles: int, weights: np.ndarray, tile: np.ndarray, lanes: int) -> None:
-    pools = weights.shape[0] - cycles
-    first = overlay_row(pools)
-    amounts, gains = amount_in_row(pools, cycles) + cycles, gross_row(pools, cycles) + cycles
+def _size(rows: Layout, weights: np.ndarray, tile: np.ndarray, lanes: int) -> None:
+    pools, first = rows.pools, rows.overlay
+    amounts, gains = rows.amount_in + rows.cycles, rows.gross + rows.cycles
     for loan in range(BORROWERS):
         for lane in range(lanes):
             collateral, debt = tile[LOAN_COLLATERAL + loan, lane], tile[LOAN_DEBT + loan, lane]
@@ -104,7 +102,8 @@ def size_liquidations(cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray)
     pool, and collateral received minus that, both 0 for a healthy loan.
     """
     never_inline()
+    rows = layout(weights.shape[0] - cycles.shape[0], cycles.shape[0])
     if tile.shape[1] == LANES:
-        _size(cycles.shape[0], weights, tile, LANES)
+        _size(rows, weights, tile, LANES)
     else:
-        _size(cycles.shape[0], weights, tile, tile.shape[1])
+        _size(rows, weights, tile, tile.shape[1])

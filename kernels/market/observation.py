@@ -11,6 +11,7 @@ import numpy as np
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.graph.market_graph import MAX_HOPS
 from kernels.market.action import mask
+from kernels.market.amm import overlay
 from kernels.market.lending import size_liquidations
 from kernels.market.opportunities import find
 from kernels.market.sizing import size_cycles
@@ -48,7 +49,6 @@ from kernels.market.tile import (
     STANDING_CYCLE,
     STANDING_FRACTION,
     TICK,
-    overlay,
 )
 from kernels.numbers.elementary import ln
 from kernels.numbers.lanes import (

@@ -6,6 +6,8 @@ import numpy as np
 
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.graph.market_graph import HOPS, MAX_HOPS, POOL, ROW_IN, ROW_OUT
+from kernels.market.across import best_input_across
+from kernels.market.amm import PoolState, overlaid_state, quote
 from kernels.market.lending import LIQUIDATION_BONUS, LIQUIDATION_GAS, cost_to_repay
 from kernels.market.tile import (
     BASE_FEE,
@@ -23,33 +25,20 @@ from kernels.market.tile import (
     FOUND_REFUND,
     FOUND_TARGETS,
     LANES,
-    LIQUIDITY,
     LOAN_HUB_FIRST,
     LOAN_POOL,
     LOAN_PRICE,
     LOAN_REPAID,
-    LOWEST_ROOT,
     OPPORTUNITIES,
-    OVERLAY_SEGMENT,
     OWN_TIP,
     PENDING,
     PENDING_AMOUNT_IN,
     PENDING_POOL,
     PENDING_REFUND,
     PENDING_VISIBLE,
-    SCRATCH_ROWS,
-    SEGMENT_ROOT,
-    SEGMENTS,
     SLOT,
-    amount_in_row,
-    amount_out,
-    concentrated_row,
-    gross_row,
-    net_row,
-    overlay_row,
-    quote,
-    rate_row,
-    since_row,
+    Layout,
+    layout,
 )
 from kernels.numbers.lanes import WIDTH, Floats, any_lane, choose, load, store, whole, wide
 
@@ -57,12 +46,6 @@ GWEI = 1e-9  # ETH
 # The fast search keeps the pools of a candidate in one 64-bit word.
 MAX_WORD_POOLS = 62
 NEARLY = 1.0 - 1e-9
-
-# State of the hops of one cycle, [3] each: reserves, input until the segment's end, segment.
-HOP_IN = SCRATCH_ROWS
-HOP_OUT = HOP_IN + MAX_HOPS
-HOP_CAPACITY = HOP_OUT + MAX_HOPS
-HOP_SEGMENT = HOP_CAPACITY + MAX_HOPS
 
 
 @inline
@@ -92,19 +75,16 @@ def _word(cycles: np.ndarray, candidate: int) -> int:
 
 
 @inline
-def _nets(
-    cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray, lane: int, like: Floats
-) -> None:
+def _nets(rows: Layout, weights: np.ndarray, tile: np.ndarray, lane: int, like: Floats) -> None:
     """Net of every candidate, since when it has paid its gas, and how many do."""
-    count = cycles.shape[0]
-    pools = weights.shape[0] - count
+    count = rows.cycles
     price = (load(tile, BASE_FEE, lane, like) + load(tile, OWN_TIP, lane, like)) * GWEI
     slot, paying = load(tile, SLOT, lane, like), like
     for candidate in range(count + BORROWERS):
-        gas = candidate_gas(weights, pools, count, candidate)
-        profit = load(tile, gross_row(pools, count) + candidate, lane, like) - gas * price
-        store(tile, net_row(pools, count) + candidate, lane, profit)
-        row = since_row(pools) + candidate
+        gas = candidate_gas(weights, rows.pools, count, candidate)
+        profit = load(tile, rows.gross + candidate, lane, like) - gas * price
+        store(tile, rows.net + candidate, lane, profit)
+        row = rows.since + candidate
         before = load(tile, row, lane, like)
         start = choose(before < 0.0, slot, before)
         store(tile, row, lane, choose(profit > 0.0, start, like - 1.0))
@@ -204,121 +184,31 @@ def _targets(cycles: np.ndarray, tile: np.ndarray, lane: int, candidate: int) ->
 def gross_of(
     cycles: np.ndarray,
     weights: np.ndarray,
-    tile: np.ndarray,
+    state: PoolState,
     lane: int,
     candidate: int,
-    first: int,
     amount: float,
 ) -> float:
-    """Output - input of a plan in the state at row `first`, hub tokens.
+    """Output - input of a plan on one state of a tile's pools, hub tokens.
 
     `amount` is the input of a cycle, or the debt that a liquidation repays.
     """
     never_inline()
-    count = cycles.shape[0]
-    pools = weights.shape[0] - count
+    tile, pools, count = state.tile, state.pools, cycles.shape[0]
     if candidate >= count:
         loan = candidate - count
         pool = int(tile[LOAN_POOL + loan, lane])
         hub_first = tile[LOAN_HUB_FIRST + loan, lane] > 0.0
-        reserve_in = tile[first + pool + (0 if hub_first else pools), lane]
-        reserve_out = tile[first + pool + (pools if hub_first else 0), lane]
+        reserve_in = tile[state.first + pool + (0 if hub_first else pools), lane]
+        reserve_out = tile[state.first + pool + (pools if hub_first else 0), lane]
         value = amount * tile[LOAN_PRICE + loan, lane] * (1.0 + LIQUIDATION_BONUS)
         return value - cost_to_repay(amount, reserve_in, reserve_out, weights[pool])
     out = amount
     for hop in range(cycles[candidate, HOPS]):
         pool = int(cycles[candidate, POOL + hop])
         forward = cycles[candidate, ROW_IN + hop] < pools
-        out = quote(tile, lane, pools, count, first, pool, forward, out, weights[pool])
+        out = quote(state, lane, pool, forward, out, weights[pool])
     return out - amount
-
-
-@inline
-def _load_hops(cycles: np.ndarray, tile: np.ndarray, lane: int, pools: int, candidate: int) -> bool:
-    """Overlaid state of a cycle's hops into scratch rows; whether a pool is concentrated."""
-    first, concentrated = overlay_row(pools), False
-    for hop in range(cycles[candidate, HOPS]):
-        row_in, row_out = cycles[candidate, ROW_IN + hop], cycles[candidate, ROW_OUT + hop]
-        tile[HOP_IN + hop, lane] = tile[first + row_in, lane]
-        tile[HOP_OUT + hop, lane] = tile[first + row_out, lane]
-        tile[HOP_CAPACITY + hop, lane] = tile[first + 2 * pools + row_in, lane]
-        pool = int(cycles[candidate, POOL + hop])
-        index = pool - int(tile[CONCENTRATED_FROM, lane])
-        if index >= 0:
-            concentrated = True
-            at = concentrated_row(pools, cycles.shape[0], index)
-            tile[HOP_SEGMENT + hop, lane] = tile[at + OVERLAY_SEGMENT, lane]
-    return concentrated
-
-
-@inline
-def _next_segment(
-    tile: np.ndarray, lane: int, at: int, hop: int, forward: bool, gamma: float
-) -> None:
-    """Put a hop in scratch rows at the start of the segment after its present one."""
-    segment = int(tile[HOP_SEGMENT + hop, lane])
-    lowest = tile[at + LOWEST_ROOT, lane]
-    end = lowest * SEGMENT_ROOT[segment + (0 if forward else 1)]
-    segment += -1 if forward else 1
-    liquidity = tile[at + LIQUIDITY + segment, lane]
-    far = lowest * SEGMENT_ROOT[segment + (0 if forward else 1)]
-    last = segment == (0 if forward else SEGMENTS - 1)
-    until = liquidity / far - liquidity / end if forward else liquidity * (far - end)
-    tile[HOP_IN + hop, lane] = liquidity / end if forward else liquidity * end
-    tile[HOP_OUT + hop, lane] = liquidity * end if forward else liquidity / end
-    tile[HOP_CAPACITY + hop, lane] = np.inf if last else until / gamma
-    tile[HOP_SEGMENT + hop, lane] = segment
-
-
-@lean_kernel
-def best_input_across(
-    cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray, lane: int, candidate: int
-) -> tuple[float, float]:
-    """(input, profit): best of a cycle whose concentrated pools may pass the ends of segments.
-
-    Profit is concave: while the best input of the present segments does not fit, fill them, let the
-    first full pool go on to its next segment, and look again. (0, 0) without concentrated pools.
-    """
-    never_inline()
-    pools = weights.shape[0] - cycles.shape[0]
-    if not _load_hops(cycles, tile, lane, pools, candidate):
-        return 0.0, 0.0
-    hops, total, received = cycles[candidate, HOPS], 0.0, 0.0
-    for _ in range(MAX_HOPS * SEGMENTS):
-        # Moebius map of the hops so far, and the input at which the first of them is full.
-        A, C, most, full = 1.0, 0.0, np.inf, -1
-        for hop in range(hops):
-            capacity = tile[HOP_CAPACITY + hop, lane]
-            slope = A - C * capacity
-            fills = capacity / slope if slope > 0.0 else np.inf
-            if fills < most:
-                most, full = fills, hop
-            rate = weights[cycles[candidate, POOL + hop]] / tile[HOP_IN + hop, lane]
-            C += A * rate
-            A *= rate * tile[HOP_OUT + hop, lane]
-        best = (np.sqrt(A) - 1.0) / C
-        if not best > 0.0:
-            break
-        if best <= most:
-            total += best
-            received += A * best / (1.0 + C * best)
-            break
-        total += most
-        amount = most
-        for hop in range(hops):
-            gamma = float(weights[cycles[candidate, POOL + hop]])
-            reserve_in, reserve_out = tile[HOP_IN + hop, lane], tile[HOP_OUT + hop, lane]
-            out = amount_out(amount, reserve_in, reserve_out, gamma)
-            tile[HOP_IN + hop, lane] = reserve_in + amount * gamma
-            tile[HOP_OUT + hop, lane] = reserve_out - out
-            tile[HOP_CAPACITY + hop, lane] = max(tile[HOP_CAPACITY + hop, lane] - amount, 0.0)
-            amount = out
-        received += amount
-        pool = int(cycles[candidate, POOL + full])
-        at = concentrated_row(pools, cycles.shape[0], pool - int(tile[CONCENTRATED_FROM, lane]))
-        forward = cycles[candidate, ROW_IN + full] < pools
-        _next_segment(tile, lane, at, full, forward, float(weights[pool]))
-    return total, received - total
 
 
 @inline
@@ -332,16 +222,15 @@ def size_of(cycles: int, tile: np.ndarray, lane: int, k: int) -> float:
 
 @inline
 def _within_segments(
-    cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray, candidate: int, lane: int
+    rows: Layout, cycles: np.ndarray, tile: np.ndarray, lane: int, candidate: int
 ) -> tuple[float, float, float]:
     """(A, C, most): a cycle's Moebius map x -> A x / (1 + C x) on the overlaid reserves, and the
     input up to which no concentrated pool on the way leaves its segment."""
-    pools = weights.shape[0] - cycles.shape[0]
-    reserve, rate = overlay_row(pools), rate_row(pools)
+    reserve, rate = rows.overlay, rows.rate
     A, C, until = 1.0, 0.0, np.inf
     for hop in range(cycles[candidate, HOPS]):
         row_in, row_out = cycles[candidate, ROW_IN + hop], cycles[candidate, ROW_OUT + hop]
-        capacity = tile[reserve + 2 * pools + row_in, lane]
+        capacity = tile[reserve + 2 * rows.pools + row_in, lane]
         # x A / (1 + x C) < capacity, for all x when the slope is not above 0.
         slope = A - C * capacity
         if slope > 0.0 and capacity < until * slope:
@@ -352,15 +241,15 @@ def _within_segments(
 
 
 @inline
-def _describe(cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray, lane: int, k: int) -> None:
+def _describe(
+    rows: Layout, cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray, lane: int, k: int
+) -> None:
     """The rows of opportunity k beside its candidate and net."""
-    count = cycles.shape[0]
-    pools = weights.shape[0] - count
+    count, state = rows.cycles, overlaid_state(tile, rows)
     candidate = int(tile[FOUND_CYCLE + k, lane])
-    amount = tile[amount_in_row(pools, count) + candidate, lane]
-    gross = tile[gross_row(pools, count) + candidate, lane]
+    amount = tile[rows.amount_in + candidate, lane]
+    gross = tile[rows.gross + candidate, lane]
     gas = gross - tile[FOUND_NET + k, lane]
-    first = overlay_row(pools)
     tile[FOUND_POOLS + k, lane] = 1.0
     if candidate < count:
         concentrated = 0.0
@@ -369,20 +258,20 @@ def _describe(cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray, lane: i
             concentrated += 1.0 if beyond else 0.0
         tile[FOUND_POOLS + k, lane] = cycles[candidate, HOPS]
         tile[FOUND_CONCENTRATED + k, lane] = concentrated
-        A, C, until = _within_segments(cycles, weights, tile, candidate, lane)
+        A, C, until = _within_segments(rows, cycles, tile, lane, candidate)
         # A size that stops at the end of a segment may miss it by a rounding.
         if amount < until * NEARLY:
             part = 0.5 * amount
             half = A * part / (1.0 + C * part) - part
         else:
-            across, more = best_input_across(cycles, weights, tile, lane, candidate)
+            across, more = best_input_across(cycles, weights, state, lane, candidate)
             if across > amount and more > gross:
                 amount, gross = across, more
                 tile[FOUND_NET + k, lane] = gross - gas
-            half = gross_of(cycles, weights, tile, lane, candidate, first, 0.5 * amount)
+            half = gross_of(cycles, weights, state, lane, candidate, 0.5 * amount)
     else:
         part = 0.5 * tile[LOAN_REPAID + candidate - count, lane]
-        half = gross_of(cycles, weights, tile, lane, candidate, first, part)
+        half = gross_of(cycles, weights, state, lane, candidate, part)
     tile[FOUND_AMOUNT_IN + k, lane] = amount
     tile[FOUND_GROSS + k, lane] = gross
     tile[FOUND_HALF_NET + k, lane] = half - gas
@@ -393,7 +282,7 @@ def _describe(cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray, lane: i
         sold = (tile[PENDING_REFUND + swap, lane] > 0.0) & ((targets >> swap) & 1 == 1)
         refund = 1.0 if sold else refund
     tile[FOUND_REFUND + k, lane] = refund
-    tile[FOUND_AGE + k, lane] = tile[SLOT, lane] - tile[since_row(pools) + candidate, lane]
+    tile[FOUND_AGE + k, lane] = tile[SLOT, lane] - tile[rows.since + candidate, lane]
 
 
 @inline
@@ -416,23 +305,21 @@ def find(cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray) -> None:
     a mempool knows); the net rows and since rows too. Ties go to the lower candidate.
     """
     never_inline()
-    count = cycles.shape[0]
-    pools = weights.shape[0] - count
-    first_net = net_row(pools, count)
+    rows = layout(weights.shape[0] - cycles.shape[0], cycles.shape[0])
     if tile.shape[1] == LANES:
         for lane in range(0, LANES, WIDTH):
-            _nets(cycles, weights, tile, lane, wide())
-            _choose_disjoint(cycles, first_net, tile, lane, wide())
+            _nets(rows, weights, tile, lane, wide())
+            _choose_disjoint(cycles, rows.net, tile, lane, wide())
             _forget(tile, lane, wide())
     else:
         for lane in range(tile.shape[1]):
-            _nets(cycles, weights, tile, lane, 0.0)
-            _choose_disjoint(cycles, first_net, tile, lane, 0.0)
+            _nets(rows, weights, tile, lane, 0.0)
+            _choose_disjoint(cycles, rows.net, tile, lane, 0.0)
             _forget(tile, lane, 0.0)
     for lane in range(tile.shape[1]):
-        if pools > MAX_WORD_POOLS:
-            _choose_one_by_one(cycles, first_net, tile, lane)
+        if rows.pools > MAX_WORD_POOLS:
+            _choose_one_by_one(cycles, rows.net, tile, lane)
         for k in range(OPPORTUNITIES):
             if tile[FOUND_CYCLE + k, lane] < 0.0:
                 break
-            _describe(cycles, weights, tile, lane, k)
+            _describe(rows, cycles, weights, tile, lane, k)

@@ -2,8 +2,8 @@
 
 A chain of V2 pools is a Moebius map x -> A x / (1 + C x); its best input is (sqrt(A) - 1) / C and
 its profit (sqrt(A) - 1)^2 / C. A segment of a concentrated pool is such a map too, up to its end,
-where the ranked plan stops (kernels.market.opportunities goes on for the chosen
-ones). It only ranks: amounts that are signed come from kernels.sizing.product_cycles.
+where the ranked plan stops (kernels.market.across goes on for the chosen ones). It only ranks:
+amounts that are signed come from kernels.sizing.product_cycles.
 """
 
 import numpy as np
@@ -13,10 +13,8 @@ from kernels.graph.market_graph import HOPS, POOL, ROW_IN, ROW_OUT
 from kernels.market.tile import (
     CONCENTRATED_FROM,
     LANES,
-    amount_in_row,
-    gross_row,
-    overlay_row,
-    rate_row,
+    Layout,
+    layout,
 )
 from kernels.numbers.lanes import (
     WIDTH,
@@ -33,14 +31,13 @@ from kernels.numbers.lanes import (
 
 
 @inline
-def _rates(weights: np.ndarray, pools: int, tile: np.ndarray, lane: int, like: Floats) -> None:
+def _rates(weights: np.ndarray, rows: Layout, tile: np.ndarray, lane: int, like: Floats) -> None:
     """gamma / reserve per pool and side, shared by all cycles: divisions are what costs."""
-    source, target = overlay_row(pools), rate_row(pools)
     for side in range(2):
-        for pool in range(pools):
-            row = side * pools + pool
-            reserve = load(tile, source + row, lane, like)
-            store(tile, target + row, lane, weights[pool] / reserve)
+        for pool in range(rows.pools):
+            row = side * rows.pools + pool
+            reserve = load(tile, rows.overlay + row, lane, like)
+            store(tile, rows.rate + row, lane, weights[pool] / reserve)
 
 
 @inline
@@ -74,13 +71,11 @@ def _best_input(A: Floats, C: Floats) -> tuple[Floats, Floats]:
 
 
 @inline
-def _size(cycles: np.ndarray, pools: int, tile: np.ndarray, lane: int, like: Floats) -> None:
-    count = cycles.shape[0]
-    reserve, rate = overlay_row(pools), rate_row(pools)
-    capacity = reserve + 2 * pools
-    to_amount, to_gross = amount_in_row(pools, count), gross_row(pools, count)
+def _size(cycles: np.ndarray, rows: Layout, tile: np.ndarray, lane: int, like: Floats) -> None:
+    reserve, rate = rows.overlay, rows.rate
+    capacity = reserve + 2 * rows.pools
     plain = int(tile[CONCENTRATED_FROM, 0])
-    for cycle in range(count):
+    for cycle in range(rows.cycles):
         in0, in1, in2 = cycles[cycle, ROW_IN], cycles[cycle, ROW_IN + 1], cycles[cycle, ROW_IN + 2]
         C1 = load(tile, rate + in0, lane, like)
         A1 = C1 * load(tile, reserve + cycles[cycle, ROW_OUT], lane, like)
@@ -111,8 +106,8 @@ def _size(cycles: np.ndarray, pools: int, tile: np.ndarray, lane: int, like: Flo
                     capped = A * until / (1.0 + C * until) - until
                     profit = choose(over, choose(capped > 0.0, capped, 0.0), profit)
                     amount = choose(over, least(until, amount), amount)
-        store(tile, to_amount + cycle, lane, amount)
-        store(tile, to_gross + cycle, lane, profit)
+        store(tile, rows.amount_in + cycle, lane, amount)
+        store(tile, rows.gross + cycle, lane, profit)
 
 
 @lean_kernel
@@ -123,12 +118,12 @@ def size_cycles(cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray) -> No
     without fastmath, so that one lane and sixteen give the same bits.
     """
     never_inline()
-    pools = weights.shape[0] - cycles.shape[0]
+    rows = layout(weights.shape[0] - cycles.shape[0], cycles.shape[0])
     if tile.shape[1] == LANES:
         for lane in range(0, LANES, WIDTH):
-            _rates(weights, pools, tile, lane, wide())
-            _size(cycles, pools, tile, lane, wide())
+            _rates(weights, rows, tile, lane, wide())
+            _size(cycles, rows, tile, lane, wide())
     else:
         for lane in range(tile.shape[1]):
-            _rates(weights, pools, tile, lane, 0.0)
-            _size(cycles, pools, tile, lane, 0.0)
+            _rates(weights, rows, tile, lane, 0.0)
+            _size(cycles, rows, tile, lane, 0.0)

@@ -24,8 +24,8 @@ from kernels.market.tile import (
     OWN_TIP,
     SLOT,
     TICK,
+    layout_of,
     new_tile,
-    since_row,
 )
 from kernels.pools.uniswap_v2 import OK
 from live.books.plan import Plan, PlanHop
@@ -34,6 +34,8 @@ from live.market.decode import from_limbs, uint256_limbs
 from live.market.mempool import Mempool, Pending, effective_tip_wei
 from live.market.overlay import (
     MAX_CYCLE_HOPS,
+    Followed,
+    State,
     apply_swaps,
     fill_tile,
     pool_table,
@@ -106,7 +108,7 @@ class Planner:
         self.tile = new_tile(deployment.graph, 1)
         self.observation = np.zeros((1, SIZE), np.float32)
         self.actions = np.zeros((1, ACTIONS), np.bool_)
-        first = since_row(deployment.pools)
+        first = layout_of(deployment.graph).since
         self._since = self.tile[first : first + len(self._cycles), 0]
         self._since_at_start = self._since.copy()
         self._reserves = chain.reserves.copy()
@@ -195,19 +197,16 @@ class Planner:
         np.copyto(self._base, self._chain.reserves)
         # ages count slots: every look at a slot starts from how the last slot ended
         self._since[:] = self._since_at_start
-        fill_tile(
-            self._pool_table,
+        followed = Followed(
             self._mempool.table,
             self._rows,
             self._amounts,
             self._status,
             self._applied,
             self._tips,
-            blocked,
-            self._chain.mirror,
-            self._base,
-            self.tile,
         )
+        state = State(self._chain.mirror, self._base, blocked)
+        fill_tile(self._pool_table, followed, state, self.tile)
         observe(self._cycles, self._weights, self.tile, self.observation, self.actions)
         return bool(self.tile[FOUND_CYCLE, 0] >= 0.0)
 

@@ -143,38 +143,45 @@ def apply_swaps(
     return applied
 
 
+class Followed(NamedTuple):
+    """Pending swaps in order of inclusion, and what `apply_swaps` found of them."""
+
+    table: SwapTable
+    order: np.ndarray  # int64[n], rows of the table
+    amounts: np.ndarray  # uint64[n, MAX_HOPS + 1, 2]
+    status: np.ndarray  # int64[n]
+    applied: int  # hops
+    tip_gwei: np.ndarray  # float64[n], never rising: the tile is sorted by it again
+
+
+class State(NamedTuple):
+    """The pools at the head of the chain."""
+
+    mirror: np.ndarray  # float64[2P], reserves in whole tokens
+    base: np.ndarray  # uint64[2P, 2], the same to the unit; used up
+    blocked: np.ndarray  # bool[P], pools that get no reserves: no opportunity
+
+
 @kernel
-def fill_tile(
-    pools: PoolTable,
-    table: SwapTable,
-    order: np.ndarray,
-    amounts: np.ndarray,
-    status: np.ndarray,
-    applied: int,
-    tip_gwei: np.ndarray,
-    blocked: np.ndarray,
-    mirror: np.ndarray,
-    base: np.ndarray,
-    tile: np.ndarray,
-) -> None:
+def fill_tile(pools: PoolTable, followed: Followed, state: State, tile: np.ndarray) -> None:
     """Write the reserve and pending rows of a tile of one lane, from what `apply_swaps` found.
 
     The tile holds PENDING swaps; when there are more hops, the first ones are already part of its
-    reserves. `mirror` float64[2P] and `base` uint64[2P, 2] are the head's reserves (`base` is used
-    up); pools with `blocked` (bool[P]) get no reserves, which kernels read as no opportunity.
-    `tip_gwei` float64[n] must not rise along `order`: the tile is sorted by it again.
+    reserves.
     """
+    table, amounts, base = followed.table, followed.amounts, state.base
+    blocked = state.blocked
     count = pools.fee_numerator.shape[0]
     for row in range(2 * count):
-        tile[RESERVES + row, 0] = 0.0 if blocked[row % count] else mirror[row]
+        tile[RESERVES + row, 0] = 0.0 if blocked[row % count] else state.mirror[row]
     for row in range(PENDING_POOL, PENDING_VISIBLE + PENDING):
         tile[row, 0] = 0.0
     slot = 0
-    folded = max(applied - PENDING, 0)
-    for place in range(order.shape[0]):
-        if status[place] != OK:
+    folded = max(followed.applied - PENDING, 0)
+    for place in range(followed.order.shape[0]):
+        if followed.status[place] != OK:
             continue
-        row = order[place]
+        row = followed.order[place]
         for hop in range(table.hops[row]):
             pool = table.pool[row, hop]
             forward = table.zero_for_one[row, hop] != 0
@@ -191,7 +198,7 @@ def fill_tile(
                 tile[PENDING_AMOUNT_IN + slot, 0] = (
                     amount / pools.scale[pool if forward else pool + count]
                 )
-                tile[PENDING_TIP + slot, 0] = tip_gwei[place]
+                tile[PENDING_TIP + slot, 0] = followed.tip_gwei[place]
                 tile[PENDING_VISIBLE + slot, 0] = 1.0
                 slot += 1
 

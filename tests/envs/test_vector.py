@@ -40,11 +40,13 @@ from envs.market.simulator import play
 from envs.searcher import Searcher
 from envs.vector import MarketVectorEnv
 from kernels.market.action import ACTIONS, BID_FRACTION, BIDS, FIRST_HALF
+from kernels.market.amm import SEGMENT_ROOT
 from kernels.market.observation import FIELDS, SIZE
 from kernels.market.tile import (
     BASE_FEE,
     BORROWERS,
     BUNDLES_TAKEN,
+    CONCENTRATED_ROWS,
     FOUND_AMOUNT_IN,
     FOUND_CYCLE,
     FOUND_NET,
@@ -54,10 +56,8 @@ from kernels.market.tile import (
     LOWEST_ROOT,
     RESERVES,
     SEGMENT,
-    SEGMENT_ROOT,
     SEGMENTS,
-    concentrated_row,
-    overlay_row,
+    layout_of,
 )
 from tests.support.worlds import BARE, markets, paths, some_actions
 
@@ -331,7 +331,7 @@ def test_a_slot_moves_the_pools_as_the_block_says() -> None:
         env.step(np.where(masks[np.arange(48), wanted], wanted, 0))
         for lane in range(48):
             tile, column = before[lane // 16], lane % 16
-            first = overlay_row(pools)
+            first = layout_of(graph).overlay
             reserves = tile[first : first + 2 * pools, column].copy()
             after = env._tiles[lane // 16, RESERVES : RESERVES + 2 * pools, column]
             for k in range(4):
@@ -372,8 +372,8 @@ def test_constant_products_keep_their_invariant_and_stay_positive() -> None:
 def test_concentrated_pools_hold_what_their_liquidity_says() -> None:
     """Price inside its segment, virtual reserves L / root and L root, all tokens accounted for."""
     env = markets(32, {"pools.provider_rate": 0.1}, seed=18)
-    graph, world, tokens = env.config.graph, env._physics.world, 4
-    pools, cycles = graph.token0.size, graph.cycle_hops.size
+    graph, world, tokens = env.config.graph, env._physics.world_row, 4
+    pools = graph.token0.size
     visited = set()
     for step in range(300):
         env.step(some_actions(env, step))
@@ -382,7 +382,7 @@ def test_concentrated_pools_hold_what_their_liquidity_says() -> None:
         for tile in env._tiles:
             needed = np.zeros((tokens, 16))
             for index in range(4):
-                pool, at = 4 + index, concentrated_row(pools, cycles, index)
+                pool, at = 4 + index, layout_of(graph).concentrated + CONCENTRATED_ROWS * index
                 x, y = tile[RESERVES + pool], tile[RESERVES + pools + pool]
                 segment = tile[at + SEGMENT].astype(int)
                 visited |= set(segment.tolist())
@@ -419,7 +419,9 @@ def test_informed_traders_leave_pools_inside_the_fee_band() -> None:
         env.step(some_actions(env, step))
         tiles = env._tiles
         price = np.exp(
-            np.einsum("ta,nal->ntl", physics.exposure, tiles[:, physics.world + LOG_PRICE :][:, :2])
+            np.einsum(
+                "ta,nal->ntl", physics.exposure, tiles[:, physics.world_row + LOG_PRICE :][:, :2]
+            )
         )
         reserves = tiles[:, RESERVES : RESERVES + 2 * pools]
         assert price.shape[1] == tokens
@@ -434,7 +436,7 @@ def test_informed_traders_leave_pools_inside_the_fee_band() -> None:
 
 def test_prices_pass_through_the_recorded_closes() -> None:
     env = markets(16, seed=14, ticks_per_slot=1)
-    world = env._physics.world
+    world = env._physics.world_row
     for step in range(60):
         env.step(some_actions(env, step))
         tile = env._tiles[0]
@@ -459,7 +461,7 @@ def test_base_fee_stays_near_its_median() -> None:
 def test_rivals_clear_where_they_should_and_history_is_worth_something() -> None:
     """Median clearing by regime .43/.68/.92, and a bidder who knows the regime earns much more."""
     env = markets(512, seed=16, ticks_per_slot=1)
-    world = env._physics.world
+    world = env._physics.world_row
     regime, net, top = [], [], []
     for _ in range(200):
         taken = env._tiles[:, BUNDLES_TAKEN].reshape(-1) > 0.0
@@ -505,7 +507,7 @@ def _play_at_random(lanes: int, steps: int, seed: int, **changes: Any) -> Market
 
 def test_random_play_stays_inside_the_spaces() -> None:
     env = _play_at_random(64, 200, 17, episode_slots=15)
-    assert env._tiles[0, env._physics.world + EPISODE, 0] == 4.0
+    assert env._tiles[0, env._physics.world_row + EPISODE, 0] == 4.0
 
 
 def test_random_play_of_loans_near_the_edge_stays_inside() -> None:

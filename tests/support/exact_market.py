@@ -14,9 +14,11 @@ import numpy as np
 
 from envs.vector import MarketVectorEnv
 from kernels.graph.market_graph import HOPS, POOL, ROW_IN
+from kernels.market.amm import SEGMENT_ROOT
 from kernels.market.lending import CLOSE_FACTOR, FULL_CLOSE_HEALTH, LIQUIDATION_THRESHOLD
 from kernels.market.tile import (
     CONCENTRATED_FROM,
+    CONCENTRATED_ROWS,
     LANES,
     LIQUIDITY,
     LOAN_COLLATERAL,
@@ -27,9 +29,8 @@ from kernels.market.tile import (
     LOWEST_ROOT,
     RESERVES,
     SEGMENT,
-    SEGMENT_ROOT,
     SEGMENTS,
-    concentrated_row,
+    layout_of,
 )
 from kernels.numbers.u256 import from_limbs, to_limbs
 from kernels.pools.uniswap_v2 import OK, quote_in_batch, quote_out_batch
@@ -189,7 +190,7 @@ def positions_on_ticks(swap: PoolSwap) -> list[tuple[int, int, int]]:
 def build_rows(env: MarketVectorEnv) -> list[list[ConcentratedRow]]:
     """Concentrated pools [lanes][V] of the present tiles, in the arrays of the exact kernel."""
     graph, tiles = env.config.graph, env._tiles
-    pools, cycles = graph.token0.size, graph.cycle_hops.size
+    pools = graph.token0.size
     count = env.config.pools.concentrated
     found: list[tuple[PoolSnapshot, int, tuple[int, ...], tuple[int, ...]]] = []
     for lane in range(env.num_envs):
@@ -199,7 +200,7 @@ def build_rows(env: MarketVectorEnv) -> list[list[ConcentratedRow]]:
             unit0 = 10.0 ** float(graph.decimals[graph.token0[pool]])
             unit1 = 10.0 ** float(graph.decimals[graph.token1[pool]])
             scale = np.sqrt(unit1 / unit0) * 2.0**96
-            at = concentrated_row(pools, cycles, index)
+            at = layout_of(graph).concentrated + CONCENTRATED_ROWS * index
             root = np.sqrt(column[RESERVES + pools + pool] / column[RESERVES + pool])
             ends = tuple(int(column[at + LOWEST_ROOT] * r * scale) for r in SEGMENT_ROOT)
             depth = column[at + LIQUIDITY : at + LIQUIDITY + SEGMENTS] * np.sqrt(unit0 * unit1)

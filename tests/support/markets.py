@@ -3,13 +3,16 @@
 import numpy as np
 
 from kernels.graph.market_graph import Graph, build_graph
+from kernels.market.amm import SEGMENT_WIDTH, PoolState, enter_segment
 from kernels.market.tile import (
     BASE_FEE,
+    CONCENTRATED_ROWS,
     FORECAST,
     FORECASTS,
     GAS_USED_RATIO,
     LIQUIDITY,
     LOWEST_ROOT,
+    OVERLAY_SEGMENT,
     OWN_TIP,
     PENDING,
     PENDING_AMOUNT_IN,
@@ -18,10 +21,9 @@ from kernels.market.tile import (
     PENDING_VISIBLE,
     PENDING_ZERO_FOR_ONE,
     RESERVES,
-    SEGMENT_WIDTH,
+    SEGMENT,
     SEGMENTS,
-    concentrated_row,
-    enter_segment,
+    layout_of,
     new_tile,
 )
 
@@ -35,6 +37,18 @@ def two_venues() -> Graph:
     return build_graph(TOKEN0, TOKEN1, [997] * 8, [1000] * 8, [18, 18, 6, 8])
 
 
+def head_of(tile: np.ndarray, graph: Graph) -> PoolState:
+    """`head_state`, not compiled."""
+    rows = layout_of(graph)
+    return PoolState(tile, rows.pools, RESERVES, rows.concentrated, SEGMENT)
+
+
+def overlaid_of(tile: np.ndarray, graph: Graph) -> PoolState:
+    """`overlaid_state`, not compiled."""
+    rows = layout_of(graph)
+    return PoolState(tile, rows.pools, rows.overlay, rows.concentrated, OVERLAY_SEGMENT)
+
+
 def random_tile(graph: Graph, lanes: int, seed: int, concentrated: int = 0) -> np.ndarray:
     """Pools within a percent of one price system, up to 8 pending swaps, gas and forecasts.
 
@@ -42,14 +56,17 @@ def random_tile(graph: Graph, lanes: int, seed: int, concentrated: int = 0) -> n
     """
     rng = np.random.default_rng(seed)
     tile = new_tile(graph, lanes, concentrated)
-    pools, cycles = graph.token0.size, graph.cycle_hops.size
+    pools = graph.token0.size
     for pool in range(pools):
         depth = 3000.0 * np.exp(rng.normal(0.0, 0.7, lanes))
         error = np.exp(rng.normal(0.0, 0.006, lanes))
         tile[RESERVES + pool] = depth / PRICES_ETH[graph.token0[pool]]
         tile[RESERVES + pools + pool] = depth / PRICES_ETH[graph.token1[pool]] * error
     for index in range(concentrated):
-        pool, at = pools - concentrated + index, concentrated_row(pools, cycles, index)
+        pool, at = (
+            pools - concentrated + index,
+            layout_of(graph).concentrated + CONCENTRATED_ROWS * index,
+        )
         product = tile[RESERVES + pool] * tile[RESERVES + pools + pool]
         root = np.sqrt(tile[RESERVES + pools + pool] / tile[RESERVES + pool])
         place = rng.uniform(2.0, SEGMENTS - 2.0, lanes)
@@ -58,9 +75,7 @@ def random_tile(graph: Graph, lanes: int, seed: int, concentrated: int = 0) -> n
         tile[at + LIQUIDITY : at + LIQUIDITY + SEGMENTS] = np.sqrt(product) * depths
         for lane in range(lanes):
             where = int(place[lane])
-            enter_segment(
-                tile, lane, pools, cycles, RESERVES, pool, where, root[lane], graph.gamma[pool]
-            )
+            enter_segment(head_of(tile, graph), lane, pool, where, root[lane], graph.gamma[pool])
     tile[BASE_FEE] = rng.uniform(1.0, 60.0, lanes)
     tile[OWN_TIP] = rng.uniform(0.0, 3.0, lanes)
     tile[GAS_USED_RATIO] = rng.uniform(0.0, 2.0, lanes)

@@ -16,7 +16,7 @@ def test_demand_falls_with_the_fee_above_its_means() -> None:
     """Blocks that would always be too full: the fee rises until users answer, wei by wei."""
     config = {"gas.used_ratio": (FULLNESS,) * 7, "episode_slots": 300}
     env = markets(LANES, seed=3, ticks_per_slot=1, **config)
-    tile, world = env._tiles[0], env._physics.world
+    tile, world = env._tiles[0], env._physics.world_row
     fee = np.rint(1e9 * tile[BASE_FEE])
     fast, slow = np.log(tile[BASE_FEE]), np.log(tile[BASE_FEE])
     built = np.zeros(LANES, np.int64)

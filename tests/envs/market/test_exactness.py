@@ -32,7 +32,7 @@ from kernels.market.tile import (
     PENDING_VISIBLE,
     PENDING_ZERO_FOR_ONE,
     RESERVES,
-    overlay_row,
+    layout_of,
 )
 from tests.support.exact_market import (
     FEE_PIPS,
@@ -153,7 +153,7 @@ def replay(lanes: int, slots: int, seed: int, **changes: Any) -> Replayed:
     env = markets(lanes, seed=seed, episode_slots=slots, **(BARE | LOANS | changes))
     rows = build_rows(env)
     ledgers = [Ledger(env, lane, rows[lane]) for lane in range(lanes)]
-    seen, pools = Replayed(episodes=lanes), env.config.graph.token0.size
+    seen, overlay = Replayed(episodes=lanes), layout_of(env.config.graph).overlay
     whole_wei = all(d == 18 for d in env.config.pools.decimals)
     for step in range(slots):
         before, actions = env._tiles.copy(), _bids(env, step)
@@ -167,7 +167,7 @@ def replay(lanes: int, slots: int, seed: int, **changes: Any) -> Replayed:
                 if column[FOUND_CYCLE + k] < 0.0:
                     break
                 pool = _first_pool(env, column, k)
-                moved = after[RESERVES + pool] != column[overlay_row(pools) + pool]
+                moved = after[RESERVES + pool] != column[overlay + pool]
                 # The tile of the last block already holds the next episode.
                 if k != own and (truncated[lane] or not moved):
                     continue

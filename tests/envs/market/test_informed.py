@@ -16,7 +16,7 @@ from tests.support.worlds import BARE, markets, some_actions
 
 
 def _row(env: MarketVectorEnv, row: int) -> np.ndarray:
-    return env._tiles[:, env._physics.world + row].reshape(-1).copy()
+    return env._tiles[:, env._physics.world_row + row].reshape(-1).copy()
 
 
 def test_they_have_more_than_a_quarter_of_the_volume() -> None:
@@ -31,7 +31,7 @@ def test_they_have_more_than_a_quarter_of_the_volume() -> None:
 def test_volume_is_what_the_books_gave_away() -> None:
     """One trade of a slot: its input leaves the traders' book, at the prices of that moment."""
     env = markets(64, seed=20, **BARE | {"informed.probability": 0.2, "users.swap_gas": 1})
-    tokens, world = len(env.config.pools.symbols), env._physics.world
+    tokens, world = len(env.config.pools.symbols), env._physics.world_row
     book = slice(*(book_row(world, tokens, INFORMED_BOOK) + np.array([0, tokens])))
     seen = 0
     for _ in range(100):

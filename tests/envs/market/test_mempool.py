@@ -37,7 +37,7 @@ from tests.support.worlds import BARE, markets, paths
 
 def _rows(env: MarketVectorEnv, first: int, world: bool = False, count: int = PENDING) -> Any:
     """Rows of all lanes: float64[count, lanes]."""
-    first += env._physics.world if world else 0
+    first += env._physics.world_row if world else 0
     rows = env._tiles[:, first : first + count]
     return np.moveaxis(rows, 0, 1).reshape(count, -1)[:, : env.num_envs]
 
@@ -87,7 +87,7 @@ def test_what_a_block_cannot_take_waits_is_replaced_and_expires() -> None:
     """Low fee caps wait: their fees rise by a tenth at least or not at all; deadlines hold."""
     changes: dict[str, Any] = {"users.low_cap_share": 1.0, "gas.base_fee_sigma": 0.0}
     env = markets(256, seed=43, ticks_per_slot=1, **changes)
-    world, kept, raised = env._physics.world, 0, 0
+    world, kept, raised = env._physics.world_row, 0, 0
     for _ in range(80):
         caps, tips = _rows(env, WAITING_CAP, True), _rows(env, WAITING_TIP, True)
         fee, slot = _rows(env, BASE_FEE, count=1)[0], _rows(env, SLOT, count=1)[0]

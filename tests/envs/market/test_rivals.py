@@ -103,7 +103,7 @@ def test_the_public_channel_shows_bids_and_adaptive_rivals_answer_ours() -> None
     changes = BARE | {"ticks_per_slot": 2, "rivals.public_share": 1.0}
     changes |= {"rivals.style_weight": (0.0, 1.0, 0.0, 0.0, 0.0)}
     quiet, loud = markets(256, seed=31, **changes), markets(256, seed=31, **changes)
-    world = quiet._physics.world
+    world = quiet._physics.world_row
     bid = FIRST_PUBLIC + 3  # a middling public bid on the best opportunity
     assert ACTION_TABLE[bid].kind == BID
     assert ACTION_TABLE[bid].channel == PUBLIC
@@ -130,7 +130,7 @@ def test_what_is_shown_is_only_what_public_styles_show() -> None:
     honest = markets(64, boosted | naive, seed=32)
     for _ in range(10):
         assert not np.any(sealed._tiles[:, FOUND_PUBLIC_BID : FOUND_PUBLIC_BID + 4])
-        tiles, world = honest._tiles, honest._physics.world
+        tiles, world = honest._tiles, honest._physics.world_row
         assert np.all(tiles[:, BUNDLES_TAKEN] == 1.0)
         found = tiles[:, FOUND_CYCLE] >= 0
         top = np.maximum(tiles[:, world + TOP], 0.0) / np.where(found, tiles[:, FOUND_NET], 1.0)

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels.compile import kernel
+from kernels.market.amm import overlay
 from kernels.market.lending import (
     LIQUIDATION_BONUS,
     LIQUIDATION_THRESHOLD,
@@ -24,10 +25,7 @@ from kernels.market.tile import (
     LOAN_POOL,
     LOAN_PRICE,
     LOAN_REPAID,
-    amount_in_row,
-    gross_row,
-    overlay,
-    overlay_row,
+    layout_of,
 )
 from tests.support.markets import random_tile, two_venues
 
@@ -106,17 +104,17 @@ def test_loans_of_a_tile() -> None:
         for lane in range(LANES):
             collateral, debt = tile[LOAN_COLLATERAL + loan, lane], tile[LOAN_DEBT + loan, lane]
             share = _closable(_health(collateral, debt, 1 / 2000))
-            row = overlay_row(pools) + loan % 2
+            row = layout_of(graph).overlay + loan % 2
             reserve_in, reserve_out = tile[row, lane], tile[row + pools, lane]
             unit = (1.0 + LIQUIDATION_BONUS) / 2000
             most = min(share * debt, collateral / unit)
             repaid = np.linspace(0.0, most, 2001)
             cost = np.array([_cost(float(x), reserve_in, reserve_out) for x in repaid])
             best = float(np.max(repaid * unit - cost))
-            gain = tile[gross_row(pools, count) + count + loan, lane]
+            gain = tile[layout_of(graph).gross + count + loan, lane]
             assert gain == pytest.approx(best, rel=1e-3, abs=1e-9)
             assert gain >= best * (1.0 - 1e-12)
-            spent = tile[amount_in_row(pools, count) + count + loan, lane]
+            spent = tile[layout_of(graph).amount_in + count + loan, lane]
             back = tile[LOAN_REPAID + loan, lane] * unit
             assert back - spent == pytest.approx(gain, abs=1e-9)
             assert back <= collateral * (1.0 + 1e-12)

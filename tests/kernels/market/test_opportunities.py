@@ -23,11 +23,9 @@ from kernels.market.tile import (
     PENDING_VISIBLE,
     RESERVES,
     SLOT,
-    amount_in_row,
-    gross_row,
-    overlay_row,
+    layout_of,
 )
-from tests.support.markets import random_tile, two_venues
+from tests.support.markets import overlaid_of, random_tile, two_venues
 
 GRAPH = two_venues()
 
@@ -40,8 +38,8 @@ def _observe(graph: Graph, tile: np.ndarray) -> np.ndarray:
 
 
 def _greedy(tile: np.ndarray, lane: int) -> list[tuple[int, float]]:
-    pools, count = GRAPH.token0.size, GRAPH.cycle_hops.size
-    gross = tile[gross_row(pools, count) : gross_row(pools, count) + count, lane]
+    count = GRAPH.cycle_hops.size
+    gross = tile[layout_of(GRAPH).gross : layout_of(GRAPH).gross + count, lane]
     price = (tile[BASE_FEE, lane] + tile[OWN_TIP, lane]) * 1e-9
     ranked = sorted(
         ((gross[c] - GRAPH.cycle_gas[c] * price, -c) for c in range(count)), reverse=True
@@ -58,7 +56,6 @@ def _greedy(tile: np.ndarray, lane: int) -> list[tuple[int, float]]:
 def test_the_best_disjoint_cycles_are_found(seed: int) -> None:
     tile = random_tile(GRAPH, LANES, seed)
     masks = _observe(GRAPH, tile)
-    pools, count = GRAPH.token0.size, GRAPH.cycle_hops.size
     numbers = []
     for lane in range(LANES):
         chosen = _greedy(tile, lane)
@@ -73,8 +70,8 @@ def test_the_best_disjoint_cycles_are_found(seed: int) -> None:
                 continue
             assert cycle == chosen[k][0]
             assert tile[FOUND_NET + k, lane] == pytest.approx(chosen[k][1], rel=1e-12)
-            assert tile[FOUND_GROSS + k, lane] == tile[gross_row(pools, count) + cycle, lane]
-            amount = tile[amount_in_row(pools, count) + cycle, lane]
+            assert tile[FOUND_GROSS + k, lane] == tile[layout_of(GRAPH).gross + cycle, lane]
+            amount = tile[layout_of(GRAPH).amount_in + cycle, lane]
             assert tile[FOUND_AMOUNT_IN + k, lane] == amount
             targets = sum(
                 1 << m
@@ -109,7 +106,6 @@ def test_age_counts_slots_since_a_cycle_first_paid() -> None:
 def test_plans_go_on_across_segments_to_the_optimum(seed: int) -> None:
     """No input on a fine grid earns more than the chosen one, however many segments it passes."""
     tile = random_tile(GRAPH, LANES, seed, concentrated=4)
-    pools, count = GRAPH.token0.size, GRAPH.cycle_hops.size
     # A strong imbalance between the venues, so that plans are large.
     tile[RESERVES : RESERVES + 4] *= 1.0 + 0.02 * (1 + seed % 3)
     _observe(GRAPH, tile)
@@ -120,15 +116,14 @@ def test_plans_go_on_across_segments_to_the_optimum(seed: int) -> None:
             if cycle < 0:
                 break
             amount, gross = tile[FOUND_AMOUNT_IN + k, lane], tile[FOUND_GROSS + k, lane]
-            first = overlay_row(pools)
+            state = overlaid_of(tile, GRAPH)
             grid = amount * np.append(np.linspace(0.01, 2.0, 300), 1.001)
             earned = [
-                gross_of(GRAPH.cycles, GRAPH.weights, tile, lane, cycle, first, float(x))
-                for x in grid
+                gross_of(GRAPH.cycles, GRAPH.weights, state, lane, cycle, float(x)) for x in grid
             ]
             assert max(earned) <= gross * (1.0 + 1e-9)
             assert max(earned) >= gross * 0.999
-            crossing += bool(amount > tile[amount_in_row(pools, count) + cycle, lane])
+            crossing += bool(amount > tile[layout_of(GRAPH).amount_in + cycle, lane])
             gas = GRAPH.cycle_gas[cycle] * (tile[BASE_FEE, lane] + tile[OWN_TIP, lane]) * 1e-9
             assert tile[FOUND_NET + k, lane] == pytest.approx(gross - gas, rel=1e-9, abs=1e-12)
     assert crossing > 3

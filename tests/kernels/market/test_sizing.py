@@ -6,18 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.graph.market_graph import Graph, build_graph
+from kernels.market.amm import overlay
 from kernels.market.opportunities import gross_of
 from kernels.market.sizing import size_cycles
 from kernels.market.tile import (
     RESERVES,
-    amount_in_row,
-    capacity_row,
-    gross_row,
+    layout_of,
     new_tile,
-    overlay,
-    overlay_row,
 )
-from tests.support.markets import random_tile, two_venues
+from tests.support.markets import overlaid_of, random_tile, two_venues
 
 
 def _chain(x: int, reserves: list[tuple[int, int]]) -> int:
@@ -43,7 +40,7 @@ def _size(graph: Graph, reserves: list[tuple[int, int]]) -> tuple[np.ndarray, np
     tile[RESERVES + pools : RESERVES + 2 * pools, 0] = [b / 1e18 for _, b in reserves]
     overlay(graph.cycles, graph.weights, tile)
     size_cycles(graph.cycles, graph.weights, tile)
-    amount, gross = amount_in_row(pools, count), gross_row(pools, count)
+    amount, gross = layout_of(graph).amount_in, layout_of(graph).gross
     return tile[amount : amount + count, 0], tile[gross : gross + count, 0]
 
 
@@ -89,17 +86,17 @@ def test_profit_is_what_the_swaps_give() -> None:
     overlay(graph.cycles, graph.weights, tile)
     size_cycles(graph.cycles, graph.weights, tile)
     pools, count = graph.token0.size, graph.cycle_hops.size
-    first = overlay_row(pools)
+    first = layout_of(graph).overlay
     seen = 0
     for cycle in range(count):
         for lane in range(16):
-            x = start = tile[amount_in_row(pools, count) + cycle, lane]
+            x = start = tile[layout_of(graph).amount_in + cycle, lane]
             for hop in range(graph.cycle_hops[cycle]):
                 pool, forward = graph.cycle_pool[cycle, hop], graph.cycle_zero_for_one[cycle, hop]
                 a = tile[first + pool + (0 if forward else pools), lane]
                 b = tile[first + pool + (pools if forward else 0), lane]
                 x = 0.997 * x * b / (a + 0.997 * x)
-            gross = tile[gross_row(pools, count) + cycle, lane]
+            gross = tile[layout_of(graph).gross + cycle, lane]
             assert x - start == pytest.approx(gross, rel=1e-7, abs=1e-9)
             seen += gross > 0.0
     assert seen > 20
@@ -113,18 +110,19 @@ def test_plans_through_concentrated_pools_stop_at_the_end_of_a_segment(seed: int
     overlay(graph.cycles, graph.weights, tile)
     size_cycles(graph.cycles, graph.weights, tile)
     pools, count = graph.token0.size, graph.cycle_hops.size
-    first, capped, free = overlay_row(pools), 0, 0
-    capacity = first + capacity_row(pools) - RESERVES
+    state = overlaid_of(tile, graph)
+    first, capped, free = state.first, 0, 0
+    capacity = first + 2 * pools
     for cycle in range(count):
         for lane in range(16):
-            amount = tile[amount_in_row(pools, count) + cycle, lane]
-            gross = tile[gross_row(pools, count) + cycle, lane]
+            amount = tile[layout_of(graph).amount_in + cycle, lane]
+            gross = tile[layout_of(graph).gross + cycle, lane]
             if amount <= 0.0:
                 assert gross == 0.0
                 continue
 
             def earns(x: float, cycle: int = cycle, lane: int = lane) -> float:
-                return gross_of(graph.cycles, graph.weights, tile, lane, cycle, first, x)
+                return gross_of(graph.cycles, graph.weights, state, lane, cycle, x)
 
             assert earns(amount) == pytest.approx(gross, rel=1e-7, abs=1e-12)
             assert earns(0.98 * amount) < gross

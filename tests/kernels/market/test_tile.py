@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
-from kernels.compile import kernel
+from kernels.compile import lean_kernel
 from kernels.market.action import ACTIONS
+from kernels.market.amm import SEGMENT_ROOT, PoolState, overlay, quote
+from kernels.market.amm import swap as sell
 from kernels.market.observation import SIZE, observe, record_auction
 from kernels.market.tile import (
+    CONCENTRATED_ROWS,
     LANES,
     LIQUIDITY,
     LOAN_COLLATERAL,
@@ -30,36 +33,28 @@ from kernels.market.tile import (
     SCRATCH,
     SCRATCH_ROWS,
     SEGMENT,
-    SEGMENT_ROOT,
     SEGMENTS,
-    concentrated_row,
-    overlay,
-    overlay_row,
-    quote,
+    layout_of,
     tile_rows,
 )
-from kernels.market.tile import (
-    swap as sell,
-)
-from tests.support.markets import random_tile, two_venues
+from tests.support.markets import head_of, random_tile, two_venues
 
 GRAPH = two_venues()
 POOLS = GRAPH.token0.size
 
 
-@kernel
+@lean_kernel
 def _swap(
-    tile: np.ndarray,
-    lane: int,
-    pools: int,
-    cycles: int,
-    first: int,
-    pool: int,
-    forward: bool,
-    amount: float,
-    gamma: float,
+    state: PoolState, lane: int, pool: int, forward: bool, amount: float, gamma: float
 ) -> float:
-    return sell(tile, lane, pools, cycles, first, pool, forward, amount, gamma)
+    return sell(state, lane, pool, forward, amount, gamma)
+
+
+@lean_kernel
+def _quote(
+    state: PoolState, lane: int, pool: int, forward: bool, amount: float, gamma: float
+) -> float:
+    return quote(state, lane, pool, forward, amount, gamma)
 
 
 def _python_overlay(tile: np.ndarray, lane: int) -> tuple[np.ndarray, np.ndarray]:
@@ -84,7 +79,7 @@ def test_overlay_equals_python(seed: int) -> None:
     tile = random_tile(GRAPH, LANES, seed)
     before = tile.copy()
     overlay(GRAPH.cycles, GRAPH.weights, tile)
-    first = overlay_row(POOLS)
+    first = layout_of(GRAPH).overlay
     for lane in range(LANES):
         reserves, out = _python_overlay(before, lane)
         np.testing.assert_allclose(tile[first : first + 2 * POOLS, lane], reserves, rtol=1e-14)
@@ -101,7 +96,7 @@ class _Pool:
         self.reserves = [tile[RESERVES + pool, lane], tile[RESERVES + POOLS + pool, lane]]
         self.segments = pool >= POOLS - concentrated
         if self.segments:
-            at = concentrated_row(POOLS, GRAPH.cycle_hops.size, pool - POOLS + concentrated)
+            at = layout_of(GRAPH).concentrated + CONCENTRATED_ROWS * (pool - POOLS + concentrated)
             self.root = np.sqrt(self.reserves[1] / self.reserves[0])
             self.ends = tile[at + LOWEST_ROOT, lane] * SEGMENT_ROOT
             self.depth = tile[at + LIQUIDITY : at + LIQUIDITY + SEGMENTS, lane]
@@ -143,7 +138,7 @@ def test_concentrated_pools_walk_their_segments(seed: int) -> None:
     tile[PENDING_AMOUNT_IN : PENDING_AMOUNT_IN + PENDING] *= 3.0
     before = tile.copy()
     overlay(GRAPH.cycles, GRAPH.weights, tile)
-    first = overlay_row(POOLS)
+    first = layout_of(GRAPH).overlay
     for lane in range(LANES):
         pools = [_Pool(before, lane, pool, 4) for pool in range(POOLS)]
         starts = [pool.at for pool in pools[4:]]
@@ -156,7 +151,7 @@ def test_concentrated_pools_walk_their_segments(seed: int) -> None:
             out = pool.sell(forward, before[PENDING_AMOUNT_IN + swap, lane])
             assert tile[PENDING_AMOUNT_OUT + swap, lane] == pytest.approx(out, rel=1e-10)
         for index, pool in enumerate(pools[4:]):
-            at = concentrated_row(POOLS, GRAPH.cycle_hops.size, index)
+            at = layout_of(GRAPH).concentrated + CONCENTRATED_ROWS * index
             assert tile[at + OVERLAY_SEGMENT, lane] == pool.at
             root = np.sqrt(tile[first + POOLS + 4 + index, lane] / tile[first + 4 + index, lane])
             assert root == pytest.approx(pool.root, rel=1e-11)
@@ -167,7 +162,7 @@ def test_concentrated_pools_walk_their_segments(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_a_quote_is_the_swap_and_parts_make_the_whole(seed: int) -> None:
     tile = random_tile(GRAPH, LANES, seed, concentrated=4)
-    rng, cycles = np.random.default_rng(seed), GRAPH.cycle_hops.size
+    rng = np.random.default_rng(seed)
     for lane in range(LANES):
         for pool in range(4, POOLS):
             forward, amount = bool(rng.integers(2)), rng.uniform(0.001, 0.06)
@@ -175,13 +170,13 @@ def test_a_quote_is_the_swap_and_parts_make_the_whole(seed: int) -> None:
             amount *= tile[row, lane]
             gamma = GRAPH.weights[pool]
             whole, parts = tile[:, lane : lane + 1].copy(), tile[:, lane : lane + 1].copy()
-            at = (0, POOLS, cycles, RESERVES, pool, forward)
-            quoted = quote(whole, *at, amount, gamma)
-            assert _swap(whole, *at, amount, gamma) == quoted
-            halves = sum(_swap(parts, *at, amount / 2, gamma) for _ in range(2))
+            state, halved = head_of(whole, GRAPH), head_of(parts, GRAPH)
+            quoted = _quote(state, 0, pool, forward, amount, gamma)
+            assert _swap(state, 0, pool, forward, amount, gamma) == quoted
+            halves = sum(_swap(halved, 0, pool, forward, amount / 2, gamma) for _ in range(2))
             assert halves == pytest.approx(quoted, rel=1e-12)
             np.testing.assert_allclose(parts, whole, rtol=1e-9)
-            back = _swap(whole, *at[:-1], not forward, quoted, gamma)
+            back = _swap(state, 0, pool, not forward, quoted, gamma)
             assert back < amount * gamma
 
 
@@ -200,7 +195,7 @@ def test_a_swap_below_its_minimum_reverts() -> None:
     assert np.all(after[first, np.arange(LANES)] == 0.0)
     tile[rows] = 1e300
     overlay(GRAPH.cycles, GRAPH.weights, tile)
-    row = overlay_row(POOLS)
+    row = layout_of(GRAPH).overlay
     np.testing.assert_array_equal(tile[row : row + 2 * POOLS], tile[RESERVES : RESERVES + 16])
     assert not after.any()
 

@@ -10,20 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kernels.market.amm import overlay
 from kernels.market.tile import (
     PENDING,
     PENDING_AMOUNT_IN,
     PENDING_VISIBLE,
+    layout_of,
     new_tile,
-    overlay,
-    overlay_row,
 )
 from kernels.market.tile import RESERVES as RESERVE_ROWS
 from kernels.pools.uniswap_v2 import OK
 from live.market.chain import Chain
 from live.market.decode import NOTHING, Decoder
 from live.market.mempool import Mempool
-from live.market.overlay import apply_swaps, fill_tile, pool_table, size_exactly
+from live.market.overlay import Followed, State, apply_swaps, fill_tile, pool_table, size_exactly
 from live.node.events import Head
 from tests.support.small_market import (
     DAI,
@@ -201,13 +201,13 @@ def _check_tile(
     tile = new_tile(DEPLOYMENT.graph, 1)
     blocked = np.zeros(6, np.bool_)
     tips = np.linspace(9.0, 1.0, len(rows))
-    base, lane = state.reserves.copy(), (tips, blocked, state.mirror)
-    fill_tile(TABLE, mempool.table, rows, amounts, status, applied, *lane, base, tile)
+    followed = Followed(mempool.table, rows, amounts, status, applied, tips)
+    fill_tile(TABLE, followed, State(state.mirror, state.reserves.copy(), blocked), tile)
     shown = tile[PENDING_VISIBLE : PENDING_VISIBLE + PENDING, 0]
     assert shown.sum() == min(applied, PENDING)
     assert (tile[PENDING_AMOUNT_IN : PENDING_AMOUNT_IN + PENDING, 0] > 0).sum() == shown.sum()
     overlay(DEPLOYMENT.graph.cycles, DEPLOYMENT.graph.weights, tile)
-    found = tile[overlay_row(6) : overlay_row(6) + 12, 0]
+    found = tile[layout_of(DEPLOYMENT.graph).overlay : layout_of(DEPLOYMENT.graph).overlay + 12, 0]
     values = [pair[0] for pair in expected] + [pair[1] for pair in expected]
     np.testing.assert_allclose(found, np.array(values, float) / TABLE.scale, rtol=1e-9)
 
@@ -220,8 +220,8 @@ def test_blocked_pools_show_no_reserves() -> None:
     reserves, amounts = state.reserves.copy(), np.zeros((1, 5, 2), np.uint64)
     status = np.zeros(1, np.int64)
     applied = apply_swaps(TABLE, mempool.table, rows, reserves, amounts, status)
-    base, lane = state.reserves.copy(), (np.ones(1), blocked, state.mirror)
-    fill_tile(TABLE, mempool.table, rows, amounts, status, applied, *lane, base, tile)
+    followed = Followed(mempool.table, rows, amounts, status, applied, np.ones(1))
+    fill_tile(TABLE, followed, State(state.mirror, state.reserves.copy(), blocked), tile)
     assert tile[RESERVE_ROWS, 0] == tile[RESERVE_ROWS + 6, 0] == 0.0
     assert tile[RESERVE_ROWS + 1, 0] == 600.0
     assert tile[PENDING_VISIBLE, 0] == 0.0

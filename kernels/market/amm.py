@@ -1,0 +1,273 @@
+"""Swaps against the pools of a tile: both kinds, and the overlay of pending swaps.
+
+A tile holds its pools twice: as the head of the chain left them, and after the visible pending
+swaps. `PoolState` names one of the two.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kernels.compile import inline, lean_kernel, never_inline
+from kernels.market.declaration import Declaration
+from kernels.market.tile import (
+    CONCENTRATED_FROM,
+    CONCENTRATED_ROWS,
+    LANES,
+    LIQUIDITY,
+    LOWEST_ROOT,
+    OVERLAY_SEGMENT,
+    PENDING,
+    PENDING_AMOUNT_IN,
+    PENDING_AMOUNT_OUT,
+    PENDING_MIN_OUT,
+    PENDING_ORDER,
+    PENDING_POOL,
+    PENDING_TIP,
+    PENDING_VISIBLE,
+    PENDING_ZERO_FOR_ONE,
+    RESERVES,
+    SCRATCH,
+    SCRATCH_ROWS,
+    SEGMENT,
+    SEGMENTS,
+    Layout,
+    layout,
+)
+from kernels.numbers.lanes import WIDTH, Floats, choose, load, store, wide
+
+SEGMENT_WIDTH = 0.02  # of ln price
+# Square-root price at the lower end of segment j, in units of that of segment 0.
+SEGMENT_ROOT: np.ndarray = np.exp(0.5 * SEGMENT_WIDTH * np.arange(SEGMENTS + 1))
+SEGMENT_ROOT.setflags(write=False)
+
+SCRATCH_USE = Declaration(SCRATCH_ROWS, SCRATCH)
+_TIP = SCRATCH_USE.row("TIP", PENDING, "gwei", "of a visible swap; -1 of the others")
+_PLACE = SCRATCH_USE.row("PLACE", PENDING, "place", "how many swaps are included before")
+
+
+class PoolState(NamedTuple):
+    """One of the two states of the pools of a tile."""
+
+    tile: np.ndarray  # float64[rows, lanes]
+    pools: int
+    first: int  # 2 P rows of reserves; those of capacities follow
+    concentrated: int  # as in Layout
+    segment: int  # SEGMENT or OVERLAY_SEGMENT, by state
+
+
+@inline
+def head_state(tile: np.ndarray, rows: Layout) -> PoolState:
+    """The pools as the head of the chain left them."""
+    return PoolState(tile, rows.pools, RESERVES, rows.concentrated, SEGMENT)
+
+
+@inline
+def overlaid_state(tile: np.ndarray, rows: Layout) -> PoolState:
+    """The pools after the visible pending swaps: where our bundle would execute."""
+    return PoolState(tile, rows.pools, rows.overlay, rows.concentrated, OVERLAY_SEGMENT)
+
+
+@inline
+def _concentrated_at(state: PoolState, lane: int, pool: int) -> int:
+    """First row of a concentrated pool."""
+    index = pool - int(state.tile[CONCENTRATED_FROM, lane])
+    return state.concentrated + CONCENTRATED_ROWS * index
+
+
+@inline
+def amount_out(amount_in: float, reserve_in: float, reserve_out: float, gamma: float) -> float:
+    """Uniswap V2 output of a real-valued swap (the exact one is kernels.pools.uniswap_v2).
+
+    Within a segment of a concentrated pool it is Uniswap V3's, with virtual reserves.
+    """
+    paid = amount_in * gamma
+    return paid * reserve_out / (reserve_in + paid)
+
+
+@lean_kernel
+def enter_segment(
+    state: PoolState, lane: int, pool: int, segment: int, root: float, gamma: float
+) -> None:
+    """Put a concentrated pool at square-root price `root` inside `segment`.
+
+    Virtual reserves are L / root and L root; the capacities reach to the ends of the segment, if it
+    has them.
+    """
+    never_inline()
+    tile, pools, first = state.tile, state.pools, state.first
+    at = _concentrated_at(state, lane, pool)
+    liquidity = tile[at + LIQUIDITY + segment, lane]
+    low = tile[at + LOWEST_ROOT, lane] * SEGMENT_ROOT[segment]
+    high = tile[at + LOWEST_ROOT, lane] * SEGMENT_ROOT[segment + 1]
+    tile[first + pool, lane] = liquidity / root
+    tile[first + pools + pool, lane] = liquidity * root
+    capacity = first + 2 * pools
+    until_low = max(liquidity / low - liquidity / root, 0.0) / gamma
+    until_high = max(liquidity * high - liquidity * root, 0.0) / gamma
+    tile[capacity + pool, lane] = until_low if segment > 0 else np.inf
+    tile[capacity + pools + pool, lane] = until_high if segment < SEGMENTS - 1 else np.inf
+    tile[at + state.segment, lane] = segment
+
+
+@lean_kernel
+def _cross(state: PoolState, lane: int, pool: int, forward: bool, gamma: float) -> None:
+    """Pass the end of the present segment: the price is there, the next liquidity counts."""
+    never_inline()
+    tile, at = state.tile, _concentrated_at(state, lane, pool)
+    segment = int(tile[at + state.segment, lane])
+    end = tile[at + LOWEST_ROOT, lane] * SEGMENT_ROOT[segment + (0 if forward else 1)]
+    segment += -1 if forward else 1
+    enter_segment(state, lane, pool, segment, end, gamma)
+
+
+@inline
+def swap(
+    state: PoolState, lane: int, pool: int, forward: bool, amount: float, gamma: float
+) -> float:
+    """Sell `amount` into a pool; what it pays out, both in tokens.
+
+    A constant-product pool keeps the fee in its reserves; a concentrated one keeps it apart, and
+    a swap passes as many segments as it needs.
+    """
+    tile, pools, first = state.tile, state.pools, state.first
+    row_in = first + pool + (0 if forward else pools)
+    row_out = first + pool + (pools if forward else 0)
+    capacity = 2 * pools
+    total = 0.0
+    while amount >= tile[row_in + capacity, lane]:
+        most = tile[row_in + capacity, lane]
+        total += amount_out(most, tile[row_in, lane], tile[row_out, lane], gamma)
+        amount -= most
+        _cross(state, lane, pool, forward, gamma)
+    out = amount_out(amount, tile[row_in, lane], tile[row_out, lane], gamma)
+    kept = amount if pool < int(tile[CONCENTRATED_FROM, lane]) else amount * gamma
+    tile[row_in, lane] += kept
+    tile[row_out, lane] -= out
+    tile[row_in + capacity, lane] -= amount
+    tile[row_out + capacity, lane] += out / gamma
+    return total + out
+
+
+@lean_kernel
+def _quote_across(
+    state: PoolState, lane: int, pool: int, forward: bool, amount: float, gamma: float
+) -> float:
+    """`quote` of what passes the end of the present segment."""
+    never_inline()
+    tile, pools, first = state.tile, state.pools, state.first
+    row_in = first + pool + (0 if forward else pools)
+    row_out = first + pool + (pools if forward else 0)
+    reserve_in, reserve_out = tile[row_in, lane], tile[row_out, lane]
+    capacity = tile[row_in + 2 * pools, lane]
+    at = _concentrated_at(state, lane, pool)
+    segment = int(tile[at + state.segment, lane])
+    lowest, total = tile[at + LOWEST_ROOT, lane], 0.0
+    while amount >= capacity:
+        total += amount_out(capacity, reserve_in, reserve_out, gamma)
+        amount -= capacity
+        end = lowest * SEGMENT_ROOT[segment + (0 if forward else 1)]
+        segment += -1 if forward else 1
+        liquidity = tile[at + LIQUIDITY + segment, lane]
+        next_end = lowest * SEGMENT_ROOT[segment + (0 if forward else 1)]
+        if forward:
+            reserve_in, reserve_out = liquidity / end, liquidity * end
+            capacity = (liquidity / next_end - reserve_in) / gamma if segment > 0 else np.inf
+        else:
+            reserve_in, reserve_out = liquidity * end, liquidity / end
+            last = segment == SEGMENTS - 1
+            capacity = np.inf if last else (liquidity * next_end - reserve_in) / gamma
+    return total + amount_out(amount, reserve_in, reserve_out, gamma)
+
+
+@inline
+def quote(
+    state: PoolState, lane: int, pool: int, forward: bool, amount: float, gamma: float
+) -> float:
+    """What `swap` would pay out, without changing anything."""
+    tile, pools, first = state.tile, state.pools, state.first
+    row_in = first + pool + (0 if forward else pools)
+    if amount < tile[row_in + 2 * pools, lane]:
+        row_out = first + pool + (pools if forward else 0)
+        return amount_out(amount, tile[row_in, lane], tile[row_out, lane], gamma)
+    return _quote_across(state, lane, pool, forward, amount, gamma)
+
+
+@inline
+def _copy_state(rows: Layout, tile: np.ndarray, lane: int, like: Floats) -> None:
+    for row in range(RESERVES, rows.overlay):
+        store(tile, row + 4 * rows.pools, lane, load(tile, row, lane, like))
+    for index in range(rows.pools - int(tile[CONCENTRATED_FROM, lane])):
+        at = rows.concentrated + CONCENTRATED_ROWS * index
+        store(tile, at + OVERLAY_SEGMENT, lane, load(tile, at + SEGMENT, lane, like))
+
+
+@inline
+def _order_by_tip(tile: np.ndarray, lane: int, like: Floats) -> None:
+    """Places of the visible swaps by priority fee, ties by arrival; the others come last.
+
+    A place is the number of swaps that come before: no branch depends on the data. Writes it to
+    scratch, and that no swap has been applied.
+    """
+    for swap_ in range(PENDING):
+        shown = load(tile, PENDING_VISIBLE + swap_, lane, like) > 0.0
+        paid = choose(shown, load(tile, PENDING_TIP + swap_, lane, like), like - 1.0)
+        store(tile, _TIP + swap_, lane, paid)
+        store(tile, PENDING_AMOUNT_OUT + swap_, lane, like)
+    for one in range(PENDING):
+        mine, before = load(tile, _TIP + one, lane, like), like
+        for other in range(PENDING):
+            if other != one:
+                theirs = load(tile, _TIP + other, lane, like)
+                first = theirs >= mine if other < one else theirs > mine
+                before += choose(first, 1.0, like)
+        store(tile, _PLACE + one, lane, before)
+
+
+@inline
+def _apply(weights: np.ndarray, state: PoolState, lane: int) -> None:
+    """The visible swaps of one lane on its overlay."""
+    tile = state.tile
+    for place in range(PENDING):
+        pending = int(tile[PENDING_ORDER + place, lane])
+        if tile[PENDING_VISIBLE + pending, lane] <= 0.0:
+            break
+        amount, least = (
+            tile[PENDING_AMOUNT_IN + pending, lane],
+            tile[PENDING_MIN_OUT + pending, lane],
+        )
+        pool = int(tile[PENDING_POOL + pending, lane])
+        forward = tile[PENDING_ZERO_FOR_ONE + pending, lane] > 0.0
+        gamma = weights[pool]
+        if amount <= 0.0:
+            continue
+        out = quote(state, lane, pool, forward, amount, gamma)
+        if out >= least:
+            out = swap(state, lane, pool, forward, amount, gamma)
+            tile[PENDING_AMOUNT_OUT + pending, lane] = out
+
+
+@lean_kernel
+def overlay(cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray) -> None:
+    """Apply the visible pending swaps to the reserves, in the order a block would include them.
+
+    Reads the reserve and pending rows; writes the overlay rows, PENDING_AMOUNT_OUT (0 for swaps
+    not applied, or below their minimum) and PENDING_ORDER. Priority fee descending, ties by arrival
+    (index m). Pool indices are trusted to lie in 0 .. P - 1, and swapped pools to have reserves.
+    """
+    never_inline()
+    rows = layout(weights.shape[0] - cycles.shape[0], cycles.shape[0])
+    if tile.shape[1] == LANES:
+        for lane in range(0, LANES, WIDTH):
+            _copy_state(rows, tile, lane, wide())
+            _order_by_tip(tile, lane, wide())
+    else:
+        for lane in range(tile.shape[1]):
+            _copy_state(rows, tile, lane, 0.0)
+            _order_by_tip(tile, lane, 0.0)
+    state = overlaid_state(tile, rows)
+    for lane in range(tile.shape[1]):
+        for swap_ in range(PENDING):
+            place = int(tile[_PLACE + swap_, lane])
+            tile[PENDING_ORDER + place, lane] = swap_
+        _apply(weights, state, lane)
