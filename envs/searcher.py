@@ -67,7 +67,10 @@ class Searcher(gymnasium.Env[NDArray[np.float32], np.int64]):
         return observations[0], float(rewards[0]), False, False, info
 
     def render(self) -> str | NDArray[np.uint8] | None:  # type: ignore[override]
-        """The slot as text (`ansi`) or as an image uint8[H, W, 3] (`rgb_array`); None without."""
+        """The slot as text (`ansi`) or as an image uint8[H, W, 3] (`rgb_array`); None without.
+
+        After the last decision of an episode it is the first slot of the next.
+        """
         drawn = self._markets.render()
         return None if drawn is None else drawn[0]
 

@@ -63,7 +63,7 @@ _PLACES = {
 
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
-        raise AttributeError(f"module 'mevrl' has no attribute {name!r}; it has {dir_line()}")
+        raise AttributeError(f"module 'mevrl' has no attribute {name!r}; it has {_names()}")
     module, _, called = _PLACES[name].partition(":")
     value = getattr(import_module(module), called or name)
     globals()[name] = value
@@ -74,6 +74,6 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-def dir_line() -> str:
+def _names() -> str:
     """The public names on one line, for messages."""
     return ", ".join(sorted(__all__))
