@@ -16,12 +16,15 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
+import numpy as np
 import polars as pl
 
 from history.bars.series import BarsError
 
 # A year of 1-minute bars of one symbol is 60 MB of CSV and half a million rows.
 MAX_BYTES = 2 << 30
+MAX_JSON_DEPTH = 8
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 MAX_JSON_BYTES = 256 << 20  # a parsed list takes ten times its text
 MAX_ROWS = 20_000_000
 MAX_MEMBERS = 10_000
@@ -201,10 +204,22 @@ def _csv(data: bytes, where: str, name: str) -> Table:
     return Table(where, name, names, separator == ";", read)
 
 
+def _depth(data: bytes) -> int:
+    """How deep brackets are nested, those within strings counted too.
+
+    The reader of JSON recurses on the stack of C, which a raised recursion limit lets overflow.
+    """
+    brackets = np.frombuffer(data.translate(None, delete=_NO_BRACKETS), np.uint8)
+    opens = np.isin(brackets, np.frombuffer(b"[{", np.uint8))
+    return int(np.cumsum(np.where(opens, 1, -1)).max(initial=0))
+
+
 def _json(data: bytes, where: str, name: str) -> Table:
     """A list of bars: arrays as ccxt and Binance answer them, or objects with names."""
     if len(data) > MAX_JSON_BYTES:
         raise BarsError(f"{where}: more than {MAX_JSON_BYTES:,} bytes of JSON; convert it to CSV")
+    if (depth := _depth(data)) > MAX_JSON_DEPTH:
+        raise BarsError(f"{where}: not readable as JSON: brackets {depth} deep, bars have 2")
     try:
         rows = json.loads(data)
     except (ValueError, RecursionError) as error:
