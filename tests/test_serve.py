@@ -50,11 +50,15 @@ HEAVY = ("torch", "ray", "stable_baselines3", "sb3_contrib", "envs", "agents", "
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_fixed_fraction_policy(tmp_path_factory.mktemp("run") / "policy")
+    """Its kernels are compiled too: a world that waits for that has poor users at the end."""
+    folder = write_fixed_fraction_policy(tmp_path_factory.mktemp("run") / "policy")
+    code = f"import pathlib, live.server; live.server.load_policy(pathlib.Path({str(folder)!r}))"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    return folder
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def world(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A local chain with blocks every second and its usual traffic."""
     manifest = tmp_path_factory.mktemp("devnet") / "devnet.json"
     anvil = AnvilConfig(slot_s=1.0, block_gas_limit=2_400_000)
