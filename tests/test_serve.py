@@ -292,9 +292,11 @@ def test_a_signal_before_the_service_has_begun(
         )
         key = {"SEARCHER_KEY": world.searcher_key}
         with program(ROOT / "serve.py", *own, cwd=tmp_path, **key) as process:
-            silent.accept()[0].recv(1)
-            process.send_signal(number)
-            code, errors = end_of(process)
+            connection, _ = silent.accept()
+            with connection:
+                connection.recv(1)
+                process.send_signal(number)
+                code, errors = end_of(process)
     assert code == 128 + number
     assert errors.splitlines()[-1] == "Stopped."
     assert "Traceback" not in errors
