@@ -50,11 +50,15 @@ HEAVY = ("torch", "ray", "stable_baselines3", "sb3_contrib", "envs", "agents", "
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_fixed_fraction_policy(tmp_path_factory.mktemp("run") / "policy")
+    """Its kernels are compiled too: a world that waits for that has poor users at the end."""
+    folder = write_fixed_fraction_policy(tmp_path_factory.mktemp("run") / "policy")
+    code = f"import pathlib, live.server; live.server.load_policy(pathlib.Path({str(folder)!r}))"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    return folder
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def world(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A local chain with blocks every second and its usual traffic."""
     manifest = tmp_path_factory.mktemp("devnet") / "devnet.json"
     anvil = AnvilConfig(slot_s=1.0, block_gas_limit=2_400_000)
@@ -288,9 +292,11 @@ def test_a_signal_before_the_service_has_begun(
         )
         key = {"SEARCHER_KEY": world.searcher_key}
         with program(ROOT / "serve.py", *own, cwd=tmp_path, **key) as process:
-            silent.accept()[0].recv(1)
-            process.send_signal(number)
-            code, errors = end_of(process)
+            connection, _ = silent.accept()
+            with connection:
+                connection.recv(1)
+                process.send_signal(number)
+                code, errors = end_of(process)
     assert code == 128 + number
     assert errors.splitlines()[-1] == "Stopped."
     assert "Traceback" not in errors

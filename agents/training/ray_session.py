@@ -4,20 +4,24 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import parameter
 from ray._private.node import Node
 
 LOG = logging.getLogger("mevrl.training")
 PATIENCE = "RAY_gcs_server_port_wait_time_s"  # Ray's own setting, 30 s by default
+AGENT_PATIENCE = "RAY_agent_register_timeout_ms"
 # Pause before each attempt, and how long Ray then waits for the first of its processes.
 RAY_ATTEMPTS_S = ((0, 30), (5, 60), (15, 120), (30, 240))
 # Ray adds 64 characters for a socket, whose path may have 107 on Linux and 103 on a Mac.
@@ -75,8 +79,12 @@ def _start_ray(settings: dict[str, Any], address: str) -> None:
             LOG.warning("Ray did not start (%s): once more in %.0f s", reason, pause_s)
             time.sleep(pause_s)
             os.environ[PATIENCE] = str(patience_s)
+            os.environ[AGENT_PATIENCE] = str(1000 * patience_s)
         try:
-            ray.init(**settings)
+            if address:
+                _knock(address, patience_s)
+            with _ports_given() if pause_s else nullcontext():
+                ray.init(**settings)
             return
         except Exception as error:  # Ray raises a bare Exception when its processes are late
             _end_half_started(error)
@@ -94,6 +102,31 @@ def _start_ray(settings: dict[str, Any], address: str) -> None:
         f"Ray did not start ({reason}): close other programs, end an old Ray with `ray stop`, or "
         f"set TMPDIR to a folder with a short path and free space, now {tempfile.gettempdir()}"
     )
+
+
+@contextmanager
+def _ports_given() -> Iterator[None]:
+    """Ray's node gives its agents 15 s to say their ports, which no setting changes.
+
+    They need more on a machine that is busy. For ports that are named beforehand it does not wait.
+    """
+    original = parameter.RayParams
+    names = ("metrics_agent_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+    with ExitStack() as stack:
+        free = [stack.enter_context(socket.create_server(("", 0))) for _ in names]
+        ports = [one.getsockname()[1] for one in free]
+    parameter.RayParams = partial(original, **dict(zip(names, ports, strict=True)))
+    try:
+        yield
+    finally:
+        parameter.RayParams = original
+
+
+def _knock(address: str, patience_s: float) -> None:
+    """Raises OSError when nobody listens at `address`, which Ray would not say for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), patience_s).close()
 
 
 def _end_half_started(error: Exception) -> None:
