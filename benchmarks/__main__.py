@@ -21,7 +21,7 @@ from history.files import write_atomically
 PARTS = {
     "kernels": ("kernels", "uniswap_v3", "calldata", "graph"),
     "env": ("env", "env_growth"),
-    "train": ("train", "matrix_products", "forecast"),
+    "train": ("train", "forecast"),
     "serve": ("serve",),
 }
 

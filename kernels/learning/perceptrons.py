@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels.compile import filter_kernel, kernel, never_inline
-from kernels.learning.matrix_products import add_transposed_product, affine
 from kernels.networks.forward import tanh_in_place
 
 ROWS = 512  # at a time: their inputs, activations and gradients fit the cache of a core
@@ -97,6 +96,32 @@ def matrix(memory: np.ndarray, rows: int, columns: int) -> np.ndarray:
     """The beginning of flat memory as an array [rows, columns]."""
     never_inline()  # LLVM spends seconds on a copy of it at every use
     return memory[: rows * columns].reshape(rows, columns)
+
+
+@kernel
+def affine(x: np.ndarray, w: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
+    """out float32[m, n] = x float32[m, k] @ w float32[k, n] + bias float32[n]."""
+    never_inline()
+    if x.shape[1] > 0:  # a BLAS leaves products of no factors as they were
+        np.dot(x, w, out)
+    else:
+        out[:] = np.float32(0.0)
+    for i in range(len(out)):
+        row = out[i]
+        for j in range(row.size):
+            row[j] += bias[j]
+
+
+@kernel
+def add_transposed_product(g: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+    """out float32[f, k] += g.T @ x of g float32[m, f] and x float32[m, k]."""
+    never_inline()
+    if out.size > 0 and len(x) > 0:
+        product = np.dot(g.T, x)
+        for i in range(len(out)):
+            row, part = out[i], product[i]
+            for j in range(row.size):
+                row[j] += part[j]
 
 
 @filter_kernel

@@ -14,7 +14,6 @@ from kernels.compile import filter_kernel, never_inline
 from kernels.learning.action_masks import Masks
 from kernels.learning.categorical import Group, Rows, categorical_backward, categorical_forward
 from kernels.learning.loss import LossWeights, Predicted, Targets, clipped_loss
-from kernels.learning.matrix_products import add_transposed_product, affine
 from kernels.learning.perceptrons import (
     ROWS,
     Activations,
@@ -24,6 +23,8 @@ from kernels.learning.perceptrons import (
     Networks,
     Perceptron,
     add,
+    add_transposed_product,
+    affine,
     backward,
     copy,
     forward,

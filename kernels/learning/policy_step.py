@@ -7,7 +7,6 @@ import numpy as np
 from kernels.compile import filter_kernel, never_inline
 from kernels.learning.action_masks import Masks
 from kernels.learning.categorical import Group, Rows, categorical_sample
-from kernels.learning.matrix_products import affine
 from kernels.learning.perceptrons import (
     ROWS,
     Activations,
@@ -15,6 +14,7 @@ from kernels.learning.perceptrons import (
     Narrowed,
     Networks,
     Perceptron,
+    affine,
     first_columns,
     forward,
     gather_head,

@@ -16,13 +16,10 @@ from kernels.numbers.lanes import LaneVector, entry_address, splat
 
 BLOCK = 64  # lanes: eight AVX registers, enough that no addition waits for the one before it
 PART = 8  # lanes of what is left over
-COLUMNS = 16  # lanes of a product of matrices: two AVX registers or one of AVX-512
 
 _SINGLE, _INDEX = ir.FloatType(), ir.IntType(32)
 _block = LaneVector("float32", _SINGLE, BLOCK)
 _part = LaneVector("float32", _SINGLE, PART)
-_columns = LaneVector("float32", _SINGLE, COLUMNS)
-_FUSED = ("contract",)  # a product and a sum are rounded once where the processor can
 
 
 def _is_line(array: Any) -> bool:
@@ -130,17 +127,6 @@ def _add_product(typingctx: Any, sums: Any, values: Any, factor: Any) -> Any:
     return sums(sums, sums, types.float32), lower
 
 
-@intrinsic
-def _add_fused(typingctx: Any, sums: Any, values: Any, line: Any, at: Any) -> Any:
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        sums, values, line, at = args
-        entry = builder.load(entry_address(context, builder, sig.args[2], line, at), align=4)
-        product = builder.fmul(values, splat(builder, sums.type, entry), flags=_FUSED)
-        return builder.fadd(sums, product, flags=_FUSED)
-
-    return (sums(sums, sums, line, types.intp), lower) if _is_line(line) else None
-
-
 load_block: Any = _load_block
 """load_block(line, at) -> BLOCK entries of float32[n] from `at` on."""
 store_block: Any = _store_block
@@ -155,9 +141,3 @@ add: Any = _add
 """add(x, y): of two blocks or two parts."""
 add_product: Any = _add_product
 """add_product(sums, values, factor): sums + values * factor, a block or a part and one float32."""
-load_columns: Any = _loader(_columns)
-"""load_part for COLUMNS entries; a plain load where `count` is known to be all when compiled."""
-store_columns: Any = _storer(_columns)
-"""store_part for COLUMNS lanes."""
-add_fused: Any = _add_fused
-"""add_fused(sums, values, line, at): sums + values * line[at], rounded once where possible."""

@@ -1,18 +1,17 @@
-"""Products are exact up to rounding; that of a row depends on the row alone."""
+"""Products of matrices are exact up to rounding, those of no factors and of no rows too."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kernels.learning.matrix_products import PANEL, add_transposed_product, affine
-from kernels.networks.vectors import COLUMNS
+from kernels.learning.perceptrons import add_transposed_product, affine
 
 Matrix = NDArray[np.float32]
 
-SIZES = st.one_of(st.integers(0, 40), st.sampled_from([PANEL - 1, PANEL, PANEL + 1, 2 * PANEL + 5]))
-WIDTHS = st.one_of(st.integers(1, 40), st.sampled_from([COLUMNS, 4 * COLUMNS, 5 * COLUMNS + 3]))
+SIZES = st.one_of(st.integers(0, 40), st.sampled_from([63, 64, 65, 133]))
+WIDTHS = st.one_of(st.integers(1, 40), st.sampled_from([16, 64, 83]))
+GUARD = 16  # entries behind the result, which stay as they are
 
 
 def some(rng: np.random.Generator, *shape: int) -> Matrix:
@@ -28,7 +27,7 @@ def assert_close(found: Matrix, exact: NDArray[np.float64], terms: NDArray[np.fl
 def test_products_are_right(m: int, k: int, n: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     x, w, bias = some(rng, m, k), some(rng, k, n), some(rng, n)
-    memory = np.full(m * n + COLUMNS, 7.0, np.float32)
+    memory = np.full(m * n + GUARD, 7.0, np.float32)
     out = memory[: m * n].reshape(m, n)
     affine(x, w, bias, out)
     wide = x.astype(np.float64), w.astype(np.float64)
@@ -40,7 +39,7 @@ def test_products_are_right(m: int, k: int, n: int, seed: int) -> None:
 def test_transposed_products_are_added(m: int, k: int, f: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     g, x, start = some(rng, m, f), some(rng, m, k), some(rng, f, k)
-    memory = np.full(f * k + COLUMNS, 7.0, np.float32)
+    memory = np.full(f * k + GUARD, 7.0, np.float32)
     out = memory[: f * k].reshape(f, k)
     out[:] = start
     add_transposed_product(g, x, out)
@@ -48,14 +47,3 @@ def test_transposed_products_are_added(m: int, k: int, f: int, seed: int) -> Non
     terms = np.abs(wide[0]).T @ np.abs(wide[1]) + np.abs(start)
     assert_close(out, wide[0].T @ wide[1] + start, terms)
     assert (memory[f * k :] == 7.0).all()
-
-
-@pytest.mark.parametrize("rows", range(1, 26))
-def test_a_row_has_the_same_product_among_any_others(rows: int) -> None:
-    rng = np.random.default_rng(rows)
-    x, w, bias = some(rng, rows, 90), some(rng, 90, 37), some(rng, 37)
-    together, alone = np.empty((rows, 37), np.float32), np.empty((1, 37), np.float32)
-    affine(x, w, bias, together)
-    for i in range(rows):
-        affine(x[i : i + 1], w, bias, alone)
-        assert alone[0].tobytes() == together[i].tobytes()
