@@ -123,7 +123,8 @@ def update_bar(
     Returns ORIGIN when a block closed and a day of blocks is known (the row may be encoded),
     CLOSED when a block closed during the warm-up, WARMING inside a block. STALE (a bar not after
     the last one) and BAD_BAR (not finite, not positive, or OHLC out of order) leave the state
-    as it was. A missing bar starts the warm-up again, in history as in live service.
+    as it was. A missing bar starts the warm-up again, in history as in live service. In one piece:
+    every line reads or moves the same few numbers of the state.
     """
     if not math.isfinite(open_ + high + low + close + volume):
         return BAD_BAR

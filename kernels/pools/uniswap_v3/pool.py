@@ -152,7 +152,7 @@ def _fee_growth_fits(
 
 @inline
 def walk(ticks: TickSpan, rules: Rules, place: Place, trade: Trade, want_tick: bool) -> Swapped:
-    """The loop of UniswapV3Pool.swap on values, writing nothing.
+    """The loop of UniswapV3Pool.swap on values, writing nothing; in one piece, as the contract's.
 
     The tick of a price inside a range is computed only for `want_tick`: quotes do not need it.
     """
@@ -245,7 +245,8 @@ def swap(
 
     Without `commit` it is a quote, and writes nothing. Amounts are 0 unless the status is OK. Where
     liquidity ends less than `amount` is traded, as in the contract: compare. A `limit` of 0 means
-    as far as the price goes, which is how the routers use it.
+    as far as the price goes, which is how the routers use it. It is in one piece because every
+    callee that is handed the arrays of the pools makes the compilation longer.
     """
     zero = u256(0)
     if pool < 0 or pool >= pools.tick.shape[0]:
