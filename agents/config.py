@@ -81,12 +81,12 @@ class PPOConfig(Settings):
     """A policy network of your own, as MODULE:CLASS of a torch module (see
     models.policy.own_network) or of a policy of stable-baselines3; empty: a perceptron with
     `hidden` and `lstm`."""
-    network_arguments: dict = field(default_factory=dict)
+    network_arguments: dict[str, Any] = field(default_factory=dict)
     """What it is built with, beside observation and action space."""
     loss: str = ""
     """A loss of your own, as MODULE:FUNCTION, called as agents.learner.ppo.clipped_loss is; empty:
     that of PPO."""
-    loss_arguments: dict = field(default_factory=dict)
+    loss_arguments: dict[str, Any] = field(default_factory=dict)
     """What it is called with, beside learner and minibatch."""
     compiled: bool = True
     """Whether the default network with the default loss learns by compiled kernels on a processor;

@@ -15,6 +15,7 @@ import jsonargparse
 
 from configs.moved import MOVED
 from configs.settings import (
+    MAPPING,
     ConfigError,
     RefusedValueError,
     Settings,
@@ -154,6 +155,7 @@ def _files(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _check_options(parser: Parser, kind: type[Settings], arguments: Sequence[str]) -> None:
     """Refuse options that the parser does not have, with what was meant."""
+    mappings = [key for key in keys_of(kind) if words_of(kind, key) == MAPPING]
     for word in arguments:
         option = word.partition("=")[0]
         if not option.startswith("--") or option in parser._option_string_actions:
@@ -161,7 +163,9 @@ def _check_options(parser: Parser, kind: type[Settings], arguments: Sequence[str
         key = option[2:].removesuffix("+")  # --any.list+ appends
         if key in MOVED:
             raise ConfigError("--" + moved_keys([key]).replace(" is now ", " is now --"))
-        if f"--{key}" not in parser._option_string_actions:
+        # an entry of a mapping, --ppo.network_arguments.width, is the parser's to judge
+        entry = any(key.startswith(f"{name}.") for name in mappings)
+        if not entry and f"--{key}" not in parser._option_string_actions:
             raise ConfigError("--" + unknown_key(key, keys_of(kind)))
 
 

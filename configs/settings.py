@@ -79,6 +79,8 @@ Share = Annotated[float, Range(0.0, 1.0)]
 Count = Annotated[int, Range(1)]
 Natural = Annotated[int, Range(0)]
 
+MAPPING = "a mapping"
+
 Check = Callable[[Any], Any]  # the value in its own type; ValueError where it has none
 
 
@@ -136,7 +138,9 @@ def _of_hint(hint: Any) -> tuple[Check, str, Any]:
         return partial(_one_of, kinds), " or ".join(kind.__name__ for kind in kinds), hint
     if hint is Path:
         return _path, "a path", hint
-    words = {str: "a text", bool: "true or false"}.get(hint, f"a {hint.__name__}")
+    if get_origin(hint) is dict:
+        return partial(_one_of, (dict,)), MAPPING, hint
+    words = {str: "a text", bool: "true or false", dict: MAPPING}.get(hint, f"a {hint.__name__}")
     return partial(_one_of, (hint,)), words, hint
 
 

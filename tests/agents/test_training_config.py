@@ -80,6 +80,13 @@ def test_bad_keys_in_a_file_are_named(tmp_path: Path) -> None:
         read_arguments(["--config", str(path)])
 
 
+def test_entries_of_a_mapping_are_set_one_by_one() -> None:
+    config, _ = read_arguments(["--ppo.network_arguments.width", "32"])
+    assert config.ppo.network_arguments == {"width": 32}
+    with pytest.raises(ConfigError, match=r"ppo\.epochs\.x"):
+        read_arguments(["--ppo.epochs.x", "3"])
+
+
 OLD = """market:
   episode_slots: 64
   user_rate: 2.0
