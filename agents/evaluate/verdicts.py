@@ -26,7 +26,9 @@ def arm_table(scenario: str, arms: Arms) -> Table:
     title = f"{scenario}: profit per episode (ETH)"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for name in ("arm", "IQM", "95 %", "mean", "share", "wins", "bid"):
-        table.add_column(name, justify="left" if name == "arm" else "right", no_wrap=True)
+        # A long name is wrapped, so that no number is cut.
+        words = name == "arm"
+        table.add_column(name, justify="left" if words else "right", no_wrap=not words)
     for arm in by_profit(arms, scenario):
         v = arms[arm][scenario]
         low, high = v["iqm_95_eth"]
