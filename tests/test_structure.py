@@ -86,6 +86,18 @@ def test_imports_point_one_way(place: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_the_public_name_is_for_users_alone() -> None:
+    wrong = [
+        f"{file.relative_to(ROOT)} imports {name}"
+        for folder in PACKAGES
+        if folder != "mevrl"
+        for file in sorted((ROOT / folder).rglob("*.py"))
+        for name in imported_modules(file)
+        if name.split(".")[0] == "mevrl"
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 @pytest.mark.parametrize("place", ["kernels", "history", "live", "devnet", "models/frozen"])
 def test_light_folders_do_not_import_the_learners(place: str) -> None:
     target = ROOT / place
