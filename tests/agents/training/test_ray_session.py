@@ -90,6 +90,7 @@ def test_a_long_temporary_path_is_passed_by(
     monkeypatch.setenv("TMPDIR", str(long))
     monkeypatch.setattr(tempfile, "tempdir", None)
     with sessions._ray_folder() as folder:
+        assert folder is not None
         assert folder == f"/tmp/mevrl-ray-{os.getpid()}"
         assert Path(folder).is_dir()
     assert not Path(folder).exists()
