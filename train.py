@@ -55,8 +55,8 @@ def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stage
     if config.forecaster.ensemble > 1 and (workers > 1 or config.run.address):
         failures = config.trials.max_failures
         members = trained_by_tune(run / "checkpoints", workers, failures, config.run.address)
-    ray = stages.entered("Ray", ray_session(workers, config.run.address))
-    with compiled_in_background() as compiled, ray:
+    ray_started = stages.entered("Ray", ray_session(workers, config.run.address))
+    with compiled_in_background() as compiled, ray_started:
         with stages.stage("forecaster") as progress:
             test_from = first_test_minute(config.prices, bars)
             forecasting = forecasting_of(run, config.forecaster, bars, test_from, progress, members)
@@ -94,6 +94,7 @@ def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stage
         ingredients = {c.scenario: c.ingredients(config.evaluation) for c in comparisons}
 
     studies = run_studies(run, config.studies, workers, stages)
+    speeds = {"learning_steps_per_s": learning_speeds(results)}
     arms = {a: {s: summaries[s][a] for s in summaries} for a in comparisons[0].scores}
     report = {
         "forecast": forecasting.report,
@@ -102,10 +103,7 @@ def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stage
         "ingredients": ingredients,
         "settings_tried": comparisons[0].settings_tried(),
         "studies": studies,
-        "throughput": {
-            "learning_steps_per_s": learning_speeds(results),
-            "stage_seconds": dict(stages.seconds),
-        },
+        "throughput": speeds | {"stage_seconds": dict(stages.seconds)},
         "seconds": time.monotonic() - started,
         "seed": config.run.seed,
         "commit": git_commit(),
@@ -140,8 +138,7 @@ def main(arguments: Sequence[str]) -> int:
         with Stages(console) as stages:
             train(config, run, bars, source, stages)
     except (ConfigError, BarsError) as error:  # what only the work itself finds wrong
-        if not resumed:
-            discard_unfinished(run)
+        discard_unfinished(run if not resumed else None)
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     except (Exception, KeyboardInterrupt) as error:

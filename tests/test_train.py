@@ -234,11 +234,13 @@ def test_an_interrupted_run_says_how_to_continue_and_leaves_nothing(
         send(process.pid, number)
         code, errors = end_of(process)
         until(lambda: not processes_of(process.pid), "the end of all processes")
-        left = [name for name in os.listdir(temporary) if not name.startswith("torchinductor")]
+        # torch and onnxruntime keep one small file each
+        left = {name for name in os.listdir(temporary) if name != ".ses"}
+        left = {name for name in left if not name.startswith("torchinductor")}
     assert code == 128 + number
     assert errors.splitlines()[-1] == "Stopped. Continue: python train.py --resume runs/one"
     assert "Traceback" not in errors
-    assert left == []
+    assert left == set()
     run = tmp_path / "runs" / "one"
     assert "--resume runs/one" in (run / UNFINISHED).read_text()
     assert [file.name for file in run.parent.iterdir()] == ["one"], "latest is a finished run"

@@ -83,8 +83,8 @@ def _start_ray(settings: dict[str, Any], address: str) -> None:
         try:
             if address:
                 _knock(address, patience_s)
-            with _ports_given() if pause_s else nullcontext():
-                ray.init(**settings)
+            with _ports_given() if pause_s and not address else nullcontext({}) as ports:
+                ray.init(**settings, **ports)
             return
         except Exception as error:  # Ray raises a bare Exception when its processes are late
             _end_half_started(error)
@@ -105,19 +105,20 @@ def _start_ray(settings: dict[str, Any], address: str) -> None:
 
 
 @contextmanager
-def _ports_given() -> Iterator[None]:
+def _ports_given() -> Iterator[dict[str, Any]]:
     """Ray's node gives its agents 15 s to say their ports, which no setting changes.
 
-    They need more on a machine that is busy. For ports that are named beforehand it does not wait.
+    They need more on a machine that is busy. For ports that are named beforehand it does not wait:
+    one is a setting of ray.init, which is the value, the others are set here.
     """
     original = parameter.RayParams
     names = ("metrics_agent_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
     with ExitStack() as stack:
-        free = [stack.enter_context(socket.create_server(("", 0))) for _ in names]
-        ports = [one.getsockname()[1] for one in free]
+        free = [stack.enter_context(socket.create_server(("", 0))) for _ in range(4)]
+        export, *ports = [one.getsockname()[1] for one in free]
     parameter.RayParams = partial(original, **dict(zip(names, ports, strict=True)))
     try:
-        yield
+        yield {"_metrics_export_port": export}
     finally:
         parameter.RayParams = original
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parents[2]
 # A bound for what a test waits for, on a machine with much else to do; nothing takes that long.
@@ -19,7 +20,7 @@ def program(
 ) -> Iterator[subprocess.Popen[str]]:
     """`python ARGUMENTS` in a session of its own, ended with the block."""
     process = subprocess.Popen(
-        [sys.executable, *map(os.fspath, arguments)],
+        [sys.executable, *map(str, arguments)],
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": os.fspath(ROOT), **environment},
         stdout=subprocess.PIPE,
@@ -34,9 +35,9 @@ def program(
         process.communicate()
 
 
-def line_of(stream: object, wanted: str) -> str:
+def line_of(stream: IO[str] | None, wanted: str) -> str:
     """The next line of a program's output that contains `wanted`; it fails when there is none."""
-    assert hasattr(stream, "readline")
+    assert stream is not None
     seen = []
     while line := stream.readline():
         seen.append(line)
