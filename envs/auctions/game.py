@@ -187,12 +187,12 @@ class AuctionVectorEnv(KeyedLanes):
         dict[str, Any],
     ]:
         """Play one auction in every game; actions int[N] of the action space, else ArrayError."""
-        actions = self._checked_actions(actions)
+        chosen = self._checked_actions(actions)
         abstained = np.zeros(self.num_envs, np.bool_)
         if self.game.may_abstain:
-            abstained = actions == 0
-            actions = np.maximum(actions - 1, 0)
-        return self.step_fractions(np.where(abstained, -1.0, self._fractions[actions]))
+            abstained = chosen == 0
+            chosen = np.where(abstained, 0, chosen - 1)  # 0 - 1 of an unsigned type is no index
+        return self.step_fractions(np.where(abstained, -1.0, self._fractions[chosen]))
 
     def step_fractions(
         self, fractions: NDArray[np.float64]

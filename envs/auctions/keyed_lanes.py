@@ -44,6 +44,7 @@ class KeyedLanes(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[np.fl
     ) -> None:
         self.num_envs, self.split = int(num_envs), split
         self.single_observation_space = observation
+        self._actions = actions
         self.single_action_space = spaces.Discrete(actions)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
@@ -91,8 +92,7 @@ class KeyedLanes(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[np.fl
 
     def _checked_actions(self, actions: Any) -> NDArray[np.integer]:
         """Actions int[N] of the action space. Raises ArrayError (a ValueError) for others."""
-        limit = int(self.single_action_space.n)
-        return check_indices("actions", actions, self.num_envs, limit, "the table of bids")
+        return check_indices("actions", actions, self.num_envs, self._actions, "the table of bids")
 
     def _checked_fractions(self, fractions: Any, low: float) -> NDArray[np.float64]:
         """Bids float64[N] from `low` to 1 after a reset. Raises ArrayError for others, NaN too."""

@@ -30,6 +30,7 @@ from kernels.graph.token_graph import build_token_graph
 from kernels.market.action import ACTIONS
 from kernels.market.observation import SIZE
 from kernels.networks.features import N_FEATURES
+from kernels.networks.forecast import Weights
 from kernels.pools import product_filter, uniswap_v2
 from kernels.pools.any_pool import PoolTrades, trade_batch
 from kernels.pools.records import ConstantProductPool, build
@@ -43,7 +44,6 @@ from kernels.pools.uniswap_v3.pool import TradeResults, Trades, swap_batch
 from kernels.sizing.mixed_cycles import refine_mixed_batch
 from kernels.sizing.product_cycles import refine_batch
 from models.frozen import FrozenForecaster, FrozenPolicy, Lstm, Network
-from models.frozen.forecaster import ForecasterWeights
 from models.patterns.regimes import RegimeModel
 from models.volatility.ewma import log_ewma_at
 from models.volatility.origins import build_origins
@@ -181,7 +181,7 @@ def network(units: int = 0) -> Network:
 def models() -> dict[str, Entrance]:
     """Frozen policies and forecasters, regimes, bars."""
     made = random_forecaster(np.random.default_rng(2))
-    weights = {name: getattr(made, name) for name in ForecasterWeights._fields}
+    weights = {name: getattr(made, name) for name in Weights._fields}
     regimes = RegimeModel(
         *(np.array([0.5, 0.5]), np.full((2, 2), 0.5), np.zeros((2, 3)), np.stack([np.eye(3)] * 2)),
         *(0.0, 100, True),
@@ -201,12 +201,12 @@ def models() -> dict[str, Entrance]:
             ("observations",),
         )
     slots = FrozenPolicy(network(UNITS), {})
-    forecaster = FrozenForecaster(ForecasterWeights(**weights), [-13.0, -12.0, -11.0])
+    forecaster = FrozenForecaster(Weights(**weights), [-13.0, -12.0, -11.0])
     inputs = {"inputs": np.zeros((N, N_FEATURES)), "restart": flags(N), "state": made.new_state()}
     found |= {
         "end_slot": Entrance(slots.end_slot, {"observation": observation}, ("observation",)),
         "forecaster": Entrance(
-            lambda **arrays: FrozenForecaster(ForecasterWeights(**arrays), [0.0] * 3),
+            lambda **arrays: FrozenForecaster(Weights(**arrays), [0.0] * 3),
             weights,
             ("scale", "base", "weights"),
         ),
