@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,9 +60,8 @@ def test_one_wei_outside_is_refused(limits: RiskLimits, change: dict[str, int], 
 
 
 def test_a_bid_above_the_net_is_refused(limits: RiskLimits) -> None:
-    limits.max_bid_wei = ETHER
     plan = PLAN._replace(bid_wei=PLAN.net_wei + 1)
-    assert refusal(plan, limits, 0, LossWindow()) == "bid_within_net"
+    assert refusal(plan, replace(limits, max_bid_wei=ETHER), 0, LossWindow()) == "bid_within_net"
 
 
 def test_open_plans_losses_and_the_kill_switch(limits: RiskLimits) -> None:
