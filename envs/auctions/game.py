@@ -187,12 +187,13 @@ class AuctionVectorEnv(KeyedLanes):
         dict[str, Any],
     ]:
         """Play one auction in every game; actions int[N] of the action space, else ArrayError."""
+        self._check_started()
         chosen = self._checked_actions(actions)
         abstained = np.zeros(self.num_envs, np.bool_)
         if self.game.may_abstain:
             abstained = chosen == 0
             chosen = np.where(abstained, 0, chosen - 1)  # 0 - 1 of an unsigned type is no index
-        return self.step_fractions(np.where(abstained, -1.0, self._fractions[chosen]))
+        return self._settle(np.where(abstained, -1.0, self._fractions[chosen]))
 
     def step_fractions(
         self, fractions: NDArray[np.float64]
@@ -204,7 +205,19 @@ class AuctionVectorEnv(KeyedLanes):
         dict[str, Any],
     ]:
         """`step` with any shares float64[N] in [0, 1], or in [-1, 0) to abstain: for referees."""
-        fractions = self._checked_fractions(fractions, -1.0)
+        self._check_started()
+        return self._settle(self._checked_fractions(fractions, -1.0))
+
+    def _settle(
+        self, fractions: NDArray[np.float64]
+    ) -> tuple[
+        NDArray[np.float32],
+        NDArray[np.float64],
+        NDArray[np.bool_],
+        NDArray[np.bool_],
+        dict[str, Any],
+    ]:
+        """`step` with shares float64[N] that were checked."""
         rewards = np.empty(self.num_envs)
         play(
             *(self._rules, self._keys, fractions, self.rounds),

@@ -90,14 +90,16 @@ class KeyedLanes(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[np.fl
         self._start()
         return self._seen.copy(), {}
 
+    def _check_started(self) -> None:
+        if not self._started:
+            raise RuntimeError("step before reset: call reset first")
+
     def _checked_actions(self, actions: Any) -> NDArray[np.integer]:
         """Actions int[N] of the action space. Raises ArrayError (a ValueError) for others."""
         return check_indices("actions", actions, self.num_envs, self._actions, "the table of bids")
 
     def _checked_fractions(self, fractions: Any, low: float) -> NDArray[np.float64]:
-        """Bids float64[N] from `low` to 1 after a reset. Raises ArrayError for others, NaN too."""
-        if not self._started:
-            raise RuntimeError("step before reset: call reset first")
+        """Bids float64[N] from `low` to 1. Raises ArrayError for others, NaN too."""
         return as_floats("fractions", fractions, (self.num_envs,), low, 1.0)
 
     def _outcomes(self) -> dict[str, Any]:

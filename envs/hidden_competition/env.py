@@ -201,7 +201,8 @@ class HiddenCompetitionEnv(KeyedLanes):
         dict[str, Any],
     ]:
         """Bid FRACTIONS[actions] in every lane; actions int[N] from 0 to 63, else ArrayError."""
-        return self.step_fractions(FRACTIONS[self._checked_actions(actions)])
+        self._check_started()
+        return self._settle(FRACTIONS[self._checked_actions(actions)])
 
     def step_fractions(
         self, fractions: NDArray[np.float64]
@@ -213,7 +214,19 @@ class HiddenCompetitionEnv(KeyedLanes):
         dict[str, Any],
     ]:
         """`step` with any shares float64[N] in [0, 1], for references that use another grid."""
-        shares = self._checked_fractions(fractions, 0.0)
+        self._check_started()
+        return self._settle(self._checked_fractions(fractions, 0.0))
+
+    def _settle(
+        self, shares: NDArray[np.float64]
+    ) -> tuple[
+        NDArray[np.float32],
+        NDArray[np.float64],
+        NDArray[np.bool_],
+        NDArray[np.bool_],
+        dict[str, Any],
+    ]:
+        """`step` with shares float64[N] that were checked."""
         _step(self._law, self._keys, shares, self.episode_auctions, self._games, self._arrays)
         infos = self._outcomes()
         return self._answer(self._reward(infos), infos)
