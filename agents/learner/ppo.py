@@ -334,7 +334,9 @@ class ScheduledPPO(MaskablePPO):
 
     def _log_update(self, terms: list[Terms], last_epoch: int) -> None:
         """Log means; the divergence, as in the library, over the last epoch alone."""
-        for name in terms[0] if terms else ():
+        if not terms:  # no state had a choice
+            return
+        for name in terms[0]:
             since = last_epoch if name == "approx_kl" else 0
             mean = torch.stack([measured[name] for measured in terms[since:]]).double().mean()
             self.logger.record(f"train/{name}", mean.item())
