@@ -25,6 +25,7 @@ embedded = False
 """Whether the command runs inside another program, whose signals and errors are its own."""
 _before: dict[int, Any] = {}  # signal handlers of who started the command
 _asked_while_ending = 0
+_retry: threading.Timer | None = None  # raises a signal again that came at a bad moment
 _code: int | None = None  # of a program whose end has been told
 
 
@@ -74,6 +75,9 @@ def ended(program: str, main: Callable[[], int]) -> NoReturn:
             code = told(error, program)
         _flush(code)
     finally:
+        if _retry is not None:
+            _retry.cancel()
+            _retry.join()
         if sys.excepthook is _end_of_imports:
             sys.excepthook = sys.__excepthook__
         for number in list(_before):
@@ -90,10 +94,10 @@ def told(
     """
     global _code
     if isinstance(error, KeyboardInterrupt):
-        _code = getattr(error, "code", INTERRUPTED)
+        _code = code = getattr(error, "code", INTERRUPTED)
         words = "Stopped." if remedy == AGAIN else f"Stopped. {remedy}"
         print(words, file=sys.stderr, flush=True)
-        return _code
+        return code
     if isinstance(error, ModuleNotFoundError) and remedy == AGAIN:
         remedy = "Install what the project needs: pip install -e ."
     place = _keep(error, folder)
@@ -101,7 +105,7 @@ def told(
     lines += [f"The traceback is in {place}."] if place else traceback.format_exception(error)
     print(*lines, remedy, sep="\n", file=sys.stderr, flush=True)
     _code = UNEXPECTED
-    return _code
+    return UNEXPECTED
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
@@ -113,13 +117,17 @@ def _leave(number: int, frame: FrameType | None) -> None:
 def _stop(number: int, frame: FrameType | None) -> None:
     """Raise Stopped, unless one is already on its way out: then what was started is being ended.
 
-    Asked twice while that lasts, the process leaves.
+    Asked twice while that lasts, the process leaves. A signal that comes in a callback of LLVM is
+    raised again a moment later.
     """
-    global _asked_while_ending
+    global _asked_while_ending, _retry
     if _code is not None:
         os._exit(_code)
     if _compiling(frame):
-        threading.Timer(RETRY_S, os.kill, (os.getpid(), number)).start()
+        if _retry is None or not _retry.is_alive():
+            _retry = threading.Timer(RETRY_S, os.kill, (os.getpid(), number))
+            _retry.daemon = True
+            _retry.start()
         return
     error = sys.exc_info()[1]
     while error is not None and not isinstance(error, KeyboardInterrupt):
