@@ -1,7 +1,7 @@
 """StableSwap exchanges in the EVM: Exchange.vy, compiled by the project's vyper, run by pyrevm.
 
-It is our own writing of two contracts' statements, not their deployed bytecode: no package with that
-was found, and their compilers (Vyper 0.2) do not run beside Vyper 0.4.
+It is our own writing of two contracts' statements, not their deployed bytecode: no package with
+that was found, and their compilers (Vyper 0.2) do not run beside Vyper 0.4.
 """
 
 from functools import cache
