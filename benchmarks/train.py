@@ -259,7 +259,7 @@ def _table(speeds: dict[str, list[float]], share: str) -> list[Measurement]:
         rows += [
             Measurement(f"MaskableRecurrentPPO, {name}", best[name], "steps/s", memory),
             Measurement(f"{other}, same settings", best[other], "steps/s", memory),
-            _ratio(both, speeds[name], speeds[other], 2.0),
+            _ratio(both, speeds[name], speeds[other]),
         ]
     return rows
 
