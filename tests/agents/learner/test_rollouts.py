@@ -246,10 +246,10 @@ def test_more_processes_than_cores_are_refused(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rollout_workers": 5}, "ppo.rollout_workers: 5; give a divisor of num_envs, 32"),
-        ({"rollout_workers": 0, "asynchronous": True}, "ppo.asynchronous: True; give"),
-        ({"lstm": 8, "minibatch": 4}, "ppo.minibatch: 4; give a multiple of ppo.rollout_slots"),
-        ({"lstm": -1}, "ppo.lstm: -1"),
+        ({"rollout_workers": 5}, "rollout_workers is 5: give a divisor of num_envs, 32"),
+        ({"rollout_workers": 0, "asynchronous": True}, "asynchronous is True: give"),
+        ({"lstm": 8, "minibatch": 4}, "minibatch is 4: give a multiple of rollout_slots"),
+        ({"lstm": -1}, "lstm is -1: give"),
     ],
 )
 def test_impossible_settings_are_named(changes: dict[str, int], message: str) -> None:
