@@ -83,7 +83,7 @@ def test_a_run_holds_what_it_promises(finished: Path) -> None:
         content = (finished / "figures" / f"{figure}.png").read_bytes()
         assert content.startswith(b"\x89PNG")
     events = {path.parent.name for path in finished.glob("tb/*/events*")}
-    assert events == {"forecaster", "seed-3-rate-0.001", "stateless-seed-3-rate-0.001"}
+    assert events == {"forecaster", "seed-3-rate-0.005", "stateless-seed-3-rate-0.005"}
 
 
 def test_the_report_says_where_its_numbers_come_from(finished: Path) -> None:

@@ -182,14 +182,18 @@ def _of_module(module: nn.Module) -> OnnxNetwork:
     except ExportError as error:
         raise CannotServeError(str(error)) from error
     network = _of_graph(graph)
-    state = inputs[STATE].numpy().copy() if shape else network.new_state(_COMPARED_ROWS)
-    served = network.run(inputs[OBSERVATION].numpy(), state)
-    gap = float(np.abs(served - wanted.cpu().numpy()).max())
-    if not gap <= TOLERANCE * max(1.0, float(wanted.abs().max())):
-        raise CannotServeError(
-            f"the ONNX graph of {type(module).__name__} differs from it by {gap:.3g}: its forward "
-            "must be tensor operations alone, without branches on values"
-        )
+    for sign in (1.0, -1.0):  # a branch on values that the trace took may not be taken again
+        given = {name: sign * value for name, value in inputs.items()}
+        with evaluating(module) as device:
+            found = decider(*(value.to(device) for value in given.values()))
+        wanted = (found[0] if shape else found).cpu().numpy()
+        state = given[STATE].numpy().copy() if shape else network.new_state(_COMPARED_ROWS)
+        gap = float(np.abs(network.run(given[OBSERVATION].numpy(), state) - wanted).max())
+        if not gap <= TOLERANCE * max(1.0, float(np.abs(wanted).max())):
+            raise CannotServeError(
+                f"the ONNX graph of {type(module).__name__} differs from it by {gap:.3g}: its "
+                "forward must be tensor operations alone, without branches on values"
+            )
     return network
 
 
