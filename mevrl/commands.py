@@ -6,6 +6,7 @@ A command runs as `python -m` or `python FILE` would run it, in this process.
 import runpy
 import sys
 import tomllib
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -58,7 +59,11 @@ def run(name: str, arguments: Sequence[str] = ()) -> int:
         if script:
             runpy.run_path(sys.argv[0], run_name="__main__")
         else:
-            runpy.run_module(target, run_name="__main__", alter_sys=True)
+            with warnings.catch_warnings():
+                # A module that is loaded already is run anew, which runpy warns of.
+                loaded = "'.*' found in sys.modules after import of package"
+                warnings.filterwarnings("ignore", loaded, RuntimeWarning)
+                runpy.run_module(target, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
             return end.code or 0

@@ -249,11 +249,11 @@ def test_an_interrupted_run_says_how_to_continue_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--ppo.epoch", "3"], "--ppo.epoch 3"),
+        (["--ppo.epoch", "3"], "--ppo.epoch is no key of the configuration; did you mean"),
         (["--trials.steps", "many"], "trials.steps"),
-        (["--studies.hidden_competition", "[E]"], "studies.hidden_competition: 'E'"),
+        (["--studies.hidden_competition", "[E]"], "studies.hidden_competition is ('E',)"),
         (["--prices.data", "nowhere"], "data folder nowhere: no such folder"),
-        (["--prices.stand_in_days", "0"], "days 0"),
+        (["--prices.stand_in_days", "0"], "prices.stand_in_days is 0"),
         (["--prices.test_from", "May"], "date 'May'"),
         (["--prices.stand_in_days", "11"], "test part"),
         (["--prices.stand_in_days", "1"], "training part"),
@@ -286,7 +286,7 @@ def test_a_bar_file_without_its_columns_is_named(
     [
         (["--policy", "nowhere"], "nowhere does not exist"),
         (["--policy", "{}", "--scenarios", "dull"], "scenario 'dull'"),
-        (["--policy", "{}", "--seeds", "0"], "evaluation.seeds: 0"),
+        (["--policy", "{}", "--seeds", "0"], "seeds is 0"),
     ],
 )
 def test_evaluate_names_what_it_cannot_use(

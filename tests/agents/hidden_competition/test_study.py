@@ -160,10 +160,10 @@ def test_ranges_are_over_trainings_and_the_worst_one_decides() -> None:
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (["--scenario", "E"], "scenario E"),
+        (["--scenario", "E"], "scenario is 'E'"),
         (["--steps", "0"], "steps is 0"),
         (["--seeds", "-1"], "seeds is -1"),
-        (["--split", "train"], "split 'train'"),
+        (["--split", "train"], "split is 'train'"),
         (["--json", "/no/such/folder/report.json"], "folder does not exist"),
     ],
 )

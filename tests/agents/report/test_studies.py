@@ -75,11 +75,11 @@ def test_nothing_is_studied_unless_asked_for(stages: Stages, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--studies.hidden_competition", "[D, E]"], "studies.hidden_competition: 'E'"),
+        (["--studies.hidden_competition", "[D, E]"], r"studies.hidden_competition is \('D', 'E'\)"),
         (["--studies.hidden_competition", "[D, D]"], "studies.hidden_competition"),
-        (["--studies.hidden_competition_seeds", "0"], "studies.hidden_competition_seeds: 0"),
-        (["--studies.stateless_seeds", "-1"], "studies.stateless_seeds: -1"),
-        (["--studies.steps", "0"], "studies.steps: 0"),
+        (["--studies.hidden_competition_seeds", "0"], "studies.hidden_competition_seeds is 0"),
+        (["--studies.stateless_seeds", "-1"], "studies.stateless_seeds is -1"),
+        (["--studies.steps", "0"], "studies.steps is 0"),
     ],
 )
 def test_studies_that_do_not_exist_are_refused(arguments: list[str], message: str) -> None:

@@ -94,6 +94,7 @@ async def served(
     path = folder / "deployment.json"
     path.write_text(json.dumps(world.manifest()))
     config = ServeConfig(
+        key="env:SEARCHER_KEY",
         node=NodeConfig(
             url=node.ws_url,
             ipc_path=node.ipc_path if ipc else "",
