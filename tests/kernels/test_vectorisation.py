@@ -27,7 +27,8 @@ for switch in ("-pass-remarks", "-pass-remarks-missed", "-pass-remarks-analysis"
 module, name, *arrays = sys.argv[1:]
 kinds = {"f": types.float64, "i": types.int64}
 kernel = getattr(importlib.import_module(module), name)
-kernel = getattr(kernel, "__wrapped__", kernel)  # behind the check of its arrays
+if not hasattr(kernel, "compile"):
+    kernel = kernel.__wrapped__  # behind the check of its arrays
 kernel.compile(tuple(types.Array(kinds[a[0]], int(a[1]), "C") for a in arrays))
 """
 
