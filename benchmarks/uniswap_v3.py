@@ -181,7 +181,7 @@ def quotes(
     snapshot = read_pool(pools, 0)
     places = sorted(snapshot.ticks)
     nets = [snapshot.ticks[tick][1] for tick in places]
-    count = 50 if quick else 200
+    count = 200 if quick else 1000
     kernel_s = python_s = 0.0
     steps = []
     for kind in [(down, exact_in) for down in (True, False) for exact_in in (True, False)]:

@@ -7,7 +7,8 @@ Kernels read without bounds checks. A kernel that callers hand arrays of their o
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ R = TypeVar("R")
 
 Axis = int | str | None
 INTEGERS = "iu"
+FORMS_KEPT = 256  # of each entrance; a caller with ever new lengths must not fill the memory
 
 
 class ArrayError(ValueError):
@@ -158,7 +160,8 @@ def entrance(
     """Decorate a kernel that Python calls with the caller's arrays: they are checked at each call.
 
     Keywords name parameters; a mapping names fields of a NamedTuple. What is not named passes.
-    Costs about a microsecond per array: for batches, not for single quotes.
+    Forms that passed are remembered: a call of a known form costs 0.3 us per array, a new one
+    about 1 us. For batches, not for single quotes.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -167,9 +170,10 @@ def entrance(
         if unknown:
             raise TypeError(f"entrance names {sorted(unknown)}, parameters are {names}")
         checked = [(place, name, wants[name]) for place, name in enumerate(names) if name in wants]
+        form_of = _form_reader([(place, want) for place, _, want in checked])
+        passed: set[object] = set()
 
-        @functools.wraps(function)
-        def enter(*args: P.args, **kwargs: P.kwargs) -> R:
+        def check(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             lengths: dict[str, tuple[int, str]] = {}
             for place, name, want in checked:
                 given: Any = args[place] if place < len(args) else kwargs.get(name)
@@ -178,8 +182,46 @@ def entrance(
                     continue
                 for part, form in want.items():
                     _check_form(f"{name}.{part}", getattr(given, part, None), form, lengths)
+
+        @functools.wraps(function)
+        def enter(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                form = form_of(args)
+                known = form in passed
+            except (AttributeError, IndexError, TypeError):  # no array, or given by keyword
+                form, known = None, False
+            if not known:
+                check(args, kwargs)
+                if form is not None:
+                    if len(passed) >= FORMS_KEPT:
+                        passed.clear()
+                    passed.add(form)
             return function(*args, **kwargs)
 
         return enter
 
     return decorate
+
+
+def _form_reader(places: list[tuple[int, Wanted | Mapping[str, Wanted]]]) -> Callable[[Any], Any]:
+    """Reads type and shape of every array that is checked, from the positional arguments.
+
+    Types of arrays other than NumPy's never equal a NumPy type, so they are never known.
+    """
+    parts = [
+        (place, (lambda given: (given,)) if isinstance(want, Wanted) else _fields_reader(want))
+        for place, want in places
+    ]
+
+    def read(args: Sequence[Any]) -> tuple[Any, ...]:
+        arrays = [array for place, fields in parts for array in fields(args[place])]
+        return tuple([(array.dtype, array.shape) for array in arrays])
+
+    return read
+
+
+def _fields_reader(want: Mapping[str, Wanted]) -> Callable[[Any], tuple[Any, ...]]:
+    if len(want) > 1:
+        return operator.attrgetter(*want)
+    field = operator.attrgetter(*want)
+    return lambda given: (field(given),)
