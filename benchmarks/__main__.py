@@ -41,7 +41,9 @@ def print_table(console: Console, title: str, rows: list[Measurement]) -> None:
     """Every figure beside its target."""
     table = Table(title=title, title_justify="left")
     for column in ("measure", "value", "unit", "target", "note"):
-        table.add_column(column, justify="right" if column == "value" else "left")
+        number = column in ("value", "unit")  # which a narrow terminal must not cut
+        justify = "right" if column == "value" else "left"
+        table.add_column(column, justify=justify, no_wrap=number)
     for row in rows:
         table.add_row(row.name, f"{row.value:,.4g}", row.unit, row.target, row.note)
     console.print(table)
