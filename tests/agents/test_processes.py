@@ -16,8 +16,11 @@ from tests.support.programs import PATIENCE_S, ROOT, until
 
 # The program itself cannot be imported twice: its processes do not try.
 PROGRAM = """
+import signal
 import sys
 if __name__ == "__main__":
+    # A shell that starts pytest in the background has it ignore Ctrl-C, and so its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     from agents.processes import as_finished
     from job import note_and_sleep
     list(as_finished(note_and_sleep, {k: (sys.argv[1],) for k in ("one", "two")}, 2))
