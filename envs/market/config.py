@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 import numpy as np
 
+from configs.eras import DEFAULT_ERA, PRESETS
 from configs.settings import (
     Count,
     Natural,
@@ -20,7 +21,6 @@ from configs.settings import (
     Share,
     groups_of,
 )
-from configs.eras import DEFAULT_ERA, PRESETS
 from envs.market.paths import PricePaths
 from kernels.chain.fees import DEFAULT_BASE_GAS, DEFAULT_HOP_GAS
 from kernels.graph.market_graph import Graph, build_graph
