@@ -11,11 +11,12 @@ from typing import Any
 DEFAULT_ERA = "rich"
 
 # Pools: constant products first. USDC, USDT and WBTC against WETH on one constant-product and two
-# concentrated venues, six long-tail tokens on two venues each, and three pools without the hub's
-# side, which close triangles. Left out: all other pairs (967 long-tail pools traded in 252 blocks
-# of June 2021), tokens of one venue, cycles of four pools, curve and balancer pools.
+# concentrated venues; six long-tail tokens against WETH, four of them on a second venue with WETH,
+# three on one with USDC; and two pools between majors, which close triangles. Left out: all other
+# pairs (967 long-tail pools traded in 252 blocks of June 2021), tokens of one venue, cycles of four
+# pools, curve and balancer pools.
 _MAJOR_V2 = ((0, 1), (0, 2), (0, 3))
-_TAIL_V2 = tuple((0, token) for token in range(4, 10)) + tuple((0, token) for token in range(4, 8))
+_TAIL_V2 = (*((0, token) for token in range(4, 10)), (0, 4), (0, 5), (1, 6), (1, 7))
 _V3 = (
     *((0, 1), (0, 1), (0, 2), (0, 2), (0, 3), (0, 3)),
     *((1, 2), (1, 3), (1, 4)),
