@@ -52,9 +52,9 @@ _MAJOR_POOLS = (*range(3), *range(13, 21))
 # inputs of long-tail pairs, ETH, and the factor of the majors' median.
 SIZE_ETH = (0.163, 2.01)
 MAJOR_SCALE = 7.58
-# Users split what would move a pool by more than 4 %, and routers send less than the recorded 20 %
+# Users split what would move a pool by more than 3.4 %, and routers send less than the recorded 20 %
 # of swaps to single pools of majors: both assumed, so that the gross of single cycles fits.
-SIZE_MAX = 0.02
+SIZE_MAX = 0.017
 MAJOR_SHARE = 0.15
 # Priority fees after the merge, blocks up to 2023.
 TIP_GWEI = (0.1, 0.323, 1.4, 5.0, 33.2)
@@ -139,17 +139,17 @@ PRESETS: dict[str, dict[str, Any]] = {
     "2021": _TRUE_SIZE
     | _BEFORE_MERGE
     | _informed(100.0, 0.5)
-    | {"users.rate": 3.0, "gas.base_fee_median_gwei": 22.1},
+    | {"users.rate": 3.5, "gas.base_fee_median_gwei": 22.1},
     # Fitted: payments of blocks 15,400,431 to 15,400,964. Assumed: two fifths of the swaps of 2021,
     # for cycles are not recorded; users' sizes of 2021, depths and priority fees of 2023.
     "2022": _TRUE_SIZE
     | _BEFORE_MERGE
     | _informed(20.0, 0.1)
-    | {"users.rate": 1.2, "gas.base_fee_median_gwei": 22.7},
+    | {"users.rate": 1.4, "gas.base_fee_median_gwei": 22.7},
     # Fitted: informed payments of blocks 17,866,488 to 17,868,242, a calm day. Assumed: users as in
     # 2022, for neither cycles nor payments of all bundles are recorded.
     "2023": _TRUE_SIZE
     | _AFTER_MERGE
     | _informed(1.0, 0.025)
-    | {"users.rate": 1.2, "gas.base_fee_median_gwei": 18.0},
+    | {"users.rate": 1.4, "gas.base_fee_median_gwei": 18.0},
 }

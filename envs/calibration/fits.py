@@ -131,7 +131,8 @@ def base_fee_level(data: Path, era: str) -> float:
         Column(("base_fee_gwei",), NUMBER, nullable=True),
     )
     headers = read_table(data / HEADERS, columns, "headers: block_number, base_fee_gwei")
-    return float(within(headers, HEADER_SPLIT.fitted)["base_fee_gwei"].drop_nulls().median())
+    fees = within(headers, HEADER_SPLIT.fitted)["base_fee_gwei"].drop_nulls()
+    return float(np.median(fees.to_numpy()))
 
 
 def tip_law(data: Path) -> tuple[float, ...]:

@@ -51,7 +51,7 @@ class Row:
 
 
 def _large(told: dict[str, Any]) -> bool:
-    gap = told.get("largest_gap", told.get("kolmogorov_smirnov"))
+    gap = told["largest_gap"] if "largest_gap" in told else told["kolmogorov_smirnov"]
     ln = told.get("ln_quantiles")
     return bool(gap > LARGE_KS or (ln is not None and ln > LARGE_LN))
 
