@@ -52,8 +52,8 @@ _MAJOR_POOLS = (*range(3), *range(13, 21))
 # inputs of long-tail pairs, ETH, and the factor of the majors' median.
 SIZE_ETH = (0.163, 2.01)
 MAJOR_SCALE = 7.58
-# Users split what would move a pool by more than 3.4 %, and routers send less than the recorded 20 %
-# of swaps to single pools of majors: both assumed, so that the gross of single cycles fits.
+# Users split what would move a pool by more than 3.4 %, and routers send less than the recorded
+# 20 % of swaps to single pools of majors: both chosen so that the gross of single cycles fits.
 SIZE_MAX = 0.017
 MAJOR_SHARE = 0.15
 # Priority fees after the merge, blocks up to 2023.
