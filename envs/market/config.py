@@ -364,8 +364,15 @@ class MarketConfig(Settings):
 
     @classmethod
     def preset(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Dotted settings of the era that `given` names, or of the default one."""
-        return PRESETS.get(str(given.get("era", DEFAULT_ERA)), {})
+        """Every dotted setting of the era that `given` names, or of the default one."""
+        era = str(given.get("era", DEFAULT_ERA))
+        # All of them: what one era leaves at a group's default, the default era may have set.
+        groups = groups_of_era(era) if era in PRESETS else {}
+        return {
+            f"{group}.{name}": value
+            for group, settings in groups.items()
+            for name, value in vars(settings).items()
+        }
 
     def changed(self, changes: Mapping[str, Any]) -> Self:
         """A copy with other values. An era replaces all groups first, then the others count."""

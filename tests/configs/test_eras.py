@@ -154,6 +154,21 @@ def test_an_era_is_the_same_by_every_way(era: str, tmp_path: Path) -> None:
     assert pickle.loads(pickle.dumps(wanted)) == wanted
 
 
+@pytest.mark.parametrize("era", sorted(PRESETS))
+def test_nothing_of_another_default_is_left(era: str) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Other(Settings):
+        """Something whose own default is another era."""
+
+        market: MarketConfig = dataclasses.field(
+            default_factory=lambda: MarketConfig(era="2021").changed({"gas.limit": 1_000_000})
+        )
+        """the market"""
+
+    parser = settings_parser(Other, "", None)
+    assert read_settings(parser, Other, ["--market.era", era]).market == MarketConfig(era=era)
+
+
 def test_the_default_is_one_era() -> None:
     assert MarketConfig() == MarketConfig(era=DEFAULT_ERA) == read()
 
