@@ -22,6 +22,7 @@ from configs.settings import (
     groups_of,
     keys_of,
     names_of,
+    presets_of,
     unknown_key,
     words_of,
 )
@@ -51,14 +52,18 @@ def settings_parser(kind: type[Settings], prog: str, description: str | None) ->
 
 
 def read_settings(parser: Parser, kind: type[S], arguments: Sequence[str]) -> S:
-    """The settings that the arguments say, over those of the files that `--config` names."""
+    """The settings that the arguments say, over those of the files that `--config` names.
+
+    Presets that any of them name lie under all of them.
+    """
     files, rest = _files(arguments)
     sources: dict[str, str] = {}
     values: dict[str, Any] = {}
-    parsed = None
-    for file in files:
-        tree = read_yaml(file)
-        flat = dict(_flat(kind, tree, file))
+    trees = [(file, dict(_flat(kind, read_yaml(file), file))) for file in files]
+    named = {key: value for _, flat in trees for key, value in flat.items()} | dict(_given(rest))
+    preset = presets_of(kind, named)
+    parsed = parser.parse_object(_nested(preset)) if preset else None
+    for file, flat in trees:
         try:
             parsed = parser.parse_object(_nested(flat), parsed)
         except ConfigError as error:
@@ -91,7 +96,7 @@ def settings_from_dict(kind: type[S], tree: Mapping[str, Any], source: Source) -
     flat = dict(_flat(kind, tree, str(source)))
     parser = settings_parser(kind, "", None)
     try:
-        return build(kind, parser.parse_object(_nested(flat)))
+        return build(kind, parser.parse_object(_nested(presets_of(kind, flat) | flat)))
     except ConfigError as error:
         raise _explained(error, kind, flat, dict.fromkeys(flat, str(source))) from None
 

@@ -192,6 +192,11 @@ class Settings:
     def check(self) -> None:
         """Relations between fields, by `require`."""
 
+    @classmethod
+    def preset(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Dotted settings that some of those `given` stand for; given ones override them."""
+        return {}
+
     def require(self, true: bool, key: str, wanted: str) -> None:
         """Raises RefusedValueError for the field `key` (dotted inside groups) unless `true`."""
         if not true:
@@ -262,6 +267,17 @@ def _keys_and_groups(kind: type[Settings]) -> frozenset[str]:
     keys = keys_of(kind)
     groups = (key.split(".")[:depth] for key in keys for depth in range(1, key.count(".") + 1))
     return frozenset(keys) | {".".join(group) for group in groups}
+
+
+def presets_of(kind: type[Settings], given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """What the presets of a settings class and of its groups say, by dotted key."""
+    own = {
+        key.removeprefix(prefix): value for key, value in given.items() if key.startswith(prefix)
+    }
+    found = {prefix + key: value for key, value in kind.preset(own).items()}
+    for name, group in groups_of(kind).items():
+        found |= presets_of(group, given, f"{prefix}{name}.")
+    return found
 
 
 def words_of(kind: type[Settings], key: str) -> str:

@@ -28,7 +28,12 @@ CEXDEX = (
     Column(("cb_transfer",), NUMBER, low=0.0),
     Column(("mev_value",), NUMBER, low=0.0),
     Column(("volume",), NUMBER, low=0.0, nullable=True),
+    Column(("token_bought_symbol",), TEXT, nullable=True, optional=True),
+    Column(("token_sold_symbol",), TEXT, nullable=True, optional=True),
 )
+ETHER = frozenset({"ETH", "WETH"})
+# What WETH trades against in the deepest pairs: dollars and bitcoin.
+MAJORS = frozenset({"USDC", "USDT", "DAI", "WBTC"})
 BACKRUNS = (
     Column(("chain",), TEXT),
     Column(("arb_block",), INTEGER, low=0),
@@ -48,6 +53,7 @@ GAS_AUCTIONS = (
 LIQUIDATIONS = (
     Column(("chain",), TEXT),
     Column(("liq_block",), INTEGER, low=0),
+    Column(("liq_ts",), INTEGER, low=0, nullable=True, optional=True),
     Column(("oracle_distance",), INTEGER, low=0, nullable=True),
 )
 
@@ -80,10 +86,13 @@ def load_bundles(path: str | Path) -> pl.DataFrame:
 
 
 def load_cexdex(path: str | Path) -> pl.DataFrame:
-    """One row per CEX-DEX arbitrage: block_number, tx_index, cb_transfer, mev_value (both ETH) and
-    volume (USD, null where a token has no price).
+    """One row per CEX-DEX arbitrage: block_number, tx_index, cb_transfer, mev_value (both ETH),
+    volume (USD, null where a token has no price) and pair_class: `major` where every swap trades
+    WETH against a dollar or WBTC, else `tail`.
     """
     frame = read_table(path, CEXDEX, "CEX-DEX arbitrage, one row per swap")
+    bought, sold = pl.col("token_bought_symbol"), pl.col("token_sold_symbol")
+    deep = (bought.is_in(ETHER) & sold.is_in(MAJORS)) | (sold.is_in(ETHER) & bought.is_in(MAJORS))
     # Payments repeat on every swap of a transaction, volumes do not.
     return (
         frame.group_by("block_number", "tx_hash", "tx_index")
@@ -91,6 +100,9 @@ def load_cexdex(path: str | Path) -> pl.DataFrame:
             pl.col("cb_transfer").max(),
             pl.col("mev_value").max(),
             volume=pl.when(pl.col("volume").null_count() == 0).then(pl.col("volume").sum()),
+            pair_class=pl.when(deep.fill_null(False).all())
+            .then(pl.lit("major"))
+            .otherwise(pl.lit("tail")),
         )
         .sort("block_number", "tx_index")
     )
@@ -110,5 +122,7 @@ def load_gas_auctions(path: str | Path) -> pl.DataFrame:
 
 
 def load_liquidations(path: str | Path) -> pl.DataFrame:
-    """Liquidations: chain, liq_block, oracle_distance (blocks since the price update, or null)."""
+    """Liquidations: chain, liq_block, liq_ts (seconds since the epoch, or null), oracle_distance
+    (blocks since the price update, or null).
+    """
     return read_table(path, LIQUIDATIONS, "liquidations: liq_block, oracle_distance")

@@ -1,5 +1,5 @@
 """Recorded trades: V2 reserves per block turned into the swaps between them, swap events out of
-cryo's logs, mev-inspect's swap tables and V3 liquidity events.
+cryo's logs, and V3 liquidity events.
 """
 
 from dataclasses import dataclass
@@ -31,14 +31,6 @@ LOGS = (
     Column(("address", "contract_address"), TEXT),
     Column(("topic0",), TEXT, nullable=True),
     Column(("data",), TEXT, nullable=True),
-)
-INSPECTED = (
-    Column(("transaction_hash",), TEXT),
-    Column(("block_number",), INTEGER, low=0),
-    Column(("contract_address",), TEXT),
-    Column(("token_in_address",), TEXT),
-    Column(("token_out_address",), TEXT),
-    Column(("trace_address",), TEXT),
 )
 LIQUIDITY = (
     Column(("type",), TEXT),
@@ -193,47 +185,6 @@ def _amounts(path: str | Path, row: int, topic: str, data: str | None) -> tuple[
     if max(abs(amount) for amount in pair) >= 1 << 127:
         raise TableError(f"{path}: swap {row}: amounts {pair} pass 127 bits; leave the pool out")
     return pair[0], pair[1]
-
-
-def cycle_lengths(path: str | Path) -> np.ndarray:
-    """Hops int64[c] of the single-transaction arbitrage cycles of a mev-inspect swap table.
-
-    A cycle is a maximal run of swaps of one transaction, in order of their trace addresses, in
-    which each sells what the one before bought and the last buys what the first sold, every pool
-    once. Raises TableError.
-    """
-    rows = read_table(path, INSPECTED, "mev-inspect swaps: transaction_hash, token_in_address")
-    lengths = []
-    for _, swaps in rows.unique().group_by("transaction_hash", maintain_order=True):
-        order = sorted(swaps.rows(named=True), key=lambda swap: _trace(swap["trace_address"]))
-        lengths += _cycles(order)
-    return np.array(sorted(lengths), np.int64)
-
-
-def _trace(address: str) -> list[int]:
-    return [int(part) for part in address.strip("[]").split(",") if part.strip()]
-
-
-def _cycles(swaps: list[dict[str, str]]) -> list[int]:
-    """Lengths of the cycles in one transaction's swaps."""
-    lengths = []
-    first = 0
-    while first < len(swaps):
-        pools = {swaps[first]["contract_address"]}
-        last = first
-        while (
-            swaps[last]["token_out_address"] != swaps[first]["token_in_address"]
-            and last + 1 < len(swaps)
-            and swaps[last + 1]["token_in_address"] == swaps[last]["token_out_address"]
-            and swaps[last + 1]["contract_address"] not in pools
-        ):
-            last += 1
-            pools.add(swaps[last]["contract_address"])
-        closed = swaps[last]["token_out_address"] == swaps[first]["token_in_address"]
-        if closed and last > first:
-            lengths.append(last - first + 1)
-        first = last + 1
-    return lengths
 
 
 def load_liquidity_events(path: str | Path) -> pl.DataFrame:

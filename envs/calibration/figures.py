@@ -12,18 +12,18 @@ from history.files import write_atomically
 
 matplotlib.use("agg")
 
-RECORDED, SIMULATED = "#0072b2", "#c1272d"
+FITTED, HELD_OUT, SIMULATED = "#0072b2", "#009e73", "#c1272d"
 POINTS = 1000  # of a distribution function: more cannot be seen
 
 
-def draw(
-    quantity: Quantity, recorded: np.ndarray | None, simulated: np.ndarray | None, path: Path
-) -> None:
-    """Draw what there is of a quantity into a PNG file; nothing if there is nothing."""
-    both = (("recorded", recorded, RECORDED), ("simulated", simulated, SIMULATED))
+def draw(quantity: Quantity, sides: dict[str, np.ndarray | None], path: Path) -> None:
+    """Draw what there is of a quantity's sides (fitted, held_out, simulated) into a PNG file."""
+    colours = {"fitted": FITTED, "held_out": HELD_OUT, "simulated": SIMULATED}
+    words = {"fitted": "recorded, fitted on", "held_out": "recorded, held out"}
+    lines = [(words.get(side, side), sides.get(side), colours[side]) for side in colours]
     figure = Figure(figsize=(5.6, 3.0), dpi=110, layout="constrained")
     axes = figure.subplots()
-    for label, values, colour in both:
+    for label, values, colour in lines:
         if values is None or not values.size:
             continue
         if quantity.kind == CURVE:
@@ -32,7 +32,7 @@ def draw(
             axes.barh([label], [values.mean()], color=colour, height=0.5)
         else:
             _distribution(axes, quantity, values, label, colour)
-    axes.set_title(quantity.title, loc="left", fontsize=10)
+    axes.set_title(f"{quantity.title} ({quantity.split.era})", loc="left", fontsize=9)
     axes.set_xlabel(quantity.unit if quantity.kind != CURVE else "")
     axes.set_ylabel({CURVE: quantity.unit, SHARE: ""}.get(quantity.kind, "share of all below"))
     if quantity.kind == SHARE:

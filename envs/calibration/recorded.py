@@ -1,4 +1,7 @@
-"""What recorded data says of every quantity that the simulated market is compared with."""
+"""What recorded data says of every quantity that the simulated market is compared with.
+
+A sample takes the data folder and the spans of blocks that count (envs.calibration.windows).
+"""
 
 from collections.abc import Callable
 from functools import cache
@@ -8,6 +11,9 @@ import numpy as np
 import polars as pl
 
 from envs.calibration.distance import autocorrelation, ranges, response
+from envs.calibration.windows import Span, inside
+from history.arbitrages import MAJOR, TAIL, Inspected, load_inspected
+from history.arbitrages import pair_class as class_of
 from history.blocks import Blocks, load_blocks
 from history.mev import (
     load_backruns,
@@ -16,11 +22,15 @@ from history.mev import (
     load_cexdex,
     load_liquidations,
 )
+from history.pools import WETH, PoolFileError, read_pools
 from history.relay_bids import best_bid_path, load_relay_bids
-from history.swaps import cycle_lengths, load_liquidity_events, load_v2_reserves
+from history.swaps import load_liquidity_events, load_v2_reserves
+from history.tables import TableError
 from history.transactions import load_transactions
 
-MERGE_BLOCK = 15_537_394
+Spans = tuple[Span, ...]
+ETH_USD = 1830.0  # 8 August 2023, between 1,800 and 1,880
+LEAST_DEPTH_ETH = 10.0  # of a pool; below it, dust
 RANGE_BLOCKS = 256
 LAGS = (1, 2, 5, 10, 25)
 HORIZONS = (5, 10, 25, 50)
@@ -37,146 +47,279 @@ RESERVES = "swaps/v2_usdc_weth_reserves_per_block_18908895_18947060.parquet"
 INSPECTED = "swaps/mev_inspect_swaps_mainnet_2021_06.parquet"
 LIQUIDITY = "swaps/v3_usdc_weth_3000_liquidity_events.parquet"
 LIQUIDATIONS = "mev/liquidation_oracle_backrun_rolling_shadows.parquet"
+SNAPSHOTS = (
+    "pools/fastlane_pools_block_17674862.parquet",
+    "pools/fastlane_pools_block_18806136.parquet",
+)
 BIDS = "mev/relay_bids_slot_6214255.parquet"
 
 
-def bundle_payments(data: Path) -> np.ndarray:
-    """ETH that bundles paid, per block that carried one (2021)."""
-    paid = load_block_payments(data / PAYMENTS)["bundle_payment_eth"].to_numpy()
-    return paid[paid > 0.0]
-
-
-def bundle_block(data: Path) -> np.ndarray:
-    """1 for a block that carried a bundle, else 0 (2021)."""
-    paid = load_block_payments(data / PAYMENTS)["bundle_payment_eth"].to_numpy()
-    return (paid > 0.0).astype(np.float64)
-
-
-def bundles_per_block(data: Path) -> np.ndarray:
-    """Bundles in each block that carried one (August 2022)."""
-    bundles = load_bundles(data / BUNDLES)
-    return bundles.group_by("block_number").len()["len"].to_numpy().astype(np.float64)
-
-
-def priority_fees(data: Path) -> np.ndarray:
-    """Tips of included transactions after the merge, gwei."""
-    tips = load_transactions(data / TRANSACTIONS, data / HEADERS)
-    tips = tips.filter(pl.col("block_number") >= MERGE_BLOCK)
-    return tips["priority_fee_gwei"].to_numpy()
+@cache
+def _payments(data: Path) -> pl.DataFrame:
+    return load_block_payments(data / PAYMENTS)
 
 
 @cache
-def _calm_blocks(data: Path) -> Blocks:
-    """The longest window after the merge, May 2023."""
-    blocks = load_blocks(data / BASE_FEES)
-    longest = np.flatnonzero(blocks.number >= MERGE_BLOCK)
-    keep = longest[blocks.segment[longest] == np.bincount(blocks.segment[longest]).argmax()]
-    return blocks.select(keep)
+def _bundles(data: Path) -> pl.DataFrame:
+    return load_bundles(data / BUNDLES)
 
 
-def gas_used_ratio(data: Path) -> np.ndarray:
-    """Gas used / target (May 2023)."""
-    blocks = _calm_blocks(data)
+@cache
+def inspected(data: Path) -> Inspected:
+    """Cycles and swaps of June 2021."""
+    return load_inspected(data / INSPECTED)
+
+
+@cache
+def _blocks(data: Path) -> Blocks:
+    return load_blocks(data / BASE_FEES)
+
+
+@cache
+def _cexdex(data: Path) -> pl.DataFrame:
+    return load_cexdex(data / CEXDEX)
+
+
+def within(frame: pl.DataFrame, spans: Spans, column: str = "block_number") -> pl.DataFrame:
+    """The rows whose block lies in one of `spans`."""
+    return frame.filter(pl.Series(inside(frame[column].to_numpy(), spans), dtype=pl.Boolean))
+
+
+def per_block(frame: pl.DataFrame, column: str, spans: Spans) -> list[np.ndarray]:
+    """Sum of `column` in every block of each span, 0 where no row names it.
+
+    A span counts between the first and the last block of the whole frame: what lies outside was not
+    recorded.
+    """
+    numbers, values = frame["block_number"].to_numpy(), frame[column].to_numpy()
+    parts = []
+    for first, past in spans:
+        first, past = max(first, int(numbers.min())), min(past, int(numbers.max()) + 1)
+        if past > first:
+            kept = (numbers >= first) & (numbers < past)
+            sums = np.bincount(numbers[kept] - first, values[kept], minlength=past - first)
+            parts.append(sums.astype(np.float64))
+    return parts
+
+
+def payments_2021(data: Path, spans: Spans) -> list[np.ndarray]:
+    """ETH that bundles paid in every block, by span."""
+    return per_block(_payments(data), "bundle_payment_eth", spans)
+
+
+def payments_2022(data: Path, spans: Spans) -> list[np.ndarray]:
+    """ETH that bundles paid in every block, by span (August 2022)."""
+    return per_block(_bundles(data), "payment_eth", spans)
+
+
+def cycles_per_block(data: Path, spans: Spans) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """(gross ETH, number) of the arbitrage cycles that gained, in every block, by span."""
+    cycles, swaps = inspected(data)
+    gained = cycles.filter(pl.col("gross_eth") > 0.0).select(
+        "block_number", "gross_eth", count=pl.lit(1.0)
+    )
+    # Blocks with swaps and no cycle count too.
+    quiet = swaps.select("block_number", gross_eth=pl.lit(0.0), count=pl.lit(0.0))
+    frame = pl.concat([gained, quiet])
+    return per_block(frame, "gross_eth", spans), per_block(frame, "count", spans)
+
+
+def informed_per_block(data: Path, spans: Spans) -> list[np.ndarray]:
+    """ETH that labelled CEX-DEX arbitrageurs paid in every block, by span (8 August 2023)."""
+    return per_block(_cexdex(data), "mev_value", spans)
+
+
+def _one(parts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.zeros(0), *parts])
+
+
+def _paid(parts: list[np.ndarray]) -> np.ndarray:
+    values = _one(parts)
+    return values[values > 0.0]
+
+
+def bundles_per_block(data: Path, spans: Spans) -> np.ndarray:
+    """Bundles in each block that carried one (August 2022)."""
+    bundles = within(_bundles(data), spans)
+    return bundles.group_by("block_number").len()["len"].sort().to_numpy().astype(np.float64)
+
+
+def cycle_gross(data: Path, spans: Spans) -> np.ndarray:
+    """Gross of single arbitrage cycles that gained, ETH (June 2021)."""
+    gross = within(inspected(data).cycles, spans)["gross_eth"].drop_nulls().to_numpy()
+    return gross[gross > 0.0]
+
+
+def cycle_hops(data: Path, spans: Spans) -> np.ndarray:
+    """Pools in arbitrage cycles of one transaction (June 2021)."""
+    return within(inspected(data).cycles, spans)["hops"].to_numpy().astype(np.float64)
+
+
+def user_sizes(data: Path, spans: Spans, pair_class: str) -> np.ndarray:
+    """Inputs of ordinary swaps of WETH against a class of tokens, ETH (June 2021)."""
+    swaps = within(inspected(data).swaps, spans).filter(pl.col("pair_class") == pair_class)
+    return swaps["size_eth"].drop_nulls().to_numpy()
+
+
+def pool_depths(data: Path, spans: Spans, pair_class: str) -> np.ndarray:
+    """One side of the pools of WETH against a class of tokens that hold 10 ETH or more, in ETH."""
+    depths = [pair[0] for pair in depth_table(data, spans) if pair[1] == pair_class]
+    return np.array(depths)
+
+
+@cache
+def depth_table(data: Path, spans: Spans) -> tuple[tuple[float, str, bool, str], ...]:
+    """(ETH on WETH's side, class, concentrated, other token) of every pool of 10 ETH or more."""
+    found = []
+    for name in SNAPSHOTS:
+        try:
+            market = read_pools(data / name)
+        except PoolFileError as error:
+            raise TableError(str(error)) from error
+        for pool, reserves in zip(market.pools, market.reserves(), strict=True):
+            tokens = market.tokens[pool.token0], market.tokens[pool.token1]
+            here = inside(np.array([pool.block or 0]), spans)[0]
+            if not here or WETH not in tokens:
+                continue
+            side = tokens.index(WETH)
+            depth = 1e-18 * float(reserves[side])
+            if depth >= LEAST_DEPTH_ETH:
+                concentrated = pool.kind == "uniswap_v3"
+                found.append((depth, class_of(*tokens), concentrated, tokens[1 - side]))
+    return tuple(found)
+
+
+def priority_fees(data: Path, spans: Spans) -> np.ndarray:
+    """Tips of included transactions after the merge, gwei."""
+    tips = load_transactions(data / TRANSACTIONS, data / HEADERS)
+    return within(tips, spans)["priority_fee_gwei"].to_numpy()
+
+
+def blocks_of(data: Path, spans: Spans) -> Blocks:
+    """Recorded base fees of some blocks."""
+    blocks = _blocks(data)
+    return blocks.select(inside(blocks.number, spans))
+
+
+def gas_used_ratio(data: Path, spans: Spans) -> np.ndarray:
+    """Gas used / target."""
+    blocks = blocks_of(data, spans)
     return 2.0 * blocks.gas_used / blocks.gas_limit
 
 
-def base_fee_changes(data: Path) -> np.ndarray:
-    """|ln| of the change of the base fee from block to block (May 2023)."""
-    return np.abs(np.diff(np.log(_calm_blocks(data).base_fee_wei)))
+def _consecutive(blocks: Blocks) -> np.ndarray:
+    """int64[n], equal within a run without a gap."""
+    return np.cumsum(np.diff(blocks.number, prepend=blocks.number[:1]) > 1)
 
 
-def base_fee_ranges(data: Path) -> np.ndarray:
-    """Highest / lowest base fee in stretches of 256 blocks, ln (May 2023)."""
-    blocks = _calm_blocks(data)
-    return ranges(np.log(blocks.base_fee_wei), blocks.segment, RANGE_BLOCKS)
+def base_fee_changes(data: Path, spans: Spans) -> np.ndarray:
+    """|ln| of the change of the base fee from block to block."""
+    blocks = blocks_of(data, spans)
+    run = _consecutive(blocks)
+    return np.abs(np.diff(np.log(blocks.base_fee_wei)))[run[1:] == run[:-1]]
 
 
-def base_fee_autocorrelation(data: Path) -> np.ndarray:
-    """Autocorrelation of ln changes of the base fee at `LAGS` blocks (May 2023)."""
-    blocks = _calm_blocks(data)
-    changes = np.diff(np.log(blocks.base_fee_wei))
-    return autocorrelation(changes, blocks.segment[1:], LAGS)
+def base_fee_ranges(data: Path, spans: Spans) -> np.ndarray:
+    """Highest / lowest base fee in stretches of 256 blocks, ln."""
+    blocks = blocks_of(data, spans)
+    return ranges(np.log(blocks.base_fee_wei), _consecutive(blocks), RANGE_BLOCKS)
 
 
-def demand_response(data: Path) -> np.ndarray:
+def base_fee_autocorrelation(data: Path, spans: Spans) -> np.ndarray:
+    """Autocorrelation of ln changes of the base fee at `LAGS` blocks."""
+    blocks = blocks_of(data, spans)
+    run = _consecutive(blocks)
+    within_run = run[1:] == run[:-1]
+    changes = np.where(within_run, np.diff(np.log(blocks.base_fee_wei)), 0.0)
+    return autocorrelation(changes, run[1:], LAGS)
+
+
+def demand_response(data: Path, spans: Spans) -> np.ndarray:
     """Change of gas used / target per ln of the base fee above its mean of `HORIZONS` blocks."""
-    blocks = _calm_blocks(data)
+    blocks = blocks_of(data, spans)
     ratio = 2.0 * blocks.gas_used / blocks.gas_limit
-    return response(np.log(blocks.base_fee_wei), ratio, blocks.segment, HORIZONS)
+    return response(np.log(blocks.base_fee_wei), ratio, _consecutive(blocks), HORIZONS)
 
 
-def backrun_distance(data: Path) -> np.ndarray:
+def _backruns(data: Path, spans: Spans) -> pl.DataFrame:
+    return within(load_backruns(data / BACKRUNS), spans, "arb_block")
+
+
+def backrun_distance(data: Path, spans: Spans) -> np.ndarray:
     """Blocks from a swap to the arbitrage that followed it."""
-    return load_backruns(data / BACKRUNS)["distance"].to_numpy().astype(np.float64)
+    return _backruns(data, spans)["distance"].to_numpy().astype(np.float64)
 
 
-def backrun_gap(data: Path) -> np.ndarray:
+def backrun_gap(data: Path, spans: Spans) -> np.ndarray:
     """Places between a swap and its back-run in the same block: 1 is directly behind."""
-    same = load_backruns(data / BACKRUNS).filter(pl.col("distance") == 0)
+    same = _backruns(data, spans).filter(pl.col("distance") == 0)
     return (same["arb_index"] - same["swap_index"]).to_numpy().astype(np.float64)
 
 
-def backrun_adjacent(data: Path) -> np.ndarray:
-    """1 for a back-run directly behind its target, 0 for another in the same block."""
-    return (backrun_gap(data) == 1.0).astype(np.float64)
-
-
-def cexdex_payment(data: Path) -> np.ndarray:
-    """Payment to the builder in basis points of volume (8 August 2023, at 1,830 USD per ETH)."""
-    arbitrages = load_cexdex(data / CEXDEX).filter(
-        (pl.col("volume") > 0.0) & (pl.col("mev_value") > 0.0)
+def cexdex_payment(data: Path, spans: Spans, pair_class: str) -> np.ndarray:
+    """Payment to the builder in basis points of volume, of one class of pairs (8 August 2023)."""
+    arbitrages = within(_cexdex(data), spans).filter(
+        (pl.col("volume") > 0.0)
+        & (pl.col("mev_value") > 0.0)
+        & (pl.col("pair_class") == pair_class)
     )
-    # ETHUSDT traded between 1,800 and 1,880 on that day.
-    return (1e4 * 1830.0 * arbitrages["mev_value"] / arbitrages["volume"]).to_numpy()
+    return (1e4 * ETH_USD * arbitrages["mev_value"] / arbitrages["volume"]).to_numpy()
 
 
-def pool_moves(data: Path) -> np.ndarray:
+def pool_moves(data: Path, spans: Spans) -> np.ndarray:
     """|ln| of the price change per block of V2 USDC/WETH, 0 where nobody traded (January 2024)."""
     reserves = load_v2_reserves(data / RESERVES)
     change = np.abs(np.diff(np.log(reserves.reserve0 / reserves.reserve1)))
-    return change[reserves.segment[1:] == reserves.segment[:-1]]
+    kept = inside(reserves.number[1:], spans) & (reserves.segment[1:] == reserves.segment[:-1])
+    return change[kept]
 
 
-def cycle_hops(data: Path) -> np.ndarray:
-    """Pools in arbitrage cycles of one transaction (June 2021)."""
-    return cycle_lengths(data / INSPECTED).astype(np.float64)
-
-
-def liquidity_events(data: Path) -> np.ndarray:
+def liquidity_events(data: Path, spans: Spans) -> np.ndarray:
     """Mints and burns per block of V3 USDC/WETH 0.3 %, zeros included (2021)."""
-    blocks = load_liquidity_events(data / LIQUIDITY)["block_number"].to_numpy()
-    return np.bincount(blocks - blocks[0]).astype(np.float64)
+    events = load_liquidity_events(data / LIQUIDITY).select("block_number", one=pl.lit(1.0))
+    return _one(per_block(events, "one", spans))
 
 
-def liquidation_delay(data: Path) -> np.ndarray:
+def liquidation_delay(data: Path, spans: Spans) -> np.ndarray:
     """Blocks from an oracle update to the liquidation that it allowed (three rollups)."""
-    delays = load_liquidations(data / LIQUIDATIONS)["oracle_distance"].drop_nulls()
-    return delays.to_numpy().astype(np.float64)
+    found = load_liquidations(data / LIQUIDATIONS).drop_nulls(["oracle_distance", "liq_ts"])
+    return within(found, spans, "liq_ts")["oracle_distance"].to_numpy().astype(np.float64)
 
 
-def best_bids(data: Path) -> np.ndarray:
+def best_bids(data: Path, spans: Spans) -> np.ndarray:
     """Best bid at the relays at `BID_TIMES_MS` around a slot's start, as a share of the last."""
-    bids = load_relay_bids(data / BIDS)
+    bids = within(load_relay_bids(data / BIDS), spans, "slot")
     best = best_bid_path(bids, int(bids["slot"][0]), BID_TIMES_MS)
     return best / best[-1]
 
 
-SAMPLES: dict[str, Callable[[Path], np.ndarray]] = {
-    "bundle_payments": bundle_payments,
-    "bundle_block": bundle_block,
+SAMPLES: dict[str, Callable[[Path, Spans], np.ndarray]] = {
+    "bundle_payments": lambda data, spans: _paid(payments_2021(data, spans)),
+    "bundle_block": lambda data, spans: (_one(payments_2021(data, spans)) > 0.0).astype(float),
+    "bundle_payments_2022": lambda data, spans: _paid(payments_2022(data, spans)),
+    "bundle_block_2022": lambda data, spans: (_one(payments_2022(data, spans)) > 0.0).astype(float),
     "bundles_per_block": bundles_per_block,
+    "cycle_gross": cycle_gross,
+    "cycle_hops": cycle_hops,
+    "user_sizes_tail": lambda data, spans: user_sizes(data, spans, TAIL),
+    "user_sizes_major": lambda data, spans: user_sizes(data, spans, MAJOR),
+    "pool_depth_tail": lambda data, spans: pool_depths(data, spans, TAIL),
+    "pool_depth_major": lambda data, spans: pool_depths(data, spans, MAJOR),
     "priority_fees": priority_fees,
     "gas_used_ratio": gas_used_ratio,
     "base_fee_changes": base_fee_changes,
     "base_fee_ranges": base_fee_ranges,
     "base_fee_autocorrelation": base_fee_autocorrelation,
     "demand_response": demand_response,
+    "gas_used_ratio_2022": gas_used_ratio,
+    "base_fee_changes_2022": base_fee_changes,
+    "base_fee_ranges_2022": base_fee_ranges,
     "backrun_distance": backrun_distance,
     "backrun_gap": backrun_gap,
-    "backrun_adjacent": backrun_adjacent,
-    "cexdex_payment": cexdex_payment,
+    "backrun_adjacent": lambda data, spans: (backrun_gap(data, spans) == 1.0).astype(float),
+    "cexdex_payment_tail": lambda data, spans: cexdex_payment(data, spans, TAIL),
+    "cexdex_payment_major": lambda data, spans: cexdex_payment(data, spans, MAJOR),
     "pool_moves": pool_moves,
-    "cycle_hops": cycle_hops,
     "liquidity_events": liquidity_events,
     "liquidation_delay": liquidation_delay,
     "best_bids": best_bids,

@@ -31,6 +31,7 @@ from envs.market.physics import (
     INFORMED_TRADES,
     INFORMED_VOLUME,
     MISSED,
+    PRICE,
     SANDWICHERS,
     TOP,
     TOP_PUBLIC,
@@ -47,6 +48,7 @@ from kernels.market.tile import (
     CONCENTRATED_ROWS,
     FOUND_AGE,
     FOUND_CYCLE,
+    FOUND_GROSS,
     FOUND_TARGETS,
     GAS_USED_RATIO,
     LIQUIDITY,
@@ -56,6 +58,7 @@ from kernels.market.tile import (
     PENDING_POOL,
     PENDING_TIP,
     PENDING_VISIBLE,
+    PENDING_ZERO_FOR_ONE,
     RESERVES,
     SEGMENTS,
     SLOT,
@@ -72,6 +75,10 @@ BUILDERS = tuple(
     for delay in (1, 2, 3, 4)
 )
 
+# Means over blocks, which are compared per era (envs.calibration.per_block).
+PER_BLOCK = ("block_gross", "block_opportunities", "block_payment", "block_informed")
+MOVED = 1e-12  # of a ln price: rounding is no trade
+
 _BUNDLES = "auctioned back-runs and liquidations, informed trades and sandwiches, before the block"
 # What a simulated sample is, where the title does not say it.
 DEFINED = {
@@ -81,6 +88,13 @@ DEFINED = {
     "backrun_gap": "in the order of envs.calibration.simulated, among swaps of these pools alone",
     "backrun_adjacent": "in the order of envs.calibration.simulated",
     "cexdex_payment": "of blocks with one informed trade",
+    "cexdex_payment_tail": "of blocks in which one informed trade alone moved a price",
+    "cexdex_payment_major": "of blocks in which one informed trade alone moved a price",
+    "cycle_gross": "cycles on which a rival bids",
+    "user_sizes_tail": "what waits, and reaches the least size",
+    "user_sizes_major": "what waits, and reaches the least size",
+    "pool_depth_tail": "of the pairs with two venues, at the start of episodes",
+    "pool_depth_major": "at the start of episodes",
     "best_bids": "mean of 2,000 auctions of 12 builders; the proposer looks at the last moment",
 }
 
@@ -111,6 +125,15 @@ class _Slots:
         self.graph: Graph = config.graph
         self.world_row = tile_rows(self.graph, config.pools.concentrated)
         self.pools = self.graph.token0.size
+        laws = np.array(config.informed.payment_law or [0] * self.pools)
+        # Without classes of pairs all pools are of one kind, and no sample by class is told.
+        self.classes = {"tail": laws == 0, "major": laws > 0} if laws.any() else {}
+        self.with_hub = np.minimum(self.graph.token0, self.graph.token1) == 0
+        plain = np.arange(self.pools) < self.pools - config.pools.concentrated
+        majors = self.classes.get("major", np.ones(self.pools, np.bool_))
+        # Recorded moves are those of a constant-product pool of dollars.
+        self.watched = plain & majors if self.classes else majors
+        self.sizes_in_eth = config.users.size_eth_median > 0.0
         self.seen: dict[str, list[np.ndarray]] = {}
         self.liquidity = [
             layout_of(self.graph).concentrated + CONCENTRATED_ROWS * pool + LIQUIDITY
@@ -136,10 +159,33 @@ class _Slots:
         self.add("cycle_hops", self.graph.cycle_hops[found[arbitrage]].astype(np.float64))
         self.add("backrun_distance", age[arbitrage])
         self.add("liquidation_delay", age[taken & (found >= cycles)])
+        gross = np.where(arbitrage, rows[FOUND_GROSS : FOUND_GROSS + OPPORTUNITIES, block], 0.0)
+        self.add("cycle_gross", gross[arbitrage])
+        self.add("block_gross", gross.sum(axis=0))
+        self.add("block_opportunities", arbitrage.sum(axis=0).astype(np.float64))
+        self._by_class(rows)
         gap = 1.0 + self._between(rows)[:, block]
         same = arbitrage & (age == 0.0) & (rows[FOUND_TARGETS:][:OPPORTUNITIES, block] > 0.0)
         self.add("backrun_gap", gap[same])
         self.add("backrun_adjacent", (gap[same] == 1.0).astype(np.float64))
+
+    def _by_class(self, rows: np.ndarray) -> None:
+        """Inputs of users, and depths at an episode's start, by class of the pair; ETH."""
+        price = rows[self.world_row + PRICE :][: self.graph.decimals.size]
+        fresh = rows[SLOT] == 0.0
+        for name, pools in self.classes.items():
+            chosen = np.flatnonzero(pools & self.with_hub)
+            side = chosen + np.where(self.graph.token0[chosen] == 0, 0, self.pools)
+            self.add(f"pool_depth_{name}", rows[RESERVES + side][:, fresh])
+            if not self.sizes_in_eth:
+                continue
+            for swap in range(PENDING):
+                pool = rows[PENDING_POOL + swap].astype(np.int64)
+                amount = rows[PENDING_AMOUNT_IN + swap]
+                forward = rows[PENDING_ZERO_FOR_ONE + swap] > 0.0
+                sold = np.where(forward, self.graph.token0[pool], self.graph.token1[pool])
+                value = amount * np.take_along_axis(price, sold[None], axis=0)[0]
+                self.add(f"user_sizes_{name}", value[(amount > 0.0) & pools[pool]])
 
     def _between(self, rows: np.ndarray) -> np.ndarray:
         """Swaps [K, lanes] that land between an opportunity's last target and its back-run."""
@@ -178,7 +224,15 @@ class _Slots:
         self.add("bundle_block", (count > 0).astype(np.float64))
         self.add("bundles_per_block", count[count > 0])
         self.add("bundle_payments", paid[count > 0])
+        self.add("block_payment", np.where(count > 0, paid, 0.0))
+        self.add("block_informed", change[INFORMED_PAID])
         one = informed == 1.0
+        moved = self._moves(before, rows)[:, keep] > MOVED
+        alone = one & (moved.sum(axis=0) == 1)
+        for name, pools in self.classes.items():
+            of_class = alone & pools[moved.argmax(axis=0)]
+            share = change[INFORMED_PAID, of_class] / change[INFORMED_VOLUME, of_class]
+            self.add(f"cexdex_payment_{name}", 1e4 * share)
         volume = change[INFORMED_VOLUME]
         self.add("cexdex_payment", 1e4 * change[INFORMED_PAID, one] / volume[one])
         self.add("informed_volume", volume)
@@ -187,18 +241,22 @@ class _Slots:
     def after_block(self, before: np.ndarray, rows: np.ndarray, stays: np.ndarray) -> None:
         """What a block changed, in the lanes that `stay` in their episode."""
         self._bundles(before, rows, stays)
-        prices = [
-            np.log(r[RESERVES : RESERVES + self.pools] / self._far(r)) for r in (before, rows)
-        ]
-        moves = np.abs(prices[1] - prices[0])[:, stays]
+        moves = self._moves(before, rows)[:, stays][self.watched]
         # Prices are recomputed from reserves that did not change: rounding is no trade.
-        self.add("pool_moves", np.where(moves > 1e-12, moves, 0.0))
+        self.add("pool_moves", np.where(moves > MOVED, moves, 0.0))
         for first in self.liquidity:
             changed = before[first : first + SEGMENTS] != rows[first : first + SEGMENTS]
             self.add("liquidity_events", changed[:, stays].any(axis=0).astype(np.float64))
         self.add("gas_used_ratio", rows[GAS_USED_RATIO, stays])
         self.add("fee", rows[BASE_FEE])
         self.add("ratio", rows[GAS_USED_RATIO])
+
+    def _moves(self, before: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """|ln| of the change of every pool's price [P, lanes]."""
+        prices = [
+            np.log(r[RESERVES : RESERVES + self.pools] / self._far(r)) for r in (before, rows)
+        ]
+        return np.abs(prices[1] - prices[0])
 
     def _far(self, rows: np.ndarray) -> np.ndarray:
         return rows[RESERVES + self.pools : RESERVES + 2 * self.pools]

@@ -2,12 +2,25 @@
 assumed. The reference prices under it are `PricePaths`.
 """
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from functools import cache
+from typing import Annotated, Any, Literal, Self, get_args
 
 import numpy as np
 
-from configs.settings import Count, Natural, NonNegative, Positive, Range, Settings, Share
+from configs.eras import DEFAULT_ERA, PRESETS
+from configs.settings import (
+    Count,
+    Natural,
+    NonNegative,
+    Positive,
+    Range,
+    Settings,
+    Share,
+    groups_of,
+)
 from envs.market.paths import PricePaths
 from kernels.chain.fees import DEFAULT_BASE_GAS, DEFAULT_HOP_GAS
 from kernels.graph.market_graph import Graph, build_graph
@@ -22,6 +35,7 @@ GAS_PROBABILITIES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 Reward = Literal["marked", "settled", "fraction", "sqrt"]
 REWARDS: tuple[str, ...] = get_args(Reward)
 Tolerance = Annotated[float, Range(0.0, below=1.0)]
+PIPS = 1_000_000
 Health = Annotated[float, Range(1.0)]  # a new loan is healthy
 
 
@@ -47,6 +61,8 @@ class Pools(Settings):
     """what a pool keeps working of an input: Uniswap's 0.3 % fee"""
     fee_denominator: Count = 1000
     """denominator of fee_numerator"""
+    fee_pips: tuple[Natural, ...] = ()
+    """fee of each pool in millionths (500 is 0.05 %); empty: fee_numerator in all of them"""
     depth_eth: tuple[Positive, ...] = (
         2000.0,
         4000.0,
@@ -76,6 +92,9 @@ class Pools(Settings):
             hub = getattr(self, name)[0] == 0.0
             self.require(hub, name, "0 first: the hub's price in itself never moves")
         self.require(self.concentrated <= pools, "concentrated", f"at most the {pools} pools")
+        if self.fee_pips:
+            self.require_entries("fee_pips", pools, "one per pool, or none")
+            self.require(max(self.fee_pips) < PIPS, "fee_pips", f"fees below {PIPS}")
         working = self.fee_numerator < self.fee_denominator
         self.require(working, "fee_numerator", f"less than fee_denominator, {self.fee_denominator}")
 
@@ -96,6 +115,16 @@ class Users(Settings):
     """deviation of the ln of that fraction (heavy tail of values: ln v has deviation 1.59)"""
     size_max: Annotated[float, Range(above=0.0, below=1.0)] = 0.08
     """largest fraction of a reserve that one swap sells"""
+    size_eth_median: NonNegative = 0.0
+    """median input in ETH where sizes are drawn in ETH; 0: they are fractions, size_median"""
+    size_eth_sigma: Positive = 2.2
+    """deviation of the ln of that input (June 2021: 2.2)"""
+    size_eth_least: NonNegative = 0.0
+    """swaps below this input are left out, and `rate` does not count them, ETH"""
+    size_scale: tuple[Positive, ...] = ()
+    """factor of median and least input by pool; empty: 1. Larger pairs see larger swaps"""
+    pool_weight: tuple[NonNegative, ...] = ()
+    """of each pool among users' swaps; empty: all alike"""
     slippage: tuple[Tolerance, Tolerance] = (0.005, 0.03)
     """least and largest tolerance between the quote and the minimum output (wallet defaults)"""
     deadline_slots: Count = 8
@@ -128,6 +157,8 @@ class Users(Settings):
         self.require(below, "size_max", f"more than size_median, {self.size_median}")
         self.require_entries("tip_gwei", len(SHOWN_PROBABILITIES), "its quantiles")
         self.require_rising("tip_gwei")
+        some = not self.pool_weight or sum(self.pool_weight) > 0.0
+        self.require(some, "pool_weight", "a weight above 0, or no entries")
 
 
 @dataclass(frozen=True)
@@ -138,11 +169,20 @@ class Informed(Settings):
     """chance that a CEX-DEX trader watches a pool in a slot; below 1, arbitrage can stand"""
     payment_bps: tuple[NonNegative, ...] = (0.2, 1.63, 5.3, 12.8, 35.0)
     """5/25/50/75/95 % of what they pay the builder, of volume, 8 Aug 2023; at most their profit"""
+    more_payment_bps: tuple[tuple[NonNegative, ...], ...] = ()
+    """the same of further classes of pairs: law 1, 2, ...; payment_bps is law 0"""
+    payment_law: tuple[Natural, ...] = ()
+    """law of each pool; empty: payment_bps in all of them"""
 
     def check(self) -> None:
-        """Every shown quantile."""
+        """Every shown quantile of every law, and laws that there are."""
         self.require_entries("payment_bps", len(SHOWN_PROBABILITIES), "its quantiles")
         self.require_rising("payment_bps")
+        for law in self.more_payment_bps:
+            whole = len(law) == len(SHOWN_PROBABILITIES) and list(law) == sorted(law)
+            self.require(whole, "more_payment_bps", "five quantiles that do not fall per law")
+        known = max(self.payment_law, default=0) <= len(self.more_payment_bps)
+        self.require(known, "payment_law", f"laws 0 .. {len(self.more_payment_bps)}")
 
 
 @dataclass(frozen=True)
@@ -274,8 +314,14 @@ class Rivals(Settings):
 
 @dataclass(frozen=True)
 class MarketConfig(Settings):
-    """The market: an episode, and one group of settings per part of it."""
+    """The market: an episode, and one group of settings per part of it.
 
+    Groups that are not given are those of the era; single settings override them, see `changed`.
+    """
+
+    era: str | int = DEFAULT_ERA
+    """preset of every group below (configs.eras): rich, 2021, 2022 or 2023; a setting that is
+    given beside it counts instead of the preset's"""
     episode_slots: Count = 256
     """slots of 12 s per episode (about 51 minutes)"""
     ticks_per_slot: Count = 1
@@ -305,13 +351,50 @@ class MarketConfig(Settings):
     rivals: Rivals = Rivals()
     """Rival searchers, whatever the regime."""
 
+    def __post_init__(self) -> None:
+        """Fill in the era's groups, and check. Raises RefusedValueError."""
+        era = str(self.era)
+        object.__setattr__(self, "era", era)
+        self.require(era in PRESETS, "era", f"one of {', '.join(PRESETS)}")
+        for name, group in groups_of_era(era).items():
+            # The default object itself stands where a caller gave nothing.
+            if getattr(self, name) is getattr(MarketConfig, name):
+                object.__setattr__(self, name, group)
+        super().__post_init__()
+
+    @classmethod
+    def preset(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Every dotted setting of the era that `given` names, or of the default one."""
+        era = str(given.get("era", DEFAULT_ERA))
+        # All of them: what one era leaves at a group's default, the default era may have set.
+        groups = groups_of_era(era) if era in PRESETS else {}
+        return {
+            f"{group}.{name}": value
+            for group, settings in groups.items()
+            for name, value in vars(settings).items()
+        }
+
+    def changed(self, changes: Mapping[str, Any]) -> Self:
+        """A copy with other values. An era replaces all groups first, then the others count."""
+        if "era" not in changes:
+            return super().changed(changes)
+        era = str(changes["era"])
+        self.require(era in PRESETS, "era", f"one of {', '.join(PRESETS)}, not {era!r}")
+        other = dataclasses.replace(self, era=era, **groups_of_era(era))
+        return other.changed({key: value for key, value in changes.items() if key != "era"})
+
     def check(self) -> None:
         """What one group says about another."""
         tick_s = 12.0 / self.ticks_per_slot
         inside = self.decision_lead_s < tick_s
         self.require(inside, "decision_lead_s", f"less than one tick, {tick_s:g} s")
         pools = self.pools
-        plain = len(pools.token0) - pools.concentrated
+        count = len(pools.token0)
+        for key in ("users.size_scale", "users.pool_weight", "informed.payment_law"):
+            group, name = key.split(".")
+            fits = len(getattr(getattr(self, group), name)) in (0, count)
+            self.require(fits, key, f"{count} entries, one per pool, or none")
+        plain = count - pools.concentrated
         for pool in self.loans.pools:
             with_hub = pool < plain and 0 in (pools.token0[pool], pools.token1[pool])
             self.require(with_hub, "loans.pools", "constant-product pools with the hub")
@@ -329,12 +412,29 @@ class MarketConfig(Settings):
         """The token graph of the pools."""
         pools = self.pools
         count = len(pools.token0)
+        numerators, denominator = [pools.fee_numerator] * count, pools.fee_denominator
+        if pools.fee_pips:
+            numerators, denominator = [PIPS - fee for fee in pools.fee_pips], PIPS
         return build_graph(
             pools.token0,
             pools.token1,
-            [pools.fee_numerator] * count,
-            [pools.fee_denominator] * count,
+            numerators,
+            [denominator] * count,
             pools.decimals,
             base_gas=self.gas.per_arbitrage,
             gas_per_hop=self.gas.per_hop,
         )
+
+
+@cache
+def groups_of_era(era: str) -> dict[str, Any]:
+    """The groups of settings of an era, by name; those of `rich` are the defaults themselves."""
+    changes: dict[str, dict[str, Any]] = {}
+    for key, value in PRESETS[era].items():
+        group, _, name = key.partition(".")
+        changes.setdefault(group, {})[name] = value
+    groups = {name: getattr(MarketConfig, name) for name in groups_of(MarketConfig)}
+    return {
+        name: group.changed(changes[name]) if name in changes else group
+        for name, group in groups.items()
+    }

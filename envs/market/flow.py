@@ -14,7 +14,6 @@ from envs.market.physics import (
     BURNT,
     INFORMED_BOOK,
     INFORMED_PAID,
-    INFORMED_PAYMENT,
     INFORMED_TRADES,
     INFORMED_VOLUME,
     INSIDE,
@@ -318,7 +317,7 @@ def _trade(
     volume = amount * price_in
     tip = physics.swap_gas * physics.own_tip_gwei * GWEI
     u = uniform(key, INFORMED_PAYS + pool)
-    payment = quantile(physics.quantiles, INFORMED_PAYMENT, u) * volume - tip
+    payment = quantile(physics.quantiles, physics.payment_row[pool], u) * volume - tip
     payment = max(min(payment, out * price_out - volume - gas_eth), 0.0)
     tile[holder, lane] -= payment
     tile[world_row + VALIDATOR, lane] += payment

@@ -73,7 +73,7 @@ def start_pools(physics: Physics, tile: np.ndarray, lane: int, key: np.uint64) -
     for pool in range(pools):
         z = quantile(physics.quantiles, NORMAL, uniform(key, START_DEPTH + pool))
         depth = physics.depth_eth[pool] * np.exp(physics.depth_sigma * z)
-        error = physics.start_noise * (2.0 * uniform(key, START_ERROR + pool) - 1.0)
+        error = physics.start_noise[pool] * (2.0 * uniform(key, START_ERROR + pool) - 1.0)
         token0, token1 = physics.token0[pool], physics.token1[pool]
         held0 = depth / tile[world_row + PRICE + token0, lane]
         held1 = depth / tile[world_row + PRICE + token1, lane] * np.exp(error)

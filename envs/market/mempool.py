@@ -18,6 +18,7 @@ from envs.market.paths import SLOTS_PER_MINUTE, RecordedFlow
 from envs.market.physics import (
     EXCITEMENT,
     MINUTE,
+    PRICE,
     PRIVATE_SWAP,
     PUBLIC_SWAP,
     REFUND_SWAP,
@@ -81,6 +82,7 @@ TIMES = SCRATCH_USE.row("TIMES", MAX_ARRIVALS, "s", "of the slot at which they a
 USUAL_CAP, LOW_CAP, LOW_CAP_SPREAD = 2.0, 0.9, 0.3
 NONCE = ARRIVAL + 2 * MAX_ARRIVALS  # [M] channels
 SMALLEST = 2.0**-33
+_TO_UNIT16 = 1.0 / 65536.0
 _TO_UNIT15 = 1.0 / 32768.0
 _TO_UNIT10 = 1.0 / 1024.0
 
@@ -172,6 +174,22 @@ def _arrival_times(
 
 
 @inline
+def _chosen_pool(physics: Physics, bits: int) -> int:
+    """The pool of a user's swap, out of 16 bits."""
+    pools, weighted = physics.token0.shape[0], physics.pool_cdf.shape[0]
+    if weighted == 0:
+        return (bits * pools) >> 16
+    u, low, high = bits * _TO_UNIT16, 0, weighted - 1
+    while low < high:
+        middle = (low + high) >> 1
+        if u < physics.pool_cdf[middle]:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+@inline
 def _arrive(
     physics: Physics, tile: np.ndarray, lane: int, swap: int, time_s: float, key: np.uint64
 ) -> None:
@@ -179,16 +197,19 @@ def _arrive(
     world_row, pools = physics.world_row, physics.token0.shape[0]
     # One draw serves three choices: 16 bits the pool, 15 the channel, 1 the direction.
     bits = int(draw(key, SWAP_KIND + swap))
-    pool = ((bits >> 16) * pools) >> 16
+    pool = _chosen_pool(physics, bits >> 16)
     forward = bits & 1
     hidden = ((bits >> 1) & 0x7FFF) * _TO_UNIT15
     kind = PUBLIC_SWAP
     if hidden < physics.private_share:
-        sold = hidden < physics.private_share * physics.refund_share
-        kind = REFUND_SWAP if sold else PRIVATE_SWAP
+        auctioned = hidden < physics.private_share * physics.refund_share
+        kind = REFUND_SWAP if auctioned else PRIVATE_SWAP
     scale = physics.size_factor[int(tile[world_row + REGIME, lane])]
     share = scale * quantile(physics.quantiles, SIZE, uniform(key, SWAP_SIZE + swap))
     reserve = tile[RESERVES + pool + (0 if forward else pools), lane]
+    if physics.sizes_in_eth > 0:
+        sold = physics.token0[pool] if forward else physics.token1[pool]
+        share *= physics.size_scale[pool] / (tile[world_row + PRICE + sold, lane] * reserve)
     amount = min(share, physics.size_max) * reserve
     # Another: 10 bits each for the fee cap, the tolerance and the delay.
     care = int(draw(key, SWAP_CARE + swap))

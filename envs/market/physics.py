@@ -4,10 +4,16 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.integrate import cumulative_trapezoid
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
 from configs.settings import groups_of
-from envs.market.config import GAS_PROBABILITIES, REWARDS, SHOWN_PROBABILITIES, MarketConfig
+from envs.market.config import (
+    GAS_PROBABILITIES,
+    REWARDS,
+    SHOWN_PROBABILITIES,
+    MarketConfig,
+    Users,
+)
 from kernels.compile import inline
 from kernels.graph.market_graph import Graph
 from kernels.market.declaration import Declaration
@@ -19,11 +25,11 @@ MARKED, SETTLED, FRACTION, SQRT = range(len(REWARDS))
 
 # Rows of Physics.quantiles.
 NORMAL = 0
-SIZE = 1  # fraction of the reserve, in a market of size factor 1
+SIZE = 1  # fraction of the reserve, or ETH, in a market of size factor 1
 TIP = 2  # gwei
 GAS_RATIO = 3  # used / target, at a base fee equal to its means
 INFORMED_PAYMENT = 4  # share of volume
-EFFICIENCY = 5  # [R], of rivals, by regime; then their equilibrium bids [R, NODES]
+EFFICIENCY = 5  # [R], of rivals, by regime; then equilibrium bids [R, NODES], further payments
 NODES = 24  # of ln rate, for equilibrium bids
 NODE_FIRST, NODE_STEP = -1.75, 0.25  # ln rate of a node: -1.75 .. 4
 
@@ -108,8 +114,12 @@ class Physics(NamedTuple):
     token1: np.ndarray  # int64[P]
     depth_eth: np.ndarray  # float64[P]
     exposure: np.ndarray  # float64[T, 2] to ln ETH/USD and ln BTC/USD
+    start_noise: np.ndarray  # float64[P], largest |ln price error| of a pool at the start
+    pool_cdf: np.ndarray  # float64[P] of users' choice of a pool; float64[0]: all alike
+    size_scale: np.ndarray  # float64[P], of users' inputs in ETH
+    payment_row: np.ndarray  # int64[P], row of `quantiles` for informed payments in a pool
     same_price: np.ndarray  # int64[T], the first token with this token's exposure
-    quantiles: np.ndarray  # float64[5 + R + R * NODES, CELLS + 1]
+    quantiles: np.ndarray  # float64[5 + R + R * NODES + further laws, CELLS + 1]
     rival_log_rate: np.ndarray  # float64[R]
     rule_cdf: np.ndarray  # float64[R, RULES]
     style_cdf: np.ndarray  # float64[STYLES]
@@ -139,6 +149,7 @@ class Physics(NamedTuple):
     refund_to_user: float
     private_ahead_share: float
     size_max: float  # fraction of a reserve
+    sizes_in_eth: int  # 1: row SIZE holds ETH
     swap_gas: float
     informed_probability: float
     loans_median_eth: float  # ETH
@@ -168,7 +179,6 @@ class Physics(NamedTuple):
     local_shade: float
     clamp_gwei_low: float  # gwei
     clamp_gwei_high: float  # gwei
-    start_noise: float  # largest |ln price error| of a pool at the start
 
 
 @inline
@@ -229,7 +239,7 @@ def equilibrium_bids(a: float, b: float, rate: float) -> np.ndarray:
 def _quantile_table(config: MarketConfig) -> np.ndarray:
     edges = _cell_edges()
     normal = ndtri(edges)
-    size = config.users.size_median * np.exp(config.users.size_sigma * normal)
+    size = _sizes(config.users, edges, normal)
     tip = _shown_quantiles(config.users.tip_gwei, 0.0, 2.0 * config.users.tip_gwei[-1])
     # Beyond 95 % as far again as from 75 %, what the recorded residuals reach.
     gas_low = max(0.0, 2.0 * config.gas.used_ratio[0] - config.gas.used_ratio[2])
@@ -239,11 +249,33 @@ def _quantile_table(config: MarketConfig) -> np.ndarray:
     efficiency = [efficiency_quantiles(a, b) for a, b in shapes]
     rates = np.exp(NODE_FIRST + NODE_STEP * np.arange(NODES))
     equilibrium = [equilibrium_bids(a, b, float(rate)) for a, b in shapes for rate in rates]
+    informed = config.informed
     # The recorded 99 % quantile is 3.5 times the 95 % one.
-    payment = 1e-4 * _shown_quantiles(
-        config.informed.payment_bps, 0.0, 4.0 * config.informed.payment_bps[-1]
+    payment, *further = (
+        1e-4 * _shown_quantiles(law, 0.0, 4.0 * law[-1])
+        for law in (informed.payment_bps, *informed.more_payment_bps)
     )
-    return np.ascontiguousarray([normal, size, tip, gas, payment, *efficiency, *equilibrium])
+    rows = [normal, size, tip, gas, payment, *efficiency, *equilibrium, *further]
+    return np.ascontiguousarray(rows)
+
+
+def _sizes(users: Users, edges: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """Quantiles of users' inputs: fractions of the reserve, or ETH above the least."""
+    if users.size_eth_median <= 0.0:
+        return users.size_median * np.exp(users.size_sigma * normal)
+    left_out = 0.0
+    if users.size_eth_least > 0.0:
+        least = np.log(users.size_eth_least / users.size_eth_median)
+        left_out = float(ndtr(least / users.size_eth_sigma))
+    above = ndtri(left_out + (1.0 - left_out) * edges)
+    return users.size_eth_median * np.exp(users.size_eth_sigma * above)
+
+
+def _payment_rows(config: MarketConfig) -> np.ndarray:
+    """Row of the quantile table for the informed payments in each pool."""
+    further = EFFICIENCY + len(config.regimes.log_rate) * (1 + NODES)
+    laws = np.asarray(config.informed.payment_law or [0] * len(config.pools.token0), np.int64)
+    return np.where(laws == 0, INFORMED_PAYMENT, further + laws - 1)
 
 
 def _scalars(config: MarketConfig) -> dict[str, float]:
@@ -274,6 +306,7 @@ def physics_of(config: MarketConfig, graph: Graph) -> Physics:
     style_cdf[-1] = 1.0
     pairs = list(zip(pools.eth_exposure, pools.btc_exposure))
     decay = 1.0 / users.hawkes_decay_s
+    weight = np.asarray(users.pool_weight, np.float64)
     computed = {
         "cycles": graph.cycles,
         "weights": graph.weights,
@@ -298,7 +331,11 @@ def physics_of(config: MarketConfig, graph: Graph) -> Physics:
         "fast_weight": -float(np.expm1(-1.0 / gas.base_fee_memory_blocks[0])),
         "slow_weight": -float(np.expm1(-1.0 / gas.base_fee_memory_blocks[1])),
         "regime_leave": 1.0 / regimes.stay_slots,
-        "start_noise": -0.9 * float(np.log(pools.fee_numerator / pools.fee_denominator)),
+        "start_noise": -0.9 * np.log(graph.gamma),
+        "pool_cdf": np.cumsum(weight) / weight.sum() if weight.size else weight,
+        "size_scale": np.asarray(users.size_scale or [1.0] * graph.token0.size, np.float64),
+        "sizes_in_eth": int(users.size_eth_median > 0.0),
+        "payment_row": _payment_rows(config),
     }
     scalars = _scalars(config)
     kinds = Physics.__annotations__

@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from history.arbitrages import cycle_lengths
 from history.mempool import load_pending_snapshot
 from history.mev import (
     load_backruns,
@@ -14,7 +15,7 @@ from history.mev import (
     load_liquidations,
 )
 from history.relay_bids import best_bid_path, load_relay_bids
-from history.swaps import cycle_lengths, load_liquidity_events
+from history.swaps import load_liquidity_events
 from history.transactions import load_transactions
 from tests.support.recorded import data_file
 

@@ -13,7 +13,6 @@ from history.swaps import (
     V2_SWAP_TOPIC,
     V3_SWAP_TOPIC,
     PoolReserves,
-    cycle_lengths,
     load_liquidity_events,
     load_swap_logs,
     load_v2_reserves,
@@ -140,34 +139,6 @@ def test_swaps_are_decoded_from_cryo_logs(tmp_path: Path) -> None:
 def test_broken_swap_logs_are_refused(tmp_path: Path, words: list[int], message: str) -> None:
     with pytest.raises(TableError, match=message):
         load_swap_logs(logs(tmp_path, [(V2_SWAP_TOPIC, words)]))
-
-
-def test_cycles_are_found_in_a_swap_table(tmp_path: Path) -> None:
-    hops = [  # transaction, pool, token in, token out, trace address
-        ("0xa", "p", "weth", "dai", "[0, 2]"),
-        ("0xa", "r", "usdc", "weth", "[0, 10]"),  # order is numeric: 10 comes after 9
-        ("0xa", "q", "dai", "usdc", "[0, 9]"),
-        ("0xb", "p", "weth", "dai", "[1]"),
-        ("0xb", "p", "dai", "weth", "[2]"),  # the same pool twice: no arbitrage
-        ("0xc", "p", "weth", "dai", "[]"),
-        ("0xd", "p", "dai", "weth", "[0]"),
-        ("0xd", "q", "weth", "dai", "[1]"),
-        ("0xd", "r", "dai", "uni", "[2]"),
-    ]
-    table = pl.DataFrame(
-        hops,
-        schema=[
-            "transaction_hash",
-            "contract_address",
-            "token_in_address",
-            "token_out_address",
-            "trace_address",
-        ],
-        orient="row",
-    ).with_columns(block_number=pl.lit(1))
-    path = tmp_path / "swaps.csv"
-    table.write_csv(path)
-    assert cycle_lengths(path).tolist() == [2, 3]
 
 
 def test_liquidity_events_are_checked(tmp_path: Path) -> None:

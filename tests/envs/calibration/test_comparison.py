@@ -10,11 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.calibration.__main__ import compare, main, markdown
+from configs.eras import PRESETS
+from envs.calibration.__main__ import main
 from envs.calibration.distance import autocorrelation, distance, ranges, response
+from envs.calibration.per_block import ERAS, MEASURES
 from envs.calibration.quantities import QUANTITIES
 from envs.calibration.recorded import BIDS, SAMPLES
-from envs.calibration.simulated import simulated_samples
+from envs.calibration.report import markdown
+from envs.calibration.rows import Row, compare
+from envs.calibration.simulated import PER_BLOCK, simulated_samples
 from envs.market.config import MarketConfig
 from tests.support.recorded import data_file
 from tests.support.worlds import BARE, paths
@@ -74,18 +78,34 @@ def test_the_response_to_a_recent_mean_is_found() -> None:
     np.testing.assert_allclose(response(levels, answers, halves, (10,)), [-0.7], atol=0.01)
 
 
-def test_every_quantity_has_both_sides() -> None:
-    config = MarketConfig(episode_slots=320, ticks_per_slot=3)
+def test_every_quantity_has_a_sample_on_both_sides() -> None:
+    config = MarketConfig(era="2021").changed({"episode_slots": 320, "ticks_per_slot": 3})
     simulated = simulated_samples(config, paths(), lanes=64, slots=400)
     assert all(np.all(np.isfinite(values)) and values.size for values in simulated.values())
-    for quantity in QUANTITIES:
-        assert quantity.name in SAMPLES or quantity.name == "informed_share"
-    assert set(simulated) == {quantity.name for quantity in QUANTITIES}
-    assert set(SAMPLES) <= {quantity.name for quantity in QUANTITIES}
+    names = {quantity.name for quantity in QUANTITIES}
+    assert names - set(SAMPLES) == {"informed_share"}
+    assert set(SAMPLES) <= names
+    wanted = {quantity.sample for quantity in QUANTITIES}
+    # Informed payments of all pools together are the sample of markets without classes.
+    assert set(simulated) - wanted == {*PER_BLOCK, "cexdex_payment"}
+    assert wanted <= set(simulated)
     # The same markets give the same samples, however they are batched with others.
     again = simulated_samples(config, paths(), lanes=64, slots=400)
     for name, values in simulated.items():
         np.testing.assert_array_equal(values, again[name])
+
+
+def test_samples_per_block_add_up() -> None:
+    config = MarketConfig(era="2021").changed({"episode_slots": 256, "blocks.missed_share": 0.0})
+    found = simulated_samples(config, paths(), lanes=32, slots=200)
+    assert found["block_opportunities"].sum() == found["cycle_gross"].size > 0
+    assert found["block_gross"].sum() == pytest.approx(found["cycle_gross"].sum())
+    assert found["block_payment"].sum() == pytest.approx(found["bundle_payments"].sum())
+    # Every long-tail swap reaches the least size, but for those that the depth of a pool caps.
+    least = config.users.size_eth_least
+    capped = config.users.size_max * found["pool_depth_tail"].max()
+    assert np.all(found["user_sizes_tail"] <= 1.5 * capped)
+    assert np.median(found["user_sizes_tail"]) >= 0.5 * least
 
 
 def test_missing_data_is_said_in_the_rows(tmp_path: Path) -> None:
@@ -93,24 +113,42 @@ def test_missing_data_is_said_in_the_rows(tmp_path: Path) -> None:
     times = [-6500, -4000, 0, 900]
     pl.DataFrame(
         {
-            "slot": [5] * 4,
+            "slot": [6_214_255] * 4,
             "slot_t_ms": times,
             "value_eth": [0.1, 0.2, 0.3, 0.4],
             "block_hash": ["a", "b", "c", "d"],
             "builder_pubkey": ["x"] * 4,
         }
     ).write_parquet(tmp_path / BIDS)
-    rows = {row.quantity.name: row for row in compare(tmp_path, {"best_bids": np.ones(15)})}
+    found = compare(tmp_path, {"2023": {"best_bids": np.ones(15)}})
+    rows = {row.quantity.name: row for row in found}
     bids = rows["best_bids"]
-    assert bids.note.startswith("simulated: mean of")
-    assert bids.recorded is not None
-    assert bids.recorded[0] == pytest.approx(0.25)
-    assert bids.as_json()["largest_gap"] == pytest.approx(0.75)
+    assert "simulated: mean of" in bids.note
+    assert "held_out: one slot" in bids.note
+    fitted = bids.sides["fitted"]
+    assert fitted is not None
+    assert fitted[0] == pytest.approx(0.25)
+    entry = bids.as_json()
+    assert entry["fitted"]["largest_gap"] == pytest.approx(0.75)
+    assert entry["held_out"] is entry["agrees"] is None
     assert "no such file" in rows["priority_fees"].note
     assert "simulated: none was seen" in rows["priority_fees"].note
-    text = markdown(list(rows.values()), "command", "setting.", "figures")
+    report: dict[str, Any] = {"setting": "setting.", "per_block": {}, "agent": {}}
+    text = markdown(found, report, "command", "figures")
     assert text.count("![") == 2  # what nobody knows has no figure: bids and the published share
-    assert len([line for line in text.splitlines() if line.startswith("| ")]) == len(rows) + 1
+    kinds = [line for line in text.splitlines() if line.startswith("| ") and "not told" in line]
+    assert len(kinds) == len(rows)
+
+
+def test_a_far_quantity_is_called_far() -> None:
+    near, far = np.linspace(1.0, 2.0, 500), np.linspace(4.0, 8.0, 500)
+    quantity = next(q for q in QUANTITIES if q.name == "cycle_gross")
+    for ours, agrees in ((near, True), (far, False)):
+        row = Row(quantity, {"fitted": far, "held_out": near, "simulated": ours}, "")
+        entry = row.as_json()
+        assert entry["agrees"] is agrees
+        assert entry["between_windows"]["kolmogorov_smirnov"] == 1.0
+        assert entry["held_out"]["window"] == quantity.split.words("held_out")
 
 
 def test_the_command_needs_data(
@@ -127,15 +165,31 @@ def test_the_command_writes_what_was_asked_for(tmp_path: Path) -> None:
     arguments += ["--json", str(tmp_path / "x.json"), "--figures", str(tmp_path / "figures")]
     (tmp_path / "x.md").write_text("old table\n\n## Reading\nWhat it means.\n")
     assert main([*arguments, "--report", str(tmp_path / "x.md")]) == 0
-    report = json.loads((tmp_path / "x.json").read_text())["quantities"]
-    assert set(report) == {quantity.name for quantity in QUANTITIES}
-    assert report["gas_used_ratio"]["kolmogorov_smirnov"] < 0.1
-    assert report["bundle_payments"]["recorded"]["quantiles"]["50"] == pytest.approx(
-        0.037, abs=1e-3
-    )
+    report = json.loads((tmp_path / "x.json").read_text())
+    quantities = report["quantities"]
+    assert set(quantities) == {quantity.name for quantity in QUANTITIES}
+    assert quantities["gas_used_ratio"]["held_out"]["kolmogorov_smirnov"] < 0.1
+    for side, median in (("fitted", 0.036), ("held_out", 0.036)):
+        told = quantities["bundle_payments"][side]
+        assert told["quantiles"]["50"] == pytest.approx(median, abs=0.004)
+        assert {"window", "n", "mean", "kolmogorov_smirnov", "ln_quantiles"} <= set(told)
+    assert set(report["per_block"]) == set(ERAS)
+    for era, measures in report["per_block"].items():
+        assert set(measures) == set(MEASURES)
+        for measure, entry in measures.items():
+            assert {"simulated", "fitted", "held_out", "low", "high"} <= set(entry)
+            assert entry["simulated"] > 0.0
+            told = [entry[key] for key in ("fitted", "held_out", "low", "high")]
+            if "reason" in entry:
+                assert told == [None] * 4, (era, measure)
+            else:
+                assert entry["low"] <= entry["held_out"] <= entry["high"]
+    assert report["per_block"]["2021"]["payment_eth"]["held_out"] == pytest.approx(0.087, abs=0.002)
+    assert set(report["agent"]) == set(PRESETS)
+    assert all(a["best_response_eth"] >= a["profit_eth"] for a in report["agent"].values())
     assert len(list((tmp_path / "figures").glob("*.png"))) == len(QUANTITIES)
     text = (tmp_path / "x.md").read_text()
-    assert "![Gas used / target](figures/gas_used_ratio.png)" in text
+    assert "![Gas used / target, 2023](figures/gas_used_ratio.png)" in text
     assert "old table" not in text
     assert text.endswith("## Reading\nWhat it means.\n")
 
