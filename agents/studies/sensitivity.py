@@ -30,7 +30,7 @@ class Row(NamedTuple):
     held_out: bool
     best_rule: str
     rules: Mapping[str, float]
-    """IQM profit per episode of every rule, ETH."""
+    """IQM profit per episode of every rule, ETH, the best one first."""
     policies: Mapping[str, Mapping[str, float]]
     """The same of every training, by policy."""
     gains: Mapping[str, Interval]
@@ -47,8 +47,9 @@ def gain(
     """IQM of ours [trainings, strata, episodes] over that of theirs [strata, episodes].
 
     The same episodes are drawn for both, and trainings anew; few trainings widen the percentiles
-    as in `agents.measures.intervals.difference_over_trainings`, one alone leaves the interval to
-    the episodes. nan where theirs earn nothing. Raises ValueError for other episodes.
+    as in `agents.measures.intervals.difference_over_trainings`, at most to the trainings that there
+    are; one alone leaves the interval to the episodes. nan where theirs earn nothing. Raises
+    ValueError for other episodes.
     """
     if ours.shape[1:] != theirs.shape:
         raise ValueError(
@@ -82,8 +83,9 @@ def row_of(
     resamples: int = 2000,
 ) -> Row:
     """A market's row from scores [strata, episodes] of rules and of every training by policy."""
-    earned = {rule: float(iqm(scores.ravel())) for rule, scores in rules.items()}
-    best = max(earned, key=lambda rule: earned[rule])
+    found = {rule: float(iqm(rules[rule].ravel())) for rule in sorted(rules)}
+    earned = dict(sorted(found.items(), key=lambda item: -item[1]))
+    best = next(iter(earned))
     return Row(
         held_out,
         best,
