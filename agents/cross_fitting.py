@@ -6,8 +6,9 @@ live), and the training episodes see its forecasts there. The first fold has no 
 episode is played in it. Blocked folds, fitted on both sides, would keep it, but their forecasters
 know the level of variance that comes after the fold, which no live one does, and each of them
 learns from all minutes but a fold, which costs K - 1 whole trainings instead of (K - 1) / 2.
-Chronological cross-fitting: Bergmeir and Benitez (2012) on blocked and last-block evaluation of
-series; the embargo after Lopez de Prado (2018), chapter 7.
+Where the training part is too short for any fold, nothing fitted is seen in it: the EWMA of the
+paths stands in. Validation of series by what came before: Bergmeir and Benitez (2012); the embargo
+at borders: Lopez de Prado (2018), chapter 7.
 """
 
 from collections.abc import Sequence
@@ -83,6 +84,11 @@ class CrossFitted(NamedTuple):
     forecasters: list[VarianceForecaster]
     until: int  # end of the training part
     asked: bool = True  # False: the episodes see in-sample forecasts, as the configuration says
+
+    @classmethod
+    def in_sample(cls, until: int) -> "CrossFitted":
+        """None: the training episodes see the served forecaster, which was trained on them."""
+        return cls([], [], until, asked=False)
 
     def of_training(self, origins: Origins, served: Forecasts) -> NDArray[np.float32]:
         """float32[origins, H]: of `served` from `until` on, before that of the folds, else nan."""

@@ -120,6 +120,8 @@ def forecasting_of(
                 f"{run}: began with {report['source']}, now there is {bars.source}; give the same "
                 "data or start another run"
             )
+        if "cross_fitted" not in report:  # begun before there were folds: it goes on as it began
+            return Forecasting(load_forecaster(folder), report, CrossFitted.in_sample(test_from))
         earlier = [load_forecaster(_fold_folder(folder, fold)) for fold in folds]
         cross_fitted = CrossFitted(folds, earlier, test_from, config.folds > 0)
         return Forecasting(load_forecaster(folder), report, cross_fitted)

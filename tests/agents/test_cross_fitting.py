@@ -201,6 +201,18 @@ def test_a_continued_run_sees_the_same(
         assert again.report["cross_fitted"] == forecasting.report["cross_fitted"]
 
 
+def test_a_run_from_before_there_were_folds_goes_on_as_it_began(
+    in_sample: Forecasting, bars: Bars, until: int, tmp_path: Path
+) -> None:
+    fitted(tmp_path, bars, dataclasses.replace(SMALL, folds=0), until)
+    stored = tmp_path / "checkpoints" / "forecast.json"
+    report = json.loads(stored.read_text())
+    del report["cross_fitted"]
+    stored.write_text(json.dumps(report))
+    again = fitted(tmp_path, bars, SMALL, until)
+    assert again.paths(bars).forecast.tobytes() == in_sample.paths(bars).forecast.tobytes()
+
+
 def test_the_report_says_how_well_each_fold_is_forecast(
     forecasting: Forecasting, run: Path, bars: Bars
 ) -> None:
