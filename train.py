@@ -27,7 +27,6 @@ from agents.prices import (
     data_folder,
     first_test_minute,
     forecasting_of,
-    market_paths,
     source_line,
 )
 from agents.processes import cores
@@ -52,7 +51,8 @@ def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stage
     started = time.monotonic()
     workers = config.run.workers or cores()
     members = None
-    if config.forecaster.ensemble > 1 and (workers > 1 or config.run.address):
+    several = config.forecaster.ensemble > 1 or config.forecaster.folds > 0
+    if several and (workers > 1 or config.run.address):
         failures = config.trials.max_failures
         members = trained_by_tune(run / "checkpoints", workers, failures, config.run.address)
     ray_started = stages.entered("Ray", ray_session(workers, config.run.address))
@@ -60,7 +60,7 @@ def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stage
         with stages.stage("forecaster") as progress:
             test_from = first_test_minute(config.prices, bars)
             forecasting = forecasting_of(run, config.forecaster, bars, test_from, progress, members)
-            paths = market_paths(forecasting.forecaster, bars)
+            paths = forecasting.paths(bars)
         with stages.stage("compilation") as progress:
             compiled(progress)
 

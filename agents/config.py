@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from agents.learner_arms import HISTORY, LEARNER_ARMS, blind_columns
+from agents.market_draws import RandomiseConfig
 from agents.run_state import listed
 from agents.scenarios import NAMES, SEEDS_EACH
 from configs.reading import read_file, read_settings, settings_from_dict, settings_parser
@@ -157,6 +158,8 @@ class TrialsConfig(Settings):
     """Checkpoints kept per trial; fewer than 4 can lose a trial that is killed while saving."""
     max_failures: Natural = 3
     """Restarts of a trial whose process dies."""
+    randomise: RandomiseConfig = field(default_factory=RandomiseConfig)
+    """Train over markets drawn around the given one, whose rivals are assumed."""
     exchange_reports: Natural = 0
     """Reports after which the worst trials copy the best and vary its rates (population-based
     training, Jaderberg et al. 2017); 0: the trials are independent."""
@@ -270,7 +273,11 @@ class TrainConfig(Settings):
 
     def check(self) -> None:
         """Refuse arms that the learner's settings do not allow."""
-        arms = self.trials.arms
+        arms, drawn = self.trials.arms, self.trials.randomise.count
+        each = drawn <= self.ppo.num_envs
+        self.require(each, "trials.randomise.count", f"at most {self.ppo.num_envs}, ppo.num_envs")
+        here = not (drawn and self.ppo.rollout_workers)
+        self.require(here, "ppo.rollout_workers", "0 with trials.randomise")
         remembers = any(LEARNER_ARMS[arm].lstm for arm in arms)
         lstm = self.ppo.lstm
         self.require(not (remembers and lstm), "trials.arms", "arms without an LSTM, or ppo.lstm 0")

@@ -10,26 +10,38 @@ from numpy.typing import NDArray
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from agents.config import PricesConfig
+from agents.cross_fitting import CrossFitted, Fold, planned_folds, qlike_scalars
 from agents.progress import Report
 from agents.runs import write_text
 from envs.market.paths import HORIZONS_MINUTES, SPLIT_EDGES, PricePaths, paths_of_bars
 from history.prices import Bars, BarsError, load_bars, minute_of
 from history.stochastic_volatility import stochastic_volatility_bars
 from kernels.networks.features import BLOCK_MINUTES
-from models.volatility.har_lstm import Members, VolatilityConfig
+from models.volatility.har_lstm import Fit, Members, VolatilityConfig
 from models.volatility.onnx_file import export_forecaster, load_forecaster
+from models.volatility.origins import Origins, build_origins, usable_horizons
 from models.volatility.predictor import VarianceForecaster
-from models.volatility.train import evaluate, train_forecaster
+from models.volatility.train import evaluate, train_forecasters
 
 ETH, BTC = "ETHUSDT", "BTCUSDT"
 DAY_MINUTES = 1440
 
 
 class Forecasting(NamedTuple):
-    """A trained forecaster and its held-out table."""
+    """A trained forecaster, its held-out table, and what the training episodes see instead."""
 
     forecaster: VarianceForecaster
     report: dict[str, Any]
+    cross_fitted: CrossFitted
+
+    def paths(self, bars: Bars) -> PricePaths:
+        """The market's reference prices: held-out forecasts of the served forecaster, before that
+        those of the folds' forecasters, see agents.cross_fitting."""
+        origins = _of_eth(build_origins(bars, self.forecaster.horizons_minutes))
+        served = self.forecaster.predict_origins(origins)
+        seen = self.cross_fitted.of_training(origins, served)
+        paths = paths_of_bars(bars, _column(bars, origins.minute, seen))
+        return self.cross_fitted.played(paths, _shared_minutes(bars) + bars.bar_minutes)
 
 
 def source_line(bars: Bars, data_dir: str) -> str:
@@ -77,7 +89,7 @@ def first_test_minute(config: PricesConfig, bars: Bars) -> int:
     """
     if config.test_from:
         return minute_of(config.test_from)
-    shared = np.intersect1d(bars.of(ETH).minute, bars.of(BTC).minute)
+    shared = _shared_minutes(bars)
     minute = int(shared[int(len(shared) * SPLIT_EDGES[1])])
     return -(-minute // DAY_MINUTES) * DAY_MINUTES
 
@@ -92,12 +104,15 @@ def forecasting_of(
 ) -> Forecasting:
     """Train and judge the forecaster, or take what an interrupted run had finished.
 
-    `members` trains its networks, by default one after the other in this process. Writes
-    volatility.onnx and forecast.json into the run's checkpoints. Raises BarsError when the bars are
-    too short, or other bars than those that the run began with.
+    The forecasters of the folds train along, see agents.cross_fitting. `members` trains all
+    networks, by default one after the other in this process. Writes volatility.onnx, a folder with
+    the folds' and forecast.json into the run's checkpoints. Raises BarsError when the bars are too
+    short, or other bars than those that the run began with.
     """
     folder = run / "checkpoints"
     stored = folder / "forecast.json"
+    origins = build_origins(bars, usable_horizons(config.horizons_minutes, bars.bar_minutes))
+    folds = planned_folds(_shared_minutes(bars), origins, config, test_from)
     if stored.is_file():
         report = json.loads(stored.read_text())
         if report["source"] != bars.source:
@@ -105,14 +120,32 @@ def forecasting_of(
                 f"{run}: began with {report['source']}, now there is {bars.source}; give the same "
                 "data or start another run"
             )
-        return Forecasting(load_forecaster(folder), report)
+        if "cross_fitted" not in report:  # begun before there were folds: it goes on as it began
+            return Forecasting(load_forecaster(folder), report, CrossFitted.in_sample(test_from))
+        earlier = [load_forecaster(_fold_folder(folder, fold)) for fold in folds]
+        cross_fitted = CrossFitted(folds, earlier, test_from, config.folds > 0)
+        return Forecasting(load_forecaster(folder), report, cross_fitted)
     writer = SummaryWriter(run / "tb" / "forecaster")
-    forecaster = train_forecaster(bars, config, test_from, progress, writer.add_scalar, members)
-    writer.close()
+    fits = [Fit(config, test_from), *(Fit(config.of_folds, f.until, f.name) for f in folds)]
+    forecaster, *earlier = train_forecasters(bars, fits, progress, writer.add_scalar, members)
+    cross_fitted = CrossFitted(folds, earlier, test_from, config.folds > 0)
     report = evaluate(bars, config, test_from, forecaster)
+    eth = _of_eth(origins)
+    served = forecaster.predict_origins(eth)
+    report["cross_fitted"] = cross_fitted.described(eth, served, config)
+    for tag, value, step in qlike_scalars(report["cross_fitted"]):
+        writer.add_scalar(tag, value, step)
+    writer.close()
+    for fold, fitted in zip(folds, earlier, strict=True):
+        _fold_folder(folder, fold).mkdir(parents=True, exist_ok=True)
+        export_forecaster(fitted, _fold_folder(folder, fold))
     export_forecaster(forecaster, folder)
     write_text(stored, json.dumps(report, indent=1))
-    return Forecasting(forecaster, report)
+    return Forecasting(forecaster, report, cross_fitted)
+
+
+def _fold_folder(checkpoints: Path, fold: Fold) -> Path:
+    return checkpoints / "forecaster-folds" / fold.name
 
 
 def market_paths(forecaster: VarianceForecaster, bars: Bars) -> PricePaths:
@@ -126,10 +159,24 @@ def forecast_column(forecaster: VarianceForecaster, bars: Bars) -> NDArray[np.fl
     nan before the first forecast of a window and where the bars have a gap.
     """
     forecasts = next(f for f in forecaster.predict(bars) if f.symbol == ETH)
+    return _column(bars, forecasts.minute, forecasts.log_variance)
+
+
+def _column(bars: Bars, minute: NDArray[np.int64], log_variance: NDArray[Any]) -> NDArray[Any]:
+    """float64[ETH bars, 3] of forecasts [n, 3] that were made at `minute` int64[n]."""
     close = bars.of(ETH).minute + bars.bar_minutes
     column = np.full((close.size, len(HORIZONS_MINUTES)), np.nan)
-    newest = np.searchsorted(forecasts.minute, close, side="right") - 1
+    newest = np.searchsorted(minute, close, side="right") - 1
     known = newest >= 0
-    known[known] = close[known] - forecasts.minute[newest[known]] < BLOCK_MINUTES
-    column[known] = forecasts.log_variance[newest[known]]
+    known[known] = close[known] - minute[newest[known]] < BLOCK_MINUTES
+    column[known] = log_variance[newest[known]]
     return column
+
+
+def _of_eth(origins: list[Origins]) -> Origins:
+    return next(o for o in origins if o.symbol == ETH)
+
+
+def _shared_minutes(bars: Bars) -> NDArray[np.int64]:
+    """Minutes that both assets have, which are those of the paths."""
+    return np.intersect1d(bars.of(ETH).minute, bars.of(BTC).minute)

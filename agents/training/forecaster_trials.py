@@ -6,6 +6,7 @@ begins again.
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,11 @@ from ray import tune
 from agents.training.ray_session import ray_session
 from agents.training.trials import ProgressCallback, last_line
 from models.volatility.har_lstm import (
+    Ensemble,
     Log,
     Member,
     Members,
     Progress,
-    VolatilityConfig,
-    Window,
     train_loss_tag,
 )
 
@@ -29,19 +29,19 @@ FOLDER, WEIGHTS = "forecaster", "weights.npy"
 
 
 class ForecasterTrial(tune.Trainable):
-    """One network; `config["trial"]` is its name and its number in the ensemble."""
+    """One network; `config["trial"]` is its name, its ensemble and its number in that."""
 
     def setup(
         self,
         config: dict[str, Any],
-        windows: list[Window] | None = None,
-        settings: VolatilityConfig | None = None,
+        ensembles: Sequence[Ensemble] | None = None,
     ) -> None:
         """Build the network."""
-        if windows is None or settings is None:
-            raise ValueError("windows are missing: bind them with tune.with_parameters")
+        if ensembles is None:
+            raise ValueError("ensembles are missing: bind them with tune.with_parameters")
         torch.set_num_threads(1)
-        self.member = Member(windows, settings, config["trial"][1])
+        _, of, number = config["trial"]
+        self.member = Member(ensembles[of].windows, ensembles[of].config, number)
 
     def step(self) -> dict[str, Any]:
         """One epoch."""
@@ -62,24 +62,27 @@ def trained_by_tune(folder: Path, workers: int, max_failures: int, address: str 
     """
 
     def train(
-        windows: list[Window], config: VolatilityConfig, progress: Progress | None, log: Log | None
-    ) -> list[np.ndarray]:
-        names = [f"network-{member}" for member in range(config.ensemble)]
-        epochs = dict.fromkeys(names, 0)
+        ensembles: Sequence[Ensemble], progress: Progress | None, log: Log | None
+    ) -> list[list[np.ndarray]]:
+        networks = [
+            (name, e, k) for e, of in enumerate(ensembles) for k, name in enumerate(of.networks)
+        ]
+        epochs = {name: 0 for name, *_ in networks}
+        total = sum(e.config.epochs * e.config.ensemble for e in ensembles)
 
         def report(name: str, metrics: dict[str, Any]) -> None:
             epochs[name] = metrics["epochs"]
             if log:
-                log(train_loss_tag(names.index(name)), metrics["loss"], epochs[name] - 1)
+                log(train_loss_tag(name), metrics["loss"], epochs[name] - 1)
             if progress:
-                progress(sum(epochs.values()), config.epochs * config.ensemble)
+                progress(sum(epochs.values()), total)
 
-        trainable: Any = tune.with_parameters(ForecasterTrial, windows=windows, settings=config)
+        trainable: Any = tune.with_parameters(ForecasterTrial, ensembles=list(ensembles))
         shutil.rmtree(folder / FOLDER, ignore_errors=True)  # of an interrupted run
-        with ray_session(min(workers, config.ensemble), address):
+        with ray_session(min(workers, len(networks)), address):
             grid = tune.Tuner(
                 tune.with_resources(trainable, {"CPU": 1.0}),
-                param_space={"trial": tune.grid_search([[n, k] for k, n in enumerate(names)])},
+                param_space={"trial": tune.grid_search([list(network) for network in networks])},
                 tune_config=tune.TuneConfig(
                     trial_name_creator=lambda trial: trial.config["trial"][0],
                     trial_dirname_creator=lambda trial: trial.config["trial"][0],
@@ -95,7 +98,7 @@ def trained_by_tune(folder: Path, workers: int, max_failures: int, address: str 
             ).fit()
         if grid.num_errors:
             raise RuntimeError(
-                f"{grid.num_errors} of {len(names)} networks of the forecaster failed: "
+                f"{grid.num_errors} of {len(networks)} networks of the forecaster failed: "
                 f"{last_line(grid.errors[0])}"
             ) from grid.errors[0]
         weights: dict[str, np.ndarray] = {}
@@ -105,6 +108,6 @@ def trained_by_tune(folder: Path, workers: int, max_failures: int, address: str 
             file = Path(result.checkpoint.path) / WEIGHTS
             weights[result.config["trial"][0]] = np.load(file)
         shutil.rmtree(folder / FOLDER)
-        return [weights[name] for name in names]
+        return [[weights[name] for name in of.networks] for of in ensembles]
 
     return train

@@ -16,8 +16,11 @@ from agents.bidders.arms import play
 from agents.bidders.baselines import greedy
 from agents.config import PPOConfig, TrialsConfig
 from agents.learner.build import build
+from agents.learner.mixture import MixedMarkets
 from agents.learner.rollouts import Crew, Markets, build_remote, market_vecenv
-from agents.learner_arms import HISTORY, actor_of, bidder_of
+from agents.learner.vecenv import MarketVecEnv
+from agents.learner_arms import HISTORY, actor_of, bidder_of, blind_columns
+from agents.market_draws import drawn_markets
 from agents.measures.intervals import iqm
 from agents.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from agents.training.monitor import MarketMonitor, Settings
@@ -104,7 +107,9 @@ def reward_scale_eth(market: MarketConfig, paths: PricePaths) -> float:
 class Training:
     """A learner with its markets, its validation episodes and its curve.
 
-    With ppo.rollout_workers its rollouts come from Ray processes: Ray must be running.
+    With ppo.rollout_workers its rollouts come from Ray processes: Ray must be running. With
+    trials.randomise its lanes are split over drawn markets; the validation episodes are those of
+    the run's own market, so that curves can be compared.
     """
 
     def __init__(self, trial: Trial, inputs: TrialInputs) -> None:
@@ -112,7 +117,10 @@ class Training:
         markets = Markets(inputs.market, inputs.paths, ppo, inputs.reward_scale_eth)
         self.trial = trial
         self.inputs = inputs
-        self.venv = market_vecenv(markets, ppo.num_envs, trial.seed)
+        if inputs.trials.randomise.count:
+            self.venv = _mixed_vecenv(markets, inputs, trial.seed)
+        else:
+            self.venv = market_vecenv(markets, ppo.num_envs, trial.seed)
         self.crew: Crew | None = None
         if ppo.rollout_workers:
             self.crew = Crew(markets, trial.seed, inputs.trials.max_failures)
@@ -175,6 +183,15 @@ class Training:
         self.monitor.close()
         if self.crew is not None:
             self.crew.close()
+
+
+def _mixed_vecenv(markets: Markets, inputs: TrialInputs, seed: int) -> MarketVecEnv:
+    """Markets drawn around the one of the run, as the learner sees them."""
+    ppo = markets.ppo
+    drawn = drawn_markets(markets.market, inputs.trials.randomise)
+    env = MixedMarkets(ppo.num_envs, drawn, markets.paths, "train", seed)
+    columns = blind_columns(ppo.blind)
+    return MarketVecEnv(env, markets.reward_scale_eth, ppo.reward_clip, columns, ppo.masking)
 
 
 def _settings(trial: Trial, ppo: PPOConfig) -> Settings:

@@ -5,11 +5,11 @@ constants. The output layers start at zero, so training starts from the base and
 The forecast is a combination (Bates and Granger 1969) of that and of HARX by OLS, in logs.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
@@ -36,10 +36,8 @@ Dropout = Annotated[float, Range(0.0, below=1.0)]
 
 Progress = Callable[[int, int], None]  # steps done, steps in all
 Log = Callable[[str, float, int], None]  # tag, value, step
-# Weights of every network of the ensemble, as `Member.flat` gives them, in the order of the seeds.
-Members = Callable[
-    [list["Window"], "VolatilityConfig", Progress | None, Log | None], list[np.ndarray]
-]
+# Weights of every network of each ensemble, as `Member.flat` gives them, in the order of the seeds.
+Members = Callable[[Sequence["Ensemble"], Progress | None, Log | None], list[list[np.ndarray]]]
 
 
 @dataclass(frozen=True)
@@ -85,6 +83,13 @@ class VolatilityConfig(Settings):
     """Learn from the last days only; 0 means all."""
     seed: Natural = 0
     """Seed of the first network."""
+    folds: Natural = 4
+    """Equal parts of the training minutes. Policies train on forecasts that were fitted on earlier
+    parts alone, and not in the first one; 0: on those of the one forecaster, fitted on them too."""
+    fold_networks: Count = 1
+    """Networks of each of these earlier forecasters."""
+    fold_epochs: Count = 16
+    """Passes of each of them over its origins."""
     refit_days: Natural = 0
     """Days of the test between refits of every model in an evaluation; 0 means one fit."""
     garch: bool = False
@@ -98,6 +103,12 @@ class VolatilityConfig(Settings):
         asked = len(self.horizons_minutes) > 0
         self.require(asked and whole, "horizons_minutes", f"multiples of {BLOCK_MINUTES}")
         self.require(self.burn_in < self.chunk, "burn_in", f"less than chunk, {self.chunk}")
+        self.require(self.folds != 1, "folds", "at least 2, or 0: the first is never played in")
+
+    @property
+    def of_folds(self) -> "VolatilityConfig":
+        """The settings of the forecasters that the training episodes see."""
+        return replace(self, ensemble=self.fold_networks, epochs=self.fold_epochs)
 
 
 class HarLstm(nn.Module):
@@ -167,6 +178,28 @@ class Window:
     known: np.ndarray  # bool[n, H]
 
 
+class Ensemble(NamedTuple):
+    """Networks to be trained on the same windows, each from its own seed."""
+
+    name: str  # before the names of its networks; empty for the ensemble that is served
+    windows: list[Window]
+    config: VolatilityConfig
+
+    @property
+    def networks(self) -> list[str]:
+        """Names of the networks in TensorBoard and among the trials."""
+        before = f"{self.name}_" if self.name else ""
+        return [f"{before}network_{k}" for k in range(self.config.ensemble)]
+
+
+class Fit(NamedTuple):
+    """A training: on what, of all there is, and how."""
+
+    config: VolatilityConfig
+    until: int  # minutes since the epoch; no target ends later
+    name: str = ""  # of its ensemble
+
+
 def train_har_lstm(
     origins: list[Origins],
     config: VolatilityConfig,
@@ -182,7 +215,29 @@ def train_har_lstm(
     for a seed on one machine: one thread, fixed order. Raises BarsError when there is too little
     to learn from.
     """
-    parts = training_part(origins, config, until)
+    fits = [Fit(config, until)]
+    return train_har_lstms(origins, fits, bar_minutes, progress, log, members)[0]
+
+
+def train_har_lstms(
+    origins: list[Origins],
+    fits: Sequence[Fit],
+    bar_minutes: int,
+    progress: Progress | None = None,
+    log: Log | None = None,
+    members: Members | None = None,
+) -> list[Forecaster]:
+    """A forecaster per fit, each as `train_har_lstm` makes it; their networks train together."""
+    begun = [_begin(origins, fit, bar_minutes) for fit in fits]
+    weights = (members or train_members)([ensemble for _, ensemble in begun], progress, log)
+    made = zip(begun, weights, strict=True)
+    return [replace(forecaster, weights=np.stack(rows)) for (forecaster, _), rows in made]
+
+
+def _begin(origins: list[Origins], fit: Fit, bar_minutes: int) -> tuple[Forecaster, Ensemble]:
+    """The forecaster with a single network of zeros, and the networks that it waits for."""
+    config = fit.config
+    parts = training_part(origins, config, fit.until)
     inputs = np.concatenate([p.inputs for p in parts])
     mean, sd = inputs.mean(axis=0), inputs.std(axis=0) + 1e-3
     scale = np.stack([mean, 1.0 / sd]).astype(np.float32)
@@ -194,23 +249,23 @@ def train_har_lstm(
     else:
         combined = base
     windows = [w for p in parts for w in _windows(p, config, scale, har.predict(p.inputs))]
-    weights = (members or train_members)(windows, config, progress, log)
     hidden = config.hidden
-    return Forecaster(
+    forecaster = Forecaster(
         horizons_minutes=config.horizons_minutes,
         symbols=tuple(p.symbol for p in parts),
         bar_minutes=bar_minutes,
         trained_from=int(min(p.minute[0] for p in parts)),
-        trained_until=until,
+        trained_until=fit.until,
         scale=scale,
         base=combined.astype(np.float32),
-        weights=np.stack(weights),
+        weights=np.zeros_like(HarLstm(config).flat())[None],
         recurrent=np.array([column(name) for name in RECURRENT_INPUTS], np.int64),
         sizes=np.array(
             [N_FEATURES + hidden, config.layer, config.layer, len(config.horizons_minutes)],
             np.int64,
         ),
     )
+    return forecaster, Ensemble(fit.name, windows, config)
 
 
 def _standardised(model: LogLinear, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
@@ -361,23 +416,27 @@ class Member:
 
 
 def train_members(
-    windows: list[Window], config: VolatilityConfig, progress: Progress | None, log: Log | None
-) -> list[np.ndarray]:
-    """The networks one after the other in this process."""
-    weights = []
+    ensembles: Sequence[Ensemble], progress: Progress | None, log: Log | None
+) -> list[list[np.ndarray]]:
+    """The networks of all ensembles one after the other in this process."""
+    total = sum(e.config.epochs * e.config.ensemble for e in ensembles)
+    done, weights = 0, []
     with one_thread():
-        for k in range(config.ensemble):
-            member = Member(windows, config, k)
-            for epoch in range(config.epochs):
-                loss = member.epoch()
-                if log:
-                    log(train_loss_tag(k), loss, epoch)
-                if progress:
-                    progress(k * config.epochs + epoch + 1, config.ensemble * config.epochs)
-            weights.append(member.flat())
+        for ensemble in ensembles:
+            rows = []
+            for k, name in enumerate(ensemble.networks):
+                member = Member(ensemble.windows, ensemble.config, k)
+                for epoch in range(ensemble.config.epochs):
+                    loss, done = member.epoch(), done + 1
+                    if log:
+                        log(train_loss_tag(name), loss, epoch)
+                    if progress:
+                        progress(done, total)
+                rows.append(member.flat())
+            weights.append(rows)
     return weights
 
 
-def train_loss_tag(member: int) -> str:
+def train_loss_tag(network: str) -> str:
     """Under which name TensorBoard shows the loss of a network."""
-    return f"forecast/network_{member}/train_loss"
+    return f"forecast/{network}/train_loss"

@@ -7,6 +7,7 @@ python -m models.volatility evaluate --data FILE --test-from YYYY-MM-DD
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,15 @@ from rich.progress import Progress as ProgressBar
 from history.files import write_atomically
 from history.prices import Bars, BarsError, load_bars, minute_of
 from models.volatility.evaluation import forecast_test_part, report_rows, symbols_to_test
-from models.volatility.har_lstm import Log, Members, Progress, VolatilityConfig, train_har_lstm
+from models.volatility.har_lstm import (
+    Fit,
+    Log,
+    Members,
+    Progress,
+    VolatilityConfig,
+    train_har_lstm,
+    train_har_lstms,
+)
 from models.volatility.onnx_file import ForecasterFileError, load_forecaster
 from models.volatility.origins import build_origins, usable_horizons
 from models.volatility.own import train_own
@@ -47,11 +56,23 @@ def train_forecaster(
     learn from.
     """
     until = minute_of(test_from) if isinstance(test_from, str) else test_from
-    config = _usable(config, bars)
-    origins = build_origins(bars, config.horizons_minutes)
-    if config.model:
-        return train_own(origins, config, until, bars.bar_minutes)
-    return train_har_lstm(origins, config, until, bars.bar_minutes, progress, log, members)
+    return train_forecasters(bars, [Fit(config, until)], progress, log, members)[0]
+
+
+def train_forecasters(
+    bars: Bars,
+    fits: Sequence[Fit],
+    progress: Progress | None = None,
+    log: Log | None = None,
+    members: Members | None = None,
+) -> list[VarianceForecaster]:
+    """A forecaster per fit, each as `train_forecaster` makes it; networks of all train together."""
+    fits = [fit._replace(config=_usable(fit.config, bars)) for fit in fits]
+    origins = build_origins(bars, fits[0].config.horizons_minutes)
+    if fits[0].config.model:
+        return [train_own(origins, fit.config, fit.until, bars.bar_minutes) for fit in fits]
+    networks = train_har_lstms(origins, fits, bars.bar_minutes, progress, log, members)
+    return list[VarianceForecaster](networks)
 
 
 def evaluate(
