@@ -92,6 +92,7 @@ def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stage
         comparisons = compare_all(policy, held_out, learned, workers, kept, progress)
         summaries = {c.scenario: c.summary(config.evaluation) for c in comparisons}
         ingredients = {c.scenario: c.ingredients(config.evaluation) for c in comparisons}
+        fair = {c.scenario: c.fair(config.evaluation) for c in comparisons}
 
     studies = run_studies(run, config.studies, workers, stages)
     speeds = {"learning_steps_per_s": learning_speeds(results)}
@@ -100,6 +101,7 @@ def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stage
         "forecast": forecasting.report,
         "policy": arms,
         "trainings": {c.scenario: c.profit_by_training() for c in comparisons},
+        "fair": fair,
         "ingredients": ingredients,
         "settings_tried": comparisons[0].settings_tried(),
         "studies": studies,

@@ -30,6 +30,11 @@ class LearnerArm(NamedTuple):
     """False: every action may be chosen, one that cannot be done counts as a pass."""
 
 
+def learned_name(arm: str) -> str:
+    """Name of a learner in comparisons."""
+    return f"PPO {arm}"
+
+
 HISTORY, STATELESS, NO_FORECAST = "history", "stateless", "no-forecast"
 RECURRENT, UNMASKED = "recurrent", "unmasked"
 STATELESS_NO_FORECAST = "stateless-no-forecast"

@@ -37,7 +37,7 @@ AGE_DECAY = 0.25
 _NAMES = [field.name for field in FIELDS]
 _BASE_FEE = _NAMES.index("base_fee")
 _OWN_TIP = _NAMES.index("own_tip")
-_NET = _NAMES.index("opportunity0_net")
+NET = _NAMES.index("opportunity0_net")  # column of the best opportunity's net profit
 _GAS_SHARE = _NAMES.index("opportunity0_gas_share")
 _AGE = _NAMES.index("opportunity0_age")
 _FIRST_BID = 1  # action of the lowest bid on the best opportunity
@@ -86,7 +86,7 @@ def gross_rule(market: MarketConfig) -> Bidder:
 
     def decide(observations: Observations, masks: Masks) -> Actions:
         seen = observations.astype(np.float64)
-        net_eth = np.exp(seen[:, _NET] * VALUE_SCALE + VALUE_CENTRE)
+        net_eth = np.exp(seen[:, NET] * VALUE_SCALE + VALUE_CENTRE)
         gas_share = np.clip(seen[:, _GAS_SHARE], 0.0, 1.0 - 1e-6)
         gross_eth = net_eth / (1.0 - gas_share)
         base_fee_gwei = np.exp(seen[:, _BASE_FEE] + BASE_FEE_CENTRE)

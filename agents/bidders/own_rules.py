@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from agents.bidders.adaptive import Tuned, tune
 from agents.bidders.arms import POLICY, SCRIPTED, VALIDATION_SEED, play
 from agents.bidders.baselines import Bidder, Remembering
+from agents.bidders.tuning import Tuned, tune
 from agents.measures.intervals import iqm
 from envs.market.config import MarketConfig
 from envs.vector import MarketVectorEnv

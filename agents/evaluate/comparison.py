@@ -22,9 +22,10 @@ from rich.console import Console
 from agents.bidders.arms import NO_OP, POLICY, SCRIPTED, STATIC
 from agents.bidders.baselines import FRACTIONS, Bidder
 from agents.config import EvaluationConfig, config_from_dict
+from agents.evaluate.fair import fair, fair_lines
 from agents.evaluate.held_out import Found, HeldOut, Networks, Result, play_held_out, tasks_each
 from agents.evaluate.verdicts import COLUMNS, arm_table, verdict
-from agents.learner_arms import INGREDIENTS, LEARNER_ARMS
+from agents.learner_arms import INGREDIENTS, LEARNER_ARMS, learned_name
 from agents.measures.bid_curve import BidCurve
 from agents.measures.intervals import (
     bootstrap,
@@ -60,11 +61,6 @@ class Learned(NamedTuple):
 
 
 NONE_BESIDE = Learned({}, {}, {}, {})
-
-
-def learned_name(arm: str) -> str:
-    """Name in the comparison of a learner of agents.learner_arms."""
-    return f"PPO {arm}"
 
 
 @dataclass(frozen=True)
@@ -109,6 +105,10 @@ class Comparison:
         for arm, setting in self.settings.items():
             table[arm] |= {"setting": setting, "settings_tried": self.tried[arm]}
         return table
+
+    def fair(self, config: EvaluationConfig) -> dict[str, Any]:
+        """The policy against the strongest rule; see agents.evaluate.fair."""
+        return fair(self.scores, self.trainings, config.resamples)
 
     def settings_tried(self) -> dict[str, int]:
         """Settings from which each arm was chosen on validation, and of all arms together.
@@ -245,7 +245,8 @@ def evaluate_folder(
     """Compare a frozen policy in the market and on the prices of its own configuration.
 
     In each of `scenarios`, whatever `config` names (default: EvaluationConfig()). `policy` of the
-    result holds the numbers of `Comparison.summary` by arm and scenario. Raises PolicyError for a
+    result holds the numbers of `Comparison.summary` by arm and scenario, `fair` those of
+    `Comparison.fair` by scenario. Raises PolicyError for a
     folder that must not be used, ValueError for bad prices, scenarios or rules.
     """
     config = config or EvaluationConfig()
@@ -265,6 +266,7 @@ def evaluate_folder(
         "commit": policy.manifest.get("commit"),
         "evaluation": asdict(config),
         "policy": arms,
+        "fair": {c.scenario: c.fair(config) for c in compared},
     }
 
 
@@ -295,7 +297,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(f"Prices: {result['source']}")
     for name in names:
         console.print(arm_table(name, result["policy"]))
-        console.print(*verdict(result["policy"], name), sep="\n")
+        said = *fair_lines(result["fair"][name], name), *verdict(result["policy"], name)
+        console.print(*said, sep="\n")
     console.print(COLUMNS, style="dim")
     if given.json:
         write_atomically(given.json, json.dumps(result, indent=1) + "\n")

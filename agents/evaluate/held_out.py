@@ -15,10 +15,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from agents.bidders.adaptive import Tuned
 from agents.bidders.arms import (
     ADAPTIVE,
     FIXED,
+    NO_OP,
     POLICY,
     STATIC,
     STATIC_BY_VALUE,
@@ -27,9 +27,12 @@ from agents.bidders.arms import (
     play,
     sweep_static,
     tuned_adaptive,
+    with_public,
 )
-from agents.bidders.baselines import Bidder, Remembering
+from agents.bidders.baselines import Bidder, Remembering, no_op
+from agents.bidders.channels import NO_PUBLIC
 from agents.bidders.own_rules import OwnRule, load_rules, tuned_rule
+from agents.bidders.tuning import Tuned
 from agents.config import EvaluationConfig
 from agents.measures.bid_curve import BidCurve
 from agents.measures.tally import Tally, joined
@@ -48,6 +51,7 @@ class World(NamedTuple):
     market: MarketConfig
     validation: MarketVectorEnv
     test: MarketVectorEnv
+    training: MarketVectorEnv  # for the laws that rules learn there
     seeds: range
 
     def play(self, bidder: Bidder, watch: Watch | None = None) -> Tally:
@@ -67,12 +71,13 @@ class HeldOut:
         if self._last is None or self._last[0] != scenario:
             self._last = None  # two at once would double the memory
             market, paths = world_of(scenario, self.market, self.paths)
-            validation, test = (
+            validation, test, training = (
                 MarketVectorEnv(self.config.episodes, market, paths, split=split)
-                for split in ("validation", "test")
+                for split in ("validation", "test", "train")
             )
             first = first_seed(scenario)
-            world = World(market, validation, test, range(first, first + self.config.seeds))
+            seeds = range(first, first + self.config.seeds)
+            world = World(market, validation, test, training, seeds)
             self._last = scenario, world
         return self._last[1]
 
@@ -85,6 +90,8 @@ class Found(NamedTuple):
     tried: int = 0
     scores_eth: Sequence[float] = ()
     """Validation IQM of every fraction of the grid, of STATIC."""
+    public: int = NO_PUBLIC
+    """Entry of the public grid that validation chose, of STATIC."""
     curve: BidCurve | None = None
     """Of the policy."""
 
@@ -117,20 +124,26 @@ def _training(name: str, bidder: Bidder, world: World) -> Result:
     return {name: Found(kept)}
 
 
-def _fixed(arm: str, world: World) -> Result:
-    return {arm: Found(world.play(FIXED[arm](world.market)))}
+def _fixed(arm: str, public: int, world: World) -> Result:
+    return {arm: Found(world.play(with_public(FIXED[arm](world.market), public)))}
+
+
+def _no_op(world: World) -> Result:
+    return {NO_OP: Found(world.play(no_op))}
 
 
 def _static(world: World) -> Result:
     sweep = sweep_static(world.validation)
+    found = _played(sweep.best_static, world)
     return {
-        STATIC: _played(sweep.best_static, world)._replace(scores_eth=sweep.scores_eth),
+        STATIC: found._replace(scores_eth=sweep.scores_eth, public=sweep.public),
         STATIC_BY_VALUE: _played(sweep.by_value, world),
     }
 
 
-def _adaptive(arm: str, fallback: int, world: World) -> Result:
-    return {arm: _played(tuned_adaptive(arm, fallback, world.validation), world)}
+def _adaptive(arm: str, fallback: int, public: int, world: World) -> Result:
+    tuned = tuned_adaptive(arm, fallback, public, world.validation, world.training)
+    return {arm: _played(tuned, world)}
 
 
 def _rule(rule: OwnRule, world: World) -> Result:
@@ -156,7 +169,7 @@ def _first_tasks(scenario: str, networks: Networks, rules: Sequence[OwnRule]) ->
         | {name: partial(_network, name, b) for name, b in networks.arms.items()}
         | {name: partial(_training, name, b) for name, b in networks.trainings.items()}
         | {rule.name: partial(_rule, rule) for rule in rules}
-        | {arm: partial(_fixed, arm) for arm in FIXED}
+        | {NO_OP: _no_op}
     )
     return [Task(scenario, name, job) for name, job in jobs.items()]
 
@@ -165,14 +178,16 @@ def _next_tasks(task: Task, result: Result) -> list[Task]:
     """What begins with the result of a task."""
     if task.name != STATIC:
         return []
-    fallback = int(np.argmax(result[STATIC].scores_eth))
-    return [Task(task.scenario, arm, partial(_adaptive, arm, fallback)) for arm in ADAPTIVE]
+    fallback, public = int(np.argmax(result[STATIC].scores_eth)), result[STATIC].public
+    jobs = {arm: partial(_adaptive, arm, fallback, public) for arm in ADAPTIVE}
+    jobs |= {arm: partial(_fixed, arm, public) for arm in FIXED}
+    return [Task(task.scenario, arm, job) for arm, job in jobs.items()]
 
 
 def tasks_each(networks: Networks, rules: Sequence[str] = ()) -> int:
     """Tasks of one scenario; rules: those of one's own."""
     learned = 1 + len(networks.arms) + len(networks.trainings)
-    return 1 + learned + len(rules) + len(FIXED) + len(ADAPTIVE)
+    return 2 + learned + len(rules) + len(FIXED) + len(ADAPTIVE)
 
 
 def play_held_out(
@@ -243,11 +258,11 @@ class _Store:
         with np.load(self.file(task)) as stored:
             result = {}
             described = enumerate(json.loads(str(stored["arms"])))
-            for k, (arm, slots, regimes, setting, tried, scores_eth) in described:
+            for k, (arm, slots, regimes, *chosen) in described:
                 tally = _filled(Tally(0), stored, f"{k}.tally.")
                 tally.slots = slots
                 curve = _filled(BidCurve(regimes), stored, f"{k}.curve.") if regimes else None
-                result[arm] = Found(tally, setting, tried, scores_eth, curve)
+                result[arm] = Found(tally, *chosen, curve)
         return result
 
     def write(self, task: Task, result: Result) -> None:

@@ -160,6 +160,43 @@ def difference_over_trainings(
     return percentile_interval(value, replicates[0] - replicates[1], level)
 
 
+def ratio_over_trainings(
+    ours: Scores,
+    theirs: Scores,
+    statistic: Statistic = iqm,
+    resamples: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Interval:
+    """Interval of statistic(ours) / statistic(theirs): all trainings of a learner against one rule.
+
+    ours [trainings, strata, episodes], theirs [strata, episodes] of the same games. Trainings are
+    drawn anew, and the same episodes for both; few trainings widen the interval as in
+    `difference_over_trainings`. Raises ValueError where theirs is not positive.
+    """
+    if ours.shape[1:] != theirs.shape:
+        raise ValueError(
+            f"paired scores have shapes {ours.shape[1:]} per training and {theirs.shape}: play the "
+            "same episodes"
+        )
+    indices = resample(_two_axes(theirs), resamples, seed)
+    flat, n = ours.reshape(len(ours), -1), len(ours)
+    drawn = np.random.default_rng([seed, 1]).integers(0, n, size=(resamples, n))
+    tops = np.array(
+        [
+            statistic(flat[rows[:, None], columns].ravel())
+            for rows, columns in zip(drawn, indices, strict=True)
+        ]
+    )
+    whole = float(statistic(theirs.ravel()))
+    if not whole > 0.0:
+        raise ValueError(f"the denominator is {whole}: a ratio needs one that earns something")
+    ratios = tops / np.maximum(replicate(theirs, indices, statistic), np.finfo(float).tiny)
+    return percentile_interval(
+        float(statistic(ours.ravel())) / whole, ratios, _expanded(confidence, n, n)
+    )
+
+
 def _expanded(confidence: float, ours: int, theirs: int) -> float:
     """Confidence to ask of percentiles so that so few trainings reach `confidence`."""
     least = min(ours, theirs)

@@ -7,8 +7,9 @@ from typing import Any
 
 from rich.console import Console
 
-from agents.bidders.arms import AIMD, EMA, POLICY, STATIC
+from agents.bidders.arms import POLICY, STATIC_BY_VALUE
 from agents.evaluate.comparison import Comparison
+from agents.evaluate.fair import fair_lines
 from agents.evaluate.verdicts import COLUMNS as TERMINAL_COLUMNS
 from agents.evaluate.verdicts import (
     MIN_TRAININGS,
@@ -65,8 +66,8 @@ def write_report(
 ) -> None:
     """Write figures, report.json and report.md into `run`; `chosen` of `results` was frozen.
 
-    report holds exactly the keys forecast, policy, trainings, ingredients, settings_tried, studies,
-    throughput, seconds, seed, commit.
+    report holds exactly the keys forecast, policy, fair, trainings, ingredients, settings_tried,
+    studies, throughput, seconds, seed, commit.
     """
     figures = run / "figures"
     main = comparisons[0]
@@ -91,7 +92,8 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     """The tables and sentences of `write_report` for the terminal."""
     for scenario, parts in report["ingredients"].items():
         console.print(arm_table(scenario, report["policy"]))
-        said = [*verdict(report["policy"], scenario), *ingredient_lines(parts, scenario)]
+        said = fair_lines(report["fair"][scenario], scenario)
+        said += [*verdict(report["policy"], scenario), *ingredient_lines(parts, scenario)]
         console.print(*said, sep="\n", highlight=False)
     console.print(TERMINAL_COLUMNS, style="dim", highlight=False)
     for line in verdict_lines(report["forecast"]):
@@ -106,7 +108,9 @@ def _markdown(
     comparisons: Sequence[Comparison],
 ) -> str:
     arms, tried = report["policy"], _plain(report["settings_tried"])
-    sentences = [line for c in comparisons for line in verdict(arms, c.scenario)]
+    fair = report["fair"].items()
+    sentences = [line for scenario, found in fair for line in fair_lines(found, scenario)]
+    sentences += [line for c in comparisons for line in verdict(arms, c.scenario)]
     lines = [
         "# Training report",
         "",
@@ -159,9 +163,10 @@ def _markdown(
 def _method(episodes: int) -> str:
     return (
         f"All arms play the same {episodes} held-out episodes of the test split. The policy "
-        "decides by argmax. The rules that have a setting (one fraction, one per tenth of the "
-        "values, moving average, up and down) use the one with the highest IQM on validation "
-        "episodes of the same scenario. Intervals are 95 % stratified bootstraps over episodes "
+        "decides by argmax. Rules bid bundles and, where the proposer builds alone, in public, "
+        "as the policy may. The rules that have a setting use the one with the highest IQM on "
+        "validation episodes of the same scenario; the Bayes filter knows the laws of the hidden "
+        "regimes from training episodes. Intervals are 95 % stratified bootstraps over episodes "
         "within seeds. Rivals, their regimes and their efficiency are assumed, not measured: the "
         "gap to the rules is a property of those assumptions."
     )
@@ -184,7 +189,7 @@ def _arm_lines(arms: dict[str, dict[str, Any]], comparison: Comparison) -> list[
     for arm in by_profit(arms, name):
         v = arms[arm][name]
         low, high = v["iqm_95_eth"]
-        label = f"{arm} ({v['setting']})" if arm in (STATIC, EMA, AIMD) else arm
+        label = f"{arm} ({v['setting']})" if v.get("setting") and arm != STATIC_BY_VALUE else arm
         cells = [f"**{label}**" if arm == POLICY else label, f"{v['iqm_eth']:.4f}"]
         cells += [f"{low:.4f} to {high:.4f}", f"{v['mean_eth']:.4f}"]
         cells += [f"{v['share_of_best_response']:.3f}", _ends(v["share_of_best_response_95"])]

@@ -109,6 +109,7 @@ def test_joined_rates_weigh_episodes_not_tallies() -> None:
 
 def test_arms_are_compared_on_the_same_episodes(market: MarketConfig, paths: PricePaths) -> None:
     calls: list[tuple[int, int]] = []
+    market = market.changed({"blocks.mev_boost_share": 1.0})  # nobody bids in public
     policy = greedy(0.8)
     worse, stateless = static(30), static(5)
     learned = Learned(

@@ -154,7 +154,8 @@ def test_a_module_is_traced_as_it_decides_and_left_as_it_was(observations: np.nd
 class Wrong(nn.Module):
     def __init__(self, forward: Callable[[Tensor], Any]) -> None:
         super().__init__()
-        self.head = nn.Linear(SIZE, ACTIONS)
+        # Without a bias the sign of a logit follows that of the observation: a branch is left.
+        self.head = nn.Linear(SIZE, ACTIONS, bias=False)
         self.answer = forward
 
     def forward(self, observations: Tensor) -> Any:

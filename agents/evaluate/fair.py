@@ -1,0 +1,103 @@
+"""The policy against the strongest rule that may do all that it may: the claim of a report.
+
+Of a policy that was trained several times all trainings count, not the one that validation chose.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.bidders.arms import BAYES, NO_OP, POLICY
+from agents.learner_arms import LEARNER_ARMS, learned_name
+from agents.measures.intervals import Interval, iqm, ratio_over_trainings
+
+Scores = NDArray[np.float64]  # [seeds, episodes], ETH per episode
+
+
+def fair(
+    scores: Mapping[str, Scores], trainings: Mapping[str, Mapping[str, Scores]], resamples: int
+) -> dict[str, Any]:
+    """The claim in one scenario, for report.json.
+
+    scores: of every arm, the frozen policy's as POLICY; trainings: of every learned arm. The rival
+    is the rule with the highest IQM on these very episodes, which favours it. `ceiling`: what the
+    Bayes filter earns that knows the laws of the regimes, and the policy's share of it; no rival,
+    for nobody is told those laws. `policy_iqm_eth` and
+    `ratio` are over all episodes of all trainings of the policy's arm; `ratio_95` draws trainings
+    and episodes anew, the same episodes for both. Both ratios are None where the rule earns
+    nothing. `frozen_...`: the frozen policy alone, with the interval over episodes.
+    """
+    others = {POLICY, NO_OP, BAYES, *map(learned_name, LEARNER_ARMS)}
+    rules = {arm: float(iqm(found.ravel())) for arm, found in scores.items() if arm not in others}
+    strongest = max(rules, key=lambda arm: rules[arm])
+    frozen = scores[POLICY][None]
+    all_ = _trainings_of(scores[POLICY], trainings)
+    rival = scores[strongest]
+
+    def ratio(ours: Scores, theirs: Scores) -> dict[str, Any]:
+        if not iqm(theirs.ravel()) > 0.0:
+            return {"ratio": None, "ratio_95": None}  # over nothing
+        found = ratio_over_trainings(ours, theirs, iqm, resamples)
+        return {"ratio": found.value, "ratio_95": [found.low, found.high]}
+
+    alone = ratio(frozen, rival)
+    return {
+        "strongest_fair_arm": strongest,
+        "strongest_iqm_eth": rules[strongest],
+        "policy_iqm_eth": float(iqm(all_.ravel())),
+        **ratio(all_, rival),
+        "trainings": len(all_),
+        "episodes": int(rival.size),
+        "ceiling": {
+            "arm": BAYES,
+            "iqm_eth": float(iqm(scores[BAYES].ravel())),
+            **ratio(all_, scores[BAYES]),
+        },
+        "frozen_iqm_eth": float(iqm(frozen.ravel())),
+        "frozen_ratio": alone["ratio"],
+        "frozen_ratio_95": alone["ratio_95"],
+    }
+
+
+def _trainings_of(policy: Scores, trainings: Mapping[str, Mapping[str, Scores]]) -> Scores:
+    """[trainings, seeds, episodes] of the arm that the frozen policy is a training of."""
+    for of_arm in trainings.values():
+        if any(np.array_equal(policy, found) for found in of_arm.values()):
+            return np.stack([*of_arm.values()])
+    return policy[None]
+
+
+def fair_lines(found: Mapping[str, Any], scenario: str) -> list[str]:
+    """Two sentences: against the strongest rule, and against the ceiling."""
+    ceiling = found["ceiling"]
+    if ceiling["ratio"] is None:
+        return [_against_rule(found, scenario)]
+    low, high = ceiling["ratio_95"]
+    of_ceiling = (
+        f"{scenario}: the policy earns {ceiling['ratio']:.3f} (95 % {low:.3f} to {high:.3f}) of "
+        f'"{ceiling["arm"]}", {ceiling["iqm_eth"]:.4f} ETH, the ceiling of what history can give.'
+    )
+    return [_against_rule(found, scenario), of_ceiling]
+
+
+def _against_rule(found: Mapping[str, Any], scenario: str) -> str:
+    rule, trainings = f'"{found["strongest_fair_arm"]}"', found["trainings"]
+    if found["ratio"] is None:
+        return f"{scenario}: no rule earns anything here; the strongest is {rule}."
+    ratio = Interval(found["ratio"], *found["ratio_95"])
+    over = f"over {trainings} trainings and" if trainings > 1 else "one training, over"
+    facts = (
+        f"{found['policy_iqm_eth']:.4f} against {found['strongest_iqm_eth']:.4f} ETH per episode "
+        f"(IQM), {ratio.value:.2f} times, 95 % {ratio.low:.2f} to {ratio.high:.2f} {over} "
+        f"{found['episodes']} paired episodes"
+    )
+    if ratio.low > 1.0:
+        return f"{scenario}: the policy earns more than the strongest rule, {rule}: {facts}."
+    if ratio.high < 1.0:
+        return f"{scenario}: the policy LOSES to the rule {rule}: {facts}."
+    return (
+        f"{scenario}: the policy is not shown to earn more than the strongest rule, {rule}: "
+        f"{facts}."
+    )
