@@ -186,6 +186,21 @@ def _filter_beside(
         _normalise(belief)
 
 
+@kernel
+def _filters_beside(
+    law: CompetitionLaw,
+    log_value: np.ndarray,
+    top_rival: np.ndarray,
+    bids: np.ndarray,
+    fractions: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    for i in range(log_value.shape[1]):
+        _filter_beside(
+            law, log_value[:, i], top_rival[:, i], bids[:, i], fractions[:, i], out[:, i]
+        )
+
+
 def bayes_win_probabilities(
     model: HiddenCompetition, chains: Chains, bids: Bids, fractions: Bids
 ) -> Bids:
@@ -201,14 +216,7 @@ def bayes_win_probabilities(
     wanted_shape = (*shape, fractions.shape[-1])
     fractions = as_floats("fractions", fractions, wanted_shape, 0.0, 1.0)
     out = np.empty(wanted_shape)
-    for i in range(shape[1]):
-        _filter_beside(
-            model.law(),
-            *(np.ascontiguousarray(x[:, i]) for x in (chains.log_value, chains.top_rival, bids)),
-            np.ascontiguousarray(fractions[:, i]),
-            mine := np.empty((shape[0], fractions.shape[-1])),
-        )
-        out[:, i] = mine
+    _filters_beside(model.law(), chains.log_value, chains.top_rival, bids, fractions, out)
     return out
 
 
