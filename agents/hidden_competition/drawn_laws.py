@@ -28,7 +28,7 @@ def drawn_law(number: int) -> HiddenCompetition:
         medians = rng.uniform(*MEDIANS, regimes)
         if np.diff(np.sort(medians)).min() < LEAST_APART:
             continue
-        a = np.exp(rng.uniform(*np.log(SHAPES_A), regimes))
+        a = np.exp(rng.uniform(np.log(SHAPES_A[0]), np.log(SHAPES_A[1]), regimes))
         # Kumaraswamy: 1 - (1 - median^a)^b = 1/2
         b = np.log(0.5) / np.log1p(-(medians**a))
         low, high = np.log(PERSISTENCE)

@@ -46,15 +46,25 @@ def shares_table(name: str, summary: Summary) -> Table:
 
 
 def figure(summaries: Mapping[str, Summary]) -> Figure:
-    """Shares by arm in the first scenario, and the gap that every training closes in each."""
+    """Shares by arm in the first scenario, and the gap that every training closes in each.
+
+    A kind of learner is one bar: the mean over its trainings, from the lowest to the highest end of
+    their intervals.
+    """
     drawing = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = drawing.subplots(1, 2, width_ratios=(3, 2))
     name, summary = next(iter(summaries.items()))
-    shares = {arm: found["value"] for arm, found in summary["shares"].items()}
-    del shares["clairvoyant"]
+    trainings: dict[str, list[list[float]]] = {}
+    for arm, found in summary["shares"].items():
+        if arm != "clairvoyant":
+            trainings.setdefault(arm.split(", seed ")[0], []).append(found["value"])
+    shares = {
+        arm: (np.mean([x[0] for x in all_]), min(x[1] for x in all_), max(x[2] for x in all_))
+        for arm, all_ in trainings.items()
+    }
     order = sorted(shares, key=lambda arm: shares[arm][0])
     middle, low, high = np.array([shares[arm] for arm in order]).T
-    colours = ["#c1272d" if arm in summary["learners"] else "#8c8c8c" for arm in order]
+    colours = [COLOURS.get(arm, "#8c8c8c") for arm in order]
     left.barh(order, middle, xerr=[middle - low, high - middle], color=colours)
     left.tick_params(axis="y", labelsize=8)
     left.set_xlabel(f"share of the clairvoyant profit by value, scenario {name}, 95 % interval")
