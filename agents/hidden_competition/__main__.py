@@ -2,7 +2,7 @@
 
 import sys
 
-from agents.hidden_competition.study import main
+from agents.hidden_competition.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -24,7 +24,8 @@ NAMES = {
     "over_bayes": "profit / Bayes of the same information",
 }
 WEIGHTINGS = {"value": "by value", "count": "auctions weighted equally"}
-HISTORY, STATELESS = "PPO", "stateless PPO"
+HISTORY, STATELESS, BELIEF = "PPO", "stateless PPO", "belief, "
+COLOURS = {HISTORY: "#0072b2", f"{BELIEF}recurrent": "#c1272d", f"{BELIEF}window": "#e69f00"}
 
 Summary = dict[str, Any]  # of agents.hidden_competition.study.summarise
 
@@ -45,22 +46,38 @@ def shares_table(name: str, summary: Summary) -> Table:
 
 
 def figure(summaries: Mapping[str, Summary]) -> Figure:
-    """Shares by arm in the first scenario, and the gap that every training closes in each."""
+    """Shares by arm in the first scenario, and the gap that every training closes in each.
+
+    A kind of learner is one bar: the mean over its trainings, from the lowest to the highest end of
+    their intervals.
+    """
     drawing = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = drawing.subplots(1, 2, width_ratios=(3, 2))
     name, summary = next(iter(summaries.items()))
-    shares = {arm: found["value"] for arm, found in summary["shares"].items()}
-    del shares["clairvoyant"]
+    trainings: dict[str, list[list[float]]] = {}
+    for arm, found in summary["shares"].items():
+        if arm != "clairvoyant":
+            trainings.setdefault(arm.split(", seed ")[0], []).append(found["value"])
+    shares = {
+        arm: (np.mean([x[0] for x in all_]), min(x[1] for x in all_), max(x[2] for x in all_))
+        for arm, all_ in trainings.items()
+    }
     order = sorted(shares, key=lambda arm: shares[arm][0])
     middle, low, high = np.array([shares[arm] for arm in order]).T
-    colours = ["#c1272d" if arm in summary["learners"] else "#8c8c8c" for arm in order]
+    colours = [COLOURS.get(arm, "#8c8c8c") for arm in order]
     left.barh(order, middle, xerr=[middle - low, high - middle], color=colours)
     left.tick_params(axis="y", labelsize=8)
     left.set_xlabel(f"share of the clairvoyant profit by value, scenario {name}, 95 % interval")
     for place, found in enumerate(summaries.values()):
         for weighting, marker in (("value", "o"), ("count", "x")):
-            gaps = _of_learners(found, HISTORY, weighting, "gap_closed")
-            right.plot([place] * len(gaps), gaps, marker, color="#0072b2", fillstyle="none")
+            for kind, colour in COLOURS.items():
+                gaps = _of_learners(found, kind, weighting, "gap_closed")
+                right.plot([place] * len(gaps), gaps, marker, color=colour, fillstyle="none")
+    for kind, colour in COLOURS.items():
+        if any(_of_learners(found, kind, "value", "gap_closed") for found in summaries.values()):
+            right.plot([], [], "o", color=colour, fillstyle="none", label=kind)
+    if len(right.get_legend_handles_labels()[0]) > 1:
+        right.legend(frameon=False, fontsize=8)
     right.set_xticks(range(len(summaries)), list(summaries))
     right.set_ylabel("gap from best static to Bayes that is closed\n(o by value, x by auction)")
     for axes in (left, right):
@@ -91,7 +108,7 @@ def markdown(summaries: Mapping[str, Summary]) -> list[str]:
     lines = [_row("share by value (by auction)", *summaries), rule]
     lines += [_row(arm, *cells) for arm, cells in shares.items()]
     lines += ["", _row("range over trainings", *summaries), rule]
-    for learner in (HISTORY, STATELESS):
+    for learner in (*COLOURS, STATELESS):
         for key, name in NAMES.items():
             for weighting, words in WEIGHTINGS.items():
                 ranges = [
@@ -101,6 +118,32 @@ def markdown(summaries: Mapping[str, Summary]) -> list[str]:
                 if any(ranges):
                     lines.append(_row(f"{learner}: {name}, {words}", *ranges))
     return lines
+
+
+def kinds_of(summary: Summary) -> list[str]:
+    """What each kind of learner closes of the gap over its trainings, a line each, and how good
+    the beliefs are as forecasts."""
+    lines = []
+    for kind, rows in summary["kinds"].items():
+        parts = []
+        for weighting, words in WEIGHTINGS.items():
+            parts.append(f"{words} {_with_ends(rows[weighting]['gap_closed'])}")
+            if "more_than_ppo" in rows[weighting]:
+                parts[-1] += f", PPO and {_with_ends(rows[weighting]['more_than_ppo'], '+')}"
+        lines.append(f"{kind}: gap closed {'; '.join(parts)}")
+    for arm, found in summary["forecasts"].items():
+        log_score, brier = found["log_score"], found["brier"]
+        lines.append(
+            f"{arm}: log score {log_score['belief']:.4f} (law {log_score['law']:.4f}, filter "
+            f"{log_score['filter']:.4f}), Brier {brier['belief']:.4f} (law {brier['law']:.4f}, "
+            f"filter {brier['filter']:.4f}), calibration error {found['reliability']['error']:.4f}"
+        )
+    return lines
+
+
+def _with_ends(interval: list[float], sign: str = "") -> str:
+    value, low, high = interval
+    return f"{value:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
 
 
 def _row(*cells: str) -> str:

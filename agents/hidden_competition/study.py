@@ -1,31 +1,43 @@
-"""Does history pay when rivals hide? Trains MaskablePPO on the hidden-competition auctions.
+"""Does history pay when rivals hide? Trains MaskablePPO on the hidden-competition auctions, and
+beside it, with --belief, networks that forecast the highest rival bid.
 
 python -m agents.hidden_competition [--scenario D,S] [--seeds N] [--steps N] [--json FILE]
+    [--belief recurrent,window] [--keep FOLDER]
 
 Every arm bids in the same held-out auctions (test split); rules are tuned on training chains.
 """
 
-import json
-import sys
 import time
-from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from rich.console import Console
 
 from agents.config import BARE_AUCTIONS, PPOConfig
-from agents.hidden_competition.report import HISTORY, STATELESS, figure, shares_table
+from agents.hidden_competition.belief import FORMS
+from agents.hidden_competition.belief_training import (
+    BeliefConfig,
+    train_belief,
+    training_law,
+)
+from agents.hidden_competition.drawn_laws import is_law, law_of
+from agents.hidden_competition.forecasts import Forecast, belief_bids
+from agents.hidden_competition.kept_trials import Kept
+from agents.hidden_competition.report import BELIEF, HISTORY, STATELESS
+from agents.hidden_competition.shares import (
+    CEILING,
+    STATIC,
+    Scores,
+    over_trainings,
+    score,
+    summarise,
+)
 from agents.learner.build import build
 from agents.learner.ppo import ScheduledPPO
 from agents.learner.vecenv import MarketVecEnv
 from agents.processes import as_finished
-from agents.runs import write_text
 from configs.settings import Count, Natural, Settings
 from envs.hidden_competition.env import HiddenCompetitionEnv
 from envs.hidden_competition.model import FRACTIONS, SCENARIOS, Chains, HiddenCompetition, record
@@ -38,8 +50,6 @@ from envs.hidden_competition.references import (
     tune,
 )
 
-STATIC, ADAPTIVE = "best static", ("EMA of clearing", "AIMD")
-CEILING, STATELESS_CEILING = "Bayes, clearing public", "Bayes, no history"
 # Training chains: the rules' and the learners' never coincide.
 TUNING_SEED, SCALE_SEED, LEARNER_SEED = 1, 2, 1000
 TUNING_CHAINS, TUNING_LENGTH = 128, 1500
@@ -49,12 +59,23 @@ LEARNED_GAP, VALIDATION_CHAINS = 0.85, 64
 Point = tuple[int, float, float]  # auctions learned from, processor seconds of learning, gap closed
 
 
+class Trained(NamedTuple):
+    """What a training left: its bids in the held-out chains, and how it came to them."""
+
+    bids: Bids
+    seconds: float
+    curve: list[Point]
+    """Of a training with history that is looked at while it learns."""
+    forecast: Forecast | None = None
+    """Of a belief: `agents.hidden_competition.forecasts.belief_bids`."""
+
+
 @dataclass(frozen=True)
 class Study(Settings):
     """What to train and how large the test is."""
 
     scenario: str = "D"
-    """Names separated by commas: D, S, D20, D200, count-only."""
+    """Names separated by commas: D, S, D20, D200, count-only, or drawn-NUMBER."""
     seeds: Natural = 10
     """Independent trainings with history per scenario."""
     stateless_seeds: Natural = 1
@@ -75,20 +96,38 @@ class Study(Settings):
     """Held-out chains: test, or validation while choosing settings."""
     workers: Count = 1
     """Trainings at a time, one process each."""
+    held_out_seed: Natural = 0
+    """Seed of the held-out chains."""
+    belief: str = ""
+    """Beliefs to train as well, `seeds` times each: names of recurrent, window; empty: none."""
     validations: Natural = 0
     """Times that a training with history is played on validation chains while it learns."""
     ppo: PPOConfig = field(default_factory=lambda: BARE_AUCTIONS)
     """The learner."""
+    forecaster: BeliefConfig = field(default_factory=BeliefConfig)
+    """The beliefs."""
 
     def check(self) -> None:
-        """Scenarios that there are."""
-        known = all(name in SCENARIOS for name in self.names)
-        self.require(known, "scenario", f"names of {', '.join(SCENARIOS)}")
+        """Scenarios and beliefs that there are."""
+        known = all(is_law(name) for name in self.names)
+        self.require(known, "scenario", f"names of {', '.join(SCENARIOS)}, or drawn-NUMBER")
+        known = all(form in FORMS for form in self.forms)
+        self.require(known, "belief", f"names of {', '.join(FORMS)}")
 
     @property
     def names(self) -> list[str]:
         """Scenarios in the order given."""
         return self.scenario.split(",")
+
+    @property
+    def forms(self) -> list[str]:
+        """Beliefs in the order given."""
+        return [form for form in self.belief.split(",") if form]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Auctions and chains held out, the burn-in included."""
+        return self.burn_in + self.length, self.chains
 
 
 def reward_scale_eth(model: HiddenCompetition) -> float:
@@ -127,15 +166,20 @@ def learner(
 
 
 def policy_bids(
-    trainer: ScheduledPPO, model: HiddenCompetition, window: int, split: str, shape: tuple[int, int]
+    trainer: ScheduledPPO,
+    model: HiddenCompetition,
+    window: int,
+    split: str,
+    shape: tuple[int, int],
+    seed: int = 0,
 ) -> Bids:
-    """Bids float64[length, chains] of the most probable action in the chains of `record`, seed 0.
+    """Bids float64[length, chains] of the most probable action in the chains of `record`.
 
     shape is (length, chains).
     """
     length, chains = shape
     env = HiddenCompetitionEnv(chains, model, window, length + 1, split=split)
-    seen, _ = env.reset(seed=0)
+    seen, _ = env.reset(seed=seed)
     bids = np.empty(shape)
     for t in range(length):
         with torch.no_grad():
@@ -143,23 +187,6 @@ def policy_bids(
         bids[t] = FRACTIONS[actions.numpy()]
         seen = env.step(actions.numpy())[0]
     return bids
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Sums over the counted auctions of each chain, float64[chains]: what every share needs.
-
-    `value` weighs auctions by their value in ETH, `count` equally.
-    """
-
-    value: NDArray[np.float64]
-    count: NDArray[np.float64]
-
-
-def score(captured: Bids, chains: Chains, burn_in: int) -> Scores:
-    """Sums of captured shares [length, chains] after the burn-in."""
-    counted = captured[burn_in:]
-    return Scores((counted * np.exp(chains.log_value[burn_in:])).sum(axis=0), counted.sum(axis=0))
 
 
 def arms(
@@ -171,47 +198,6 @@ def arms(
     captured = {name: capture(model, chains, bid) for name, bid in (bids | learned).items()}
     captured["clairvoyant"] = clairvoyant(chains)
     return {name: score(share, chains, burn_in) for name, share in captured.items()}
-
-
-def summarise(scores: dict[str, Scores], learned: Sequence[str], resamples: int) -> dict[str, Any]:
-    """Shares of the clairvoyant profit per arm, and what each learner makes of the references.
-
-    Everything is given value-weighted ("value") and per auction ("count"), with 95 % percentile
-    bootstrap intervals over chains; one resampling serves all arms, so that ratios are paired.
-    """
-    chains = scores["clairvoyant"].value.size
-    draws = np.random.default_rng(0).multinomial(
-        chains, np.full(chains, 1.0 / chains), size=resamples
-    )
-    table: dict[str, Any] = {"shares": {}, "learners": {}}
-    sums: dict[str, dict[str, NDArray[np.float64]]] = {"value": {}, "count": {}}
-    for weighting, by_arm in sums.items():
-        for name, arm in scores.items():
-            chain_sums = getattr(arm, weighting)
-            # entry 0 is the estimate itself, the others its bootstrap replicates
-            by_arm[name] = np.concatenate([[chain_sums.sum()], draws @ chain_sums])
-        for name in scores:
-            share = by_arm[name] / by_arm["clairvoyant"]
-            table["shares"].setdefault(name, {})[weighting] = _interval(share)
-    for name in learned:
-        rows = table["learners"][name] = {}
-        for weighting, by_arm in sums.items():
-            ours, static, bayes = by_arm[name], by_arm[STATIC], by_arm[CEILING]
-            # the rule that earns more in this very test: an advantage the learner does not have
-            rule = max(ADAPTIVE, key=lambda arm: by_arm[arm][0])
-            rows[weighting] = {
-                "gap_closed": _interval((ours - static) / (bayes - static)),
-                "over_static": _interval(ours / static),
-                "over_adaptive": _interval(ours / by_arm[rule]),
-                "over_bayes": _interval(ours / bayes),
-            }
-    return table
-
-
-def _interval(values: NDArray[np.float64]) -> list[float]:
-    """[estimate, low, high] of an estimate followed by its bootstrap replicates."""
-    low, high = np.percentile(values[1:], [2.5, 97.5])
-    return [float(values[0]), float(low), float(high)]
 
 
 class GapCurve:
@@ -246,59 +232,96 @@ def learned_at(points: Sequence[Point]) -> Point | None:
     return next((point for point in points if point[2] >= LEARNED_GAP), None)
 
 
-def _train_and_bid(
-    name: str, window: int, seed: int, study: Study
-) -> tuple[Bids, tuple[float, list[Point]]]:
-    """One trial: bids in the held-out chains; the seconds that it took, and its curve."""
-    model = SCENARIOS[name]
+def _train_and_bid(name: str, kind: str, seed: int, study: Study) -> Trained:
+    """One trial of one kind of learner."""
+    model = law_of(name)
     started = time.monotonic()
+    if kind.startswith(BELIEF):
+        form = kind.removeprefix(BELIEF)
+        belief = train_belief(model, form, study.forecaster, seed, study.steps)
+        seconds = time.monotonic() - started
+        chains, law = _held_out(study, model), training_law(model, seed, study.steps)
+        bids, forecast = belief_bids(belief, model, chains, law, study.burn_in)
+        return Trained(bids, seconds, [], forecast)
+    window = study.window if kind == HISTORY else 0
     stops = study.validations if window else 0
     curve = GapCurve(model, window, study) if stops else None
     trainer = learner(model, window, study.ppo, seed, study.steps, max(stops, 1), curve)
     seconds = time.monotonic() - started
-    shape = (study.burn_in + study.length, study.chains)
-    bids = policy_bids(trainer, model, window, study.split, shape)
-    return bids, (seconds, curve.points if curve else [])
+    bids = policy_bids(trainer, model, window, study.split, study.shape, study.held_out_seed)
+    return Trained(bids, seconds, curve.points if curve else [])
 
 
-def trials(study: Study, name: str) -> Iterator[tuple[str, Bids, tuple[float, list[Point]]]]:
-    """Train every learner of a scenario: (arm, bids, (seconds, curve)) as they finish."""
-    seeds = {HISTORY: (study.window, study.seeds), STATELESS: (0, study.stateless_seeds)}
-    jobs = {
-        f"{learner}, seed {seed}": (name, window, seed, study)
-        for learner, (window, trainings) in seeds.items()
-        for seed in range(trainings)
+def _held_out(study: Study, model: HiddenCompetition) -> Chains:
+    length, chains = study.shape
+    return record(model, study.split, study.held_out_seed, chains, length)
+
+
+def _jobs(study: Study, name: str) -> dict[str, tuple[str, str, int, Study]]:
+    """Trials of a scenario by arm; seed by seed, so that an interrupted study has whole pairs."""
+    trainings = {HISTORY: study.seeds}
+    trainings |= {f"{BELIEF}{form}": study.seeds for form in study.forms}
+    trainings[STATELESS] = study.stateless_seeds
+    return {
+        f"{kind}, seed {seed}": (name, kind, seed, study)
+        for seed in range(max(trainings.values()))
+        for kind, seeds in trainings.items()
+        if seed < seeds
     }
-    for arm, result in as_finished(_train_and_bid, jobs, study.workers):
-        yield arm, *result
 
 
-def compared(study: Study, name: str, say: Callable[[str], None]) -> dict[str, Any]:
+def trials(study: Study, name: str, kept: Kept | None = None) -> Iterator[tuple[str, Trained]]:
+    """Every learner of a scenario, trained: (arm, what it left) as they finish.
+
+    Those in `kept` come first and are not trained again; the others are added to it.
+    """
+    jobs = _jobs(study, name)
+    for arm, (_, kind, seed, _) in list(jobs.items()):
+        found = kept.find(study, law_of(name), kind, seed) if kept else None
+        if found is not None:
+            del jobs[arm]
+            yield arm, Trained(*found)
+    kinds = dict(jobs)
+    for arm, trained in as_finished(_train_and_bid, jobs, study.workers):
+        if kept:
+            _, kind, seed, _ = kinds[arm]
+            kept.keep(study, law_of(name), kind, seed, trained)
+        yield arm, trained
+
+
+def compared(
+    study: Study,
+    name: str,
+    say: Callable[[str], None],
+    kept: Kept | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
     """Train all learners of a scenario and summarise all arms; `say` hears of every training."""
-    learned, seconds, curves = {}, {}, {}
-    for arm, bids, (took, curve) in trials(study, name):
-        learned[arm], seconds[arm] = bids, took
-        say(f"{name}: {arm} trained in {took:.0f} s")
-        if curve:
-            curves[arm] = {"points": curve, "learned_at": learned_at(curve)}
-            say(f"  {LEARNED_GAP} of the gap: {_when(curve)}")
-    learned = {arm: learned[arm] for arm in sorted(learned)}
-    model = SCENARIOS[name]
-    chains = record(model, study.split, 0, study.chains, study.burn_in + study.length)
-    scores = arms(model, chains, learned, study.burn_in)
+    found: dict[str, Trained] = {}
+    total = len(_jobs(study, name))
+    progress(0, total)
+    for arm, trained in trials(study, name, kept):
+        found[arm] = trained
+        progress(len(found), total)
+        say(f"{name}: {arm} trained in {trained.seconds:.0f} s")
+        if trained.curve:
+            say(f"  {LEARNED_GAP} of the gap: {_when(trained.curve)}")
+    found = {arm: found[arm] for arm in sorted(found)}
+    model = law_of(name)
+    learned = {arm: trained.bids for arm, trained in found.items()}
+    scores = arms(model, _held_out(study, model), learned, study.burn_in)
     summary = summarise(scores, list(learned), study.resamples)
-    return summary | {"seconds": seconds, "curves": curves}
-
-
-def run(study: Study, console: Console, file: Path | None = None) -> dict[str, Any]:
-    """All scenarios of a study; `file` is rewritten after each, so that little is ever lost."""
-    report: dict[str, Any] = {"study": asdict(study), "scenarios": {}}
-    for name in study.names:
-        report["scenarios"][name] = compared(study, name, console.print)
-        console.print(shares_table(name, report["scenarios"][name]))
-        if file:
-            write_text(file, json.dumps(report, indent=1, allow_nan=False) + "\n")
-    return report
+    summary["kinds"] = over_trainings(scores, list(learned), study.resamples)
+    curves = {
+        arm: {"points": trained.curve, "learned_at": learned_at(trained.curve)}
+        for arm, trained in found.items()
+        if trained.curve
+    }
+    forecasts = {arm: t.forecast for arm, t in found.items() if t.forecast is not None}
+    seconds = {arm: trained.seconds for arm, trained in found.items()}
+    return summary | {
+        "seconds": seconds, "curves": curves, "forecasts": forecasts, "law": asdict(model)
+    }  # fmt: skip
 
 
 def _when(points: Sequence[Point]) -> str:
@@ -308,36 +331,3 @@ def _when(points: Sequence[Point]) -> str:
         return f"not reached, {max(gap for _, _, gap in points):.3f} at best"
     steps, cpu_s, gap = point
     return f"{gap:.3f} after {steps:,} auctions and {cpu_s:.1f} s of processor time"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; 0, or 2 with the reason on standard error for bad input."""
-    parser = ArgumentParser(prog="python -m agents.hidden_competition", description=__doc__)
-    parser.add_argument("--scenario", default="D", help=f"names: {', '.join(SCENARIOS)}")
-    parser.add_argument("--seeds", type=int, default=10, help="trainings per scenario")
-    parser.add_argument("--stateless-seeds", type=int, default=1, help="trainings without history")
-    parser.add_argument("--steps", type=int, default=2_000_000, help="auctions of each training")
-    parser.add_argument("--window", type=int, default=16, help="past auctions a learner sees")
-    parser.add_argument("--chains", type=int, default=256, help="held-out chains")
-    parser.add_argument("--length", type=int, default=1000, help="auctions per held-out chain")
-    parser.add_argument("--split", default="test", help="held-out chains: test or validation")
-    parser.add_argument("--workers", type=int, default=1, help="trainings at a time")
-    parser.add_argument(
-        "--validations", type=int, default=0, help="times to play validation chains while learning"
-    )
-    parser.add_argument("--json", default="", help="write the report to this file")
-    parser.add_argument("--figure", default="", help="draw the shares into this file")
-    given = vars(parser.parse_args(arguments))
-    file, picture = Path(given.pop("json")), Path(given.pop("figure"))
-    try:
-        for path in (file, picture):
-            if not path.absolute().parent.is_dir():
-                raise ValueError(f"{path}: its folder does not exist")
-        study = Study(**given)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    report = run(study, Console(), file if file.name else None)
-    if picture.name:
-        figure(report["scenarios"]).savefig(picture, dpi=110)
-    return 0

@@ -158,6 +158,69 @@ def bayes_bids(model: HiddenCompetition, chains: Chains, mode: int, grid: Bids =
 
 
 @kernel
+def _filter_beside(
+    law: CompetitionLaw,
+    log_value: np.ndarray,
+    top_rival: np.ndarray,
+    bids: np.ndarray,
+    fractions: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """The belief of `CLEARING_PUBLIC` along one chain, in which `bids` are made."""
+    regimes = law.log_rate.shape[0]
+    belief = np.full(regimes, 1.0 / regimes)
+    switch = (1.0 - law.stay) / (regimes - 1)
+    for t in range(log_value.shape[0]):
+        x = log_value[t]
+        for k in range(regimes):
+            if t > 0:
+                belief[k] = belief[k] * law.stay + (1.0 - belief[k]) * switch
+            belief[k] *= _value_likelihood(x, law.value_shift[k]) + 1e-30
+        _normalise(belief)
+        for j in range(fractions.shape[1]):
+            out[t, j] = 0.0
+            for k in range(regimes):
+                out[t, j] += belief[k] * win_probability(law, k, x, fractions[t, j])
+        for k in range(regimes):
+            belief[k] *= _likelihood(law, k, x, bids[t], top_rival[t], CLEARING_PUBLIC) + _FLOOR
+        _normalise(belief)
+
+
+@kernel
+def _filters_beside(
+    law: CompetitionLaw,
+    log_value: np.ndarray,
+    top_rival: np.ndarray,
+    bids: np.ndarray,
+    fractions: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    for i in range(log_value.shape[1]):
+        _filter_beside(
+            law, log_value[:, i], top_rival[:, i], bids[:, i], fractions[:, i], out[:, i]
+        )
+
+
+def bayes_win_probabilities(
+    model: HiddenCompetition, chains: Chains, bids: Bids, fractions: Bids
+) -> Bids:
+    """P(every rival bids less than a fraction) by the exact filter of the same information.
+
+    What it has seen of an auction is the clearing bid when `bids` [length, chains] are made, so it
+    referees any bidder's forecasts on that bidder's own history. fractions [length, chains, K] in
+    [0, 1], and the result has their shape. Raises ArrayError naming the array.
+    """
+    chains = chains.checked(model.regimes)
+    shape = chains.log_value.shape
+    bids = check_array("bids", bids, shape, np.float64, 0.0, 1.0)
+    wanted_shape = (*shape, fractions.shape[-1])
+    fractions = as_floats("fractions", fractions, wanted_shape, 0.0, 1.0)
+    out = np.empty(wanted_shape)
+    _filters_beside(model.law(), chains.log_value, chains.top_rival, bids, fractions, out)
+    return out
+
+
+@kernel
 def _moving_average(
     log_value: np.ndarray, top_rival: np.ndarray, rule: np.ndarray, bids: np.ndarray
 ) -> None:

@@ -10,18 +10,16 @@ import pytest
 
 from agents.config import BARE_AUCTIONS
 from agents.hidden_competition import study as hidden_competition
+from agents.hidden_competition.command import main
 from agents.hidden_competition.report import HISTORY, figure, findings, markdown
+from agents.hidden_competition.shares import Scores, over_trainings, score, summarise
 from agents.hidden_competition.study import (
-    Scores,
     Study,
     arms,
     learned_at,
     learner,
-    main,
     policy_bids,
     reward_scale_eth,
-    score,
-    summarise,
     trials,
 )
 from envs.hidden_competition.env import HiddenCompetitionEnv
@@ -84,6 +82,24 @@ def test_intervals_are_bootstraps_over_chains() -> None:
     total = scores["clairvoyant"].value.sum()
     spread = np.sqrt(400) * np.std(noisy - value * scores["clairvoyant"].value) / total
     assert high - low == pytest.approx(2 * 1.96 * spread, rel=0.1)
+
+
+def test_kinds_are_means_over_trainings_and_paired_by_chain() -> None:
+    """Chains of equal shares: what is left of an interval is the spread between trainings."""
+    scores = _made_up()
+    level, other = scores["ours"].value / 0.6, scores["ours"].count / 0.6
+    for name, shares in {HISTORY: (0.6, 0.7), "belief, recurrent": (0.76, 0.76)}.items():
+        for seed, share in enumerate(shares):
+            scores[f"{name}, seed {seed}"] = Scores(share * level, share * other)
+    learned = [arm for arm in scores if ", seed " in arm]
+    found = over_trainings(scores, learned, 400)
+    assert list(found) == [HISTORY, "belief, recurrent"]
+    for weighting in ("value", "count"):
+        np.testing.assert_allclose(found[HISTORY][weighting]["gap_closed"], [0.625, 0.5, 0.75])
+        belief = found["belief, recurrent"][weighting]
+        np.testing.assert_allclose(belief["gap_closed"], [0.9] * 3)
+        np.testing.assert_allclose(belief["more_than_ppo"], [0.275, 0.15, 0.4])
+        assert "more_than_ppo" not in found[HISTORY][weighting]
 
 
 def test_scores_count_after_the_burn_in_and_weigh_by_value() -> None:
@@ -180,7 +196,7 @@ def test_a_training_says_when_it_had_learned(quick: None) -> None:
         seeds=1, stateless_seeds=1, steps=2048, window=2, chains=3, length=60, burn_in=5,
         ppo=SMALL, validations=3,
     )  # fmt: skip
-    found = {arm: (bids, curve) for arm, bids, (_, curve) in trials(study, "D")}
+    found = {arm: (trained.bids, trained.curve) for arm, trained in trials(study, "D")}
     bids, curve = found["PPO, seed 0"]
     assert [steps for steps, _, _ in curve] == [1024, 1536, 2048]
     times = [seconds for _, seconds, _ in curve]
@@ -205,7 +221,7 @@ def test_trials_in_processes_give_the_bits_of_trials_in_turn() -> None:
             seeds=2, stateless_seeds=0, steps=1024, window=1, chains=3, length=20, burn_in=0,
             workers=workers, ppo=SMALL,
         )  # fmt: skip
-        return {arm: bids for arm, bids, _ in trials(study, "D")}
+        return {arm: trained.bids for arm, trained in trials(study, "D")}
 
     alone, together = played(1), played(2)
     assert alone.keys() == together.keys()

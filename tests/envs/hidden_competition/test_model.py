@@ -27,6 +27,7 @@ from envs.hidden_competition.references import (
     REGIME_KNOWN,
     RIVAL_SEEN,
     bayes_bids,
+    bayes_win_probabilities,
     capture,
     clairvoyant,
     tune,
@@ -264,3 +265,29 @@ def test_in_the_count_only_control_history_is_worth_little() -> None:
         for mode in (NO_HISTORY, CLEARING_PUBLIC)
     }
     assert 1.0 < earned[CLEARING_PUBLIC] / earned[NO_HISTORY] < 1.1
+
+
+def test_win_probabilities_of_the_filter_are_what_its_bids_maximise() -> None:
+    """On the history of its own bids; on another's, the belief follows that history."""
+    chains = record(D, "validation", 3, 6, 300)
+    bids = bayes_bids(D, chains, CLEARING_PUBLIC)
+    grid = np.broadcast_to(GRID, (*bids.shape, GRID.size))
+    win = bayes_win_probabilities(D, chains, bids, grid)
+    assert np.array_equal(GRID[(win * (1.0 - GRID)).argmax(axis=-1)], bids)
+    low = bayes_win_probabilities(D, chains, np.zeros_like(bids), grid)
+    high = bayes_win_probabilities(D, chains, np.ones_like(bids), grid)
+    np.testing.assert_array_equal(low[0], high[0])
+    # who bids nothing sees every highest rival: the filter that sees them maximises the same
+    seen = bayes_bids(D, chains, RIVAL_SEEN)
+    same = GRID[(low * (1.0 - GRID)).argmax(axis=-1)] == seen
+    assert same.mean() > 0.99
+    assert np.abs(low - high)[1:].mean() > 0.02
+
+
+def test_win_probabilities_refuse_other_shapes() -> None:
+    chains = record(D, "validation", 3, 2, 5)
+    bids = np.full((5, 2), 0.5)
+    with pytest.raises(ValueError, match="fractions"):
+        bayes_win_probabilities(D, chains, bids, np.full((5, 3, 1), 0.5))
+    with pytest.raises(ValueError, match="bids"):
+        bayes_win_probabilities(D, chains, bids[:4], np.full((5, 2, 1), 0.5))
