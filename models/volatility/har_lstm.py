@@ -249,7 +249,7 @@ def _begin(origins: list[Origins], fit: Fit, bar_minutes: int) -> tuple[Forecast
     else:
         combined = base
     windows = [w for p in parts for w in _windows(p, config, scale, har.predict(p.inputs))]
-    hidden = config.hidden
+    sizes = [N_FEATURES + config.hidden, config.layer, config.layer, len(config.horizons_minutes)]
     forecaster = Forecaster(
         horizons_minutes=config.horizons_minutes,
         symbols=tuple(p.symbol for p in parts),
@@ -260,10 +260,7 @@ def _begin(origins: list[Origins], fit: Fit, bar_minutes: int) -> tuple[Forecast
         base=combined.astype(np.float32),
         weights=np.zeros_like(HarLstm(config).flat())[None],
         recurrent=np.array([column(name) for name in RECURRENT_INPUTS], np.int64),
-        sizes=np.array(
-            [N_FEATURES + hidden, config.layer, config.layer, len(config.horizons_minutes)],
-            np.int64,
-        ),
+        sizes=np.array(sizes, np.int64),
     )
     return forecaster, Ensemble(fit.name, windows, config)
 
