@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from agents.learner_arms import HISTORY, LEARNER_ARMS, blind_columns
+from agents.learner_arms import ALL, HISTORY, LEARNER_ARMS, Choice, blind_columns
 from agents.market_draws import RandomiseConfig
 from agents.run_state import listed
 from agents.scenarios import NAMES, SEEDS_EACH
@@ -78,6 +78,8 @@ class PPOConfig(Settings):
     third of the time; at any other gamma they are always learned from."""
     masking: bool = True
     """Whether the learner chooses among allowed actions only; else others count as a pass."""
+    best_bundles: bool = False
+    """Whether the learner is restricted to whole-size bundles on the best opportunity."""
     network: str = ""
     """A policy network of your own, as MODULE:CLASS of a torch module (see
     models.policy.own_network) or of a policy of stable-baselines3; empty: a perceptron with
@@ -123,8 +125,14 @@ class PPOConfig(Settings):
             self,
             blind=self.blind + arm.blind,
             lstm=arm.lstm or self.lstm,
-            masking=self.masking and arm.masking,
+            masking=self.masking and arm.choice.masking,
+            best_bundles=self.best_bundles or arm.choice.best_bundles,
         )
+
+    @property
+    def choice(self) -> Choice:
+        """Among which actions the learner chooses."""
+        return Choice(self.masking, self.best_bundles)
 
     @property
     def cores(self) -> int:
@@ -281,8 +289,9 @@ class TrainConfig(Settings):
         remembers = any(LEARNER_ARMS[arm].lstm for arm in arms)
         lstm = self.ppo.lstm
         self.require(not (remembers and lstm), "trials.arms", "arms without an LSTM, or ppo.lstm 0")
-        served = any(self.ppo.of_arm(arm).masking for arm in arms)
-        self.require(served, "trials.arms", "one with masking: policies are served with masks")
+        served = any(self.ppo.of_arm(arm).choice == ALL for arm in arms)
+        wanted = "one with masking and all actions: policies are served with masks alone"
+        self.require(served, "trials.arms", wanted)
 
 
 def read_arguments(arguments: Sequence[str]) -> tuple[TrainConfig, Path | None]:

@@ -13,10 +13,35 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from agents.bidders.baselines import Bidder, network_bidder
+from kernels.market.action import ACTIONS, BIDS, PASS
 from kernels.market.observation import FIELDS, SIZE
 from models.frozen import Network, OnnxNetwork
 from models.policy.convert import CannotServeError, servable
 from models.policy.own_network import NetworkPolicy
+
+_BEST_BUNDLES = np.zeros(ACTIONS, np.bool_)
+_BEST_BUNDLES[[PASS, *range(1, 1 + BIDS)]] = True
+
+
+class Choice(NamedTuple):
+    """Which actions a learner may choose; the market's masks say which can be done."""
+
+    masking: bool = True
+    """False: every action may be chosen, one that cannot be done counts as a pass."""
+    best_bundles: bool = False
+    """True: a whole-size bundle on the best opportunity, or a pass."""
+
+    def of(self, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """bool[N, A] to choose among. Raises ValueError for another table than ACTION_TABLE."""
+        allowed = masks if self.masking else np.ones_like(masks)
+        if not self.best_bundles:
+            return allowed
+        if masks.shape[-1] != ACTIONS:
+            raise ValueError(f"best_bundles: {masks.shape[-1]} actions are none of ACTION_TABLE")
+        return allowed & _BEST_BUNDLES
+
+
+ALL = Choice()  # what can be done, as a server chooses
 
 
 class LearnerArm(NamedTuple):
@@ -26,8 +51,8 @@ class LearnerArm(NamedTuple):
     """Prefixes of the names of observation fields that it does not see."""
     lstm: int = 0
     """Units of an LSTM; 0: as the settings say."""
-    masking: bool = True
-    """False: every action may be chosen, one that cannot be done counts as a pass."""
+    choice: Choice = ALL
+    """What it may do."""
 
 
 def learned_name(arm: str) -> str:
@@ -37,6 +62,7 @@ def learned_name(arm: str) -> str:
 
 HISTORY, STATELESS, NO_FORECAST = "history", "stateless", "no-forecast"
 RECURRENT, UNMASKED = "recurrent", "unmasked"
+BUNDLES_ONLY = "bundles-only"
 STATELESS_NO_FORECAST = "stateless-no-forecast"
 RECURRENT_NO_FORECAST = "recurrent-no-forecast"
 _PAST, _FORECAST, _UNITS = "auction", "forecast_", 64
@@ -47,7 +73,8 @@ LEARNER_ARMS: dict[str, LearnerArm] = {
     STATELESS_NO_FORECAST: LearnerArm(blind=(_PAST, _FORECAST)),
     RECURRENT: LearnerArm(lstm=_UNITS),
     RECURRENT_NO_FORECAST: LearnerArm(blind=(_FORECAST,), lstm=_UNITS),
-    UNMASKED: LearnerArm(masking=False),
+    UNMASKED: LearnerArm(choice=Choice(masking=False)),
+    BUNDLES_ONLY: LearnerArm(choice=Choice(best_bundles=True)),
 }
 # Name of an ingredient, the arm that has it, the arm that does not.
 INGREDIENTS = (
@@ -57,6 +84,7 @@ INGREDIENTS = (
     ("the volatility forecast to a recurrent learner", RECURRENT, RECURRENT_NO_FORECAST),
     ("recurrence", RECURRENT, HISTORY),
     ("masking", HISTORY, UNMASKED),
+    ("public bids, half sizes and second opportunities", HISTORY, BUNDLES_ONLY),
 )
 
 
@@ -114,11 +142,11 @@ class _Blinded(nn.Module):
         return self.network(observation * self.seen, *state)
 
 
-class _WithoutMasks:
-    """Plays a network as it was trained without masks."""
+class _Choosing:
+    """Plays a network on the actions among which it was trained to choose."""
 
-    def __init__(self, network: Network | OnnxNetwork) -> None:
-        self.player = network_bidder(network)
+    def __init__(self, network: Network | OnnxNetwork, choice: Choice) -> None:
+        self.player, self.choice = network_bidder(network), choice
 
     def restart(self) -> None:
         self.player.restart()
@@ -126,9 +154,9 @@ class _WithoutMasks:
     def __call__(
         self, observations: NDArray[np.float32], masks: NDArray[np.bool_]
     ) -> NDArray[np.int64]:
-        return self.player(observations, np.ones_like(masks))
+        return self.player(observations, self.choice.of(masks))
 
 
-def bidder_of(network: Network | OnnxNetwork, masking: bool) -> Bidder:
-    """Argmax of a network, over the allowed actions or over all, as it was trained."""
-    return network_bidder(network) if masking else _WithoutMasks(network)
+def bidder_of(network: Network | OnnxNetwork, choice: Choice) -> Bidder:
+    """Argmax of a network, over the actions among which it was trained to choose."""
+    return network_bidder(network) if choice == ALL else _Choosing(network, choice)

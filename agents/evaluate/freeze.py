@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from agents.bidders.arms import POLICY
 from agents.bidders.baselines import Bidder, network_bidder
-from agents.evaluate.comparison import Learned, learned_name
+from agents.evaluate.comparison import Learned
 from agents.learner.build import build
 from agents.learner.vecenv import MarketVecEnv
-from agents.learner_arms import actor_of, bidder_of
+from agents.learner_arms import ALL, actor_of, bidder_of, learned_name
 from agents.prices import Forecasting
 from agents.training.checkpoints import load_policy
 from agents.training.trial import TrialInputs
@@ -33,9 +33,9 @@ VECTOR_SEED = 9001
 def served(results: Sequence[TrialResult], inputs: TrialInputs) -> TrialResult:
     """The training to freeze: the best on validation of those that a server can play.
 
-    A server always masks; what was trained without masks is a control.
+    A server masks what cannot be done and nothing else; other choices are controls.
     """
-    return next(result for result in results if inputs.ppo_of(result.trial).masking)
+    return next(result for result in results if inputs.ppo_of(result.trial).choice == ALL)
 
 
 def compared(
@@ -47,9 +47,9 @@ def compared(
     """
     trainings: dict[str, dict[str, Bidder]] = {}
     for result in results:
-        masking = inputs.ppo_of(result.trial).masking
+        choice = inputs.ppo_of(result.trial).choice
         own = result is chosen
-        bidder = policy if own else bidder_of(trained_network(result, inputs), masking)
+        bidder = policy if own else bidder_of(trained_network(result, inputs), choice)
         trainings.setdefault(learned_name(result.trial.arm), {})[result.trial.name] = bidder
     arms = sorted(trainings) if len(trainings) > 1 else []
     best = {arm: next(iter(trainings[arm])) for arm in arms}

@@ -74,7 +74,7 @@ def market_vecenv(markets: Markets, num_envs: int, seed: int) -> MarketVecEnv:
     env = MarketVectorEnv(num_envs, markets.market, markets.paths, split="train", seed=seed)
     ppo = markets.ppo
     columns = blind_columns(ppo.blind)
-    return MarketVecEnv(env, markets.reward_scale_eth, ppo.reward_clip, columns, ppo.masking)
+    return MarketVecEnv(env, markets.reward_scale_eth, ppo.reward_clip, columns, ppo.choice)
 
 
 class RolloutWorker:

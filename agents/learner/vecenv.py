@@ -13,6 +13,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
+from agents.learner_arms import ALL, Choice
+
 Lanes = int | Iterable[int] | None
 
 
@@ -21,8 +23,8 @@ class MarketVecEnv(VecEnv):
 
     The learner sees clip(reward / reward_scale_eth, -reward_clip, reward_clip). What happened in
     ETH stays readable in `rewards_eth` and `step_infos` until the next step. Columns `blind` of
-    its observations are 0; without `masking` it is told that every action may be chosen, while
-    `allowed` holds what really may.
+    its observations are 0. It is told that it may choose among the actions of `choice`, while
+    `allowed` holds what can really be done.
     """
 
     def __init__(
@@ -31,7 +33,7 @@ class MarketVecEnv(VecEnv):
         reward_scale_eth: float = 1.0,
         reward_clip: float = np.inf,
         blind: NDArray[np.int64] | None = None,
-        masking: bool = True,
+        choice: Choice = ALL,
     ) -> None:
         if env.metadata.get("autoreset_mode") != AutoresetMode.SAME_STEP:
             raise ValueError(
@@ -49,7 +51,7 @@ class MarketVecEnv(VecEnv):
         self.step_infos: dict[str, Any] = {}
         self.allowed = np.zeros((self.num_envs, 0), np.bool_)
         self._blind = np.zeros(0, np.int64) if blind is None else blind
-        self._masking = masking
+        self._choice = choice
         self._scale = reward_scale_eth
         self._clip = reward_clip
         self._actions = np.zeros(self.num_envs, np.int64)
@@ -93,7 +95,7 @@ class MarketVecEnv(VecEnv):
     def action_masks(self) -> NDArray[np.bool_]:
         """Actions bool[N, A] that the learner may choose at the present observations."""
         self.allowed = self.env.action_masks()  # type: ignore[attr-defined]
-        return self.allowed if self._masking else np.ones_like(self.allowed)
+        return self._choice.of(self.allowed)
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that the next steps depend on."""

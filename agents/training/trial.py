@@ -146,7 +146,7 @@ class Training:
         self.model.learn(steps, callback=self.monitor, reset_num_timesteps=False)
         seconds = time.perf_counter() - started
         network = actor_of(self.model.policy, self.ppo.blind)
-        bidder = bidder_of(network, self.ppo.masking)
+        bidder = bidder_of(network, self.ppo.choice)
         tally = play(bidder, self.validation, VALIDATION_SEED)
         point = {
             "steps": self.model.num_timesteps,
@@ -191,7 +191,7 @@ def _mixed_vecenv(markets: Markets, inputs: TrialInputs, seed: int) -> MarketVec
     drawn = drawn_markets(markets.market, inputs.trials.randomise)
     env = MixedMarkets(ppo.num_envs, drawn, markets.paths, "train", seed)
     columns = blind_columns(ppo.blind)
-    return MarketVecEnv(env, markets.reward_scale_eth, ppo.reward_clip, columns, ppo.masking)
+    return MarketVecEnv(env, markets.reward_scale_eth, ppo.reward_clip, columns, ppo.choice)
 
 
 def _settings(trial: Trial, ppo: PPOConfig) -> Settings:

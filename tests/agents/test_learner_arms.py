@@ -18,13 +18,20 @@ from agents.config import (
 )
 from agents.evaluate.freeze import compared, served, trained_network
 from agents.learner.vecenv import MarketVecEnv
-from agents.learner_arms import INGREDIENTS, LEARNER_ARMS, actor_of, bidder_of, blind_columns
+from agents.learner_arms import (
+    INGREDIENTS,
+    LEARNER_ARMS,
+    Choice,
+    actor_of,
+    bidder_of,
+    blind_columns,
+)
 from agents.measures.intervals import iqm
 from agents.training.trial import VALIDATION_SEED, Training, Trial, TrialInputs, planned_trials
 from agents.training.trials import TrialResult
 from envs.market.config import MarketConfig, PricePaths
 from envs.vector import MarketVectorEnv
-from kernels.market.action import ACTIONS
+from kernels.market.action import ACTIONS, BIDS, PASS
 from kernels.market.observation import FIELDS, HISTORY_START, SIZE
 from models.frozen import compile_network
 from models.policy.masked import network_of
@@ -127,13 +134,30 @@ def test_without_masks_every_action_is_tried_and_none_is_refused(inputs: TrialIn
     env = MarketVectorEnv(64, inputs.market, inputs.paths, split="test")
     observations, _ = env.reset(seed=5)
     masks = env.action_masks()
-    actions = bidder_of(network, masking=False)(observations, masks)
+    actions = bidder_of(network, Choice(masking=False))(observations, masks)
     assert not masks[np.arange(64), actions].all()
-    actions = bidder_of(network, masking=True)(observations, masks)
+    actions = bidder_of(network, Choice())(observations, masks)
     assert masks[np.arange(64), actions].all()
-    bidder = bidder_of(network, masking=False)
+    bidder = bidder_of(network, Choice(masking=False))
     first = play(bidder, env, 6).profit_eth
     assert np.array_equal(first, play(bidder, env, 6).profit_eth)
+
+
+def test_bundles_only_learns_and_plays_whole_bundles_on_the_best(inputs: TrialInputs) -> None:
+    """The same restriction where it learns, where it is validated and where it is compared."""
+    training = trained(inputs, "bundles-only")
+    buffer, whole = training.model.rollout_buffer, range(1, 1 + BIDS)
+    assert set(np.unique(buffer.actions)) <= {PASS, *whole}
+    assert np.unique(buffer.actions).size > BIDS // 2
+    network = actor_of(training.model.policy, ())
+    env = MarketVectorEnv(64, inputs.market, inputs.paths, split="test")
+    observations, _ = env.reset(seed=5)
+    masks = env.action_masks()
+    actions = bidder_of(network, Choice(best_bundles=True))(observations, masks)
+    assert set(np.unique(actions)) <= {PASS, *whole}
+    assert masks[np.arange(64), actions].all()
+    with pytest.raises(ValueError, match="ACTION_TABLE"):
+        Choice(best_bundles=True).of(np.ones((2, 5), np.bool_))
 
 
 def test_the_best_that_can_be_served_is_frozen_and_each_arm_is_compared(
@@ -151,7 +175,7 @@ def test_the_best_that_can_be_served_is_frozen_and_each_arm_is_compared(
     results.append(dataclasses.replace(results[-1], trial=again))
     chosen = served(results, inputs)
     assert chosen is results[1]
-    policy = bidder_of(trained_network(chosen, inputs), masking=True)
+    policy = bidder_of(trained_network(chosen, inputs), Choice())
     learned = compared(results, inputs, chosen, policy)
     assert learned.tried == {POLICY: 4, "PPO unmasked": 1, "PPO recurrent": 1, "PPO history": 2}
     assert learned.settings[POLICY] == learned.settings["PPO recurrent"] == "recurrent-seed-0"
@@ -177,6 +201,7 @@ def test_arms_change_the_learner_and_nothing_else(inputs: TrialInputs) -> None:
         assert set(without.blind) - set(changed[learner].blind) == {"forecast_"}
         assert dataclasses.replace(without, blind=changed[learner].blind) == changed[learner]
     assert dataclasses.replace(changed["unmasked"], masking=True) == PPO
+    assert dataclasses.replace(changed["bundles-only"], best_bundles=False) == PPO
     config = TrialsConfig(seeds=2, arms=("history", "stateless"))
     trials = planned_trials(config, PPO, seed=1)
     assert [t.name for t in trials] == [
@@ -193,6 +218,7 @@ def test_arms_change_the_learner_and_nothing_else(inputs: TrialInputs) -> None:
         (["--trials.arms", "[]"], "trials.arms is (): give"),
         (["--trials.arms", "[history, history]"], "trials.arms"),
         (["--trials.arms", "[unmasked]"], "one with masking"),
+        (["--trials.arms", "[bundles-only]"], "one with masking and all actions"),
         (
             ["--trials.arms", "[history, recurrent]", "--ppo.lstm", "8"],
             "trials.arms is ('history', 'recurrent'): give",

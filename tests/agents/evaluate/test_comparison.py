@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from agents.bidders.arms import (
+    ADAPTIVE,
     AIMD,
-    EMA,
     NO_OP,
     POLICY,
     SCRIPTED,
@@ -151,7 +151,7 @@ def test_arms_are_compared_on_the_same_episodes(market: MarketConfig, paths: Pri
     assert np.array_equal(result.scores["PPO history"], result.scores[POLICY])
     assert summary[POLICY]["settings_tried"] == 3
     tried = result.settings_tried()
-    assert tried["all"] == 3 + sum(tried[arm] for arm in (STATIC, STATIC_BY_VALUE, EMA, AIMD))
+    assert tried["all"] == 3 + sum(tried[arm] for arm in (STATIC, STATIC_BY_VALUE, *ADAPTIVE))
     added = result.ingredients(QUICK)
     assert set(added) == {"the history of auctions"}
     gap = iqm(result.scores["PPO history"].ravel()) - iqm(result.scores["PPO stateless"].ravel())

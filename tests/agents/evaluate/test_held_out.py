@@ -12,7 +12,7 @@ from agents.bidders.baselines import network_bidder
 from agents.config import EvaluationConfig
 from agents.evaluate import held_out
 from agents.evaluate.comparison import Comparison, Learned, compare_all
-from agents.learner_arms import bidder_of
+from agents.learner_arms import Choice, bidder_of
 from envs.market.config import MarketConfig, PricePaths
 from kernels.market.action import ACTIONS
 from kernels.market.observation import SIZE
@@ -45,7 +45,11 @@ def compared(
     market: MarketConfig = MARKET,
 ) -> list[Comparison]:
     policy, recurrent = network_bidder(network(0)), network_bidder(network(1, UNITS))
-    arms = {"PPO a": policy, "PPO b": recurrent, "PPO c": bidder_of(network(2), masking=False)}
+    arms = {
+        "PPO a": policy,
+        "PPO b": recurrent,
+        "PPO c": bidder_of(network(2), Choice(masking=False)),
+    }
     trainings = {arm: {"one": bidder} for arm, bidder in arms.items()}
     trainings["PPO a"]["two"] = network_bidder(network(other))
     chosen = dict.fromkeys((POLICY, *arms), "one")
