@@ -107,7 +107,7 @@ def trained(study: Study, paths: PricePaths, stages: Stages) -> Trainings:
                 training = Training(trial, inputs)
                 _finish(training, study.folder / "trainings" / part / trial.name, progress)
             network = actor_of(training.model.policy, training.ppo.blind)
-            bidders[policy][trial.name] = bidder_of(network, training.ppo.masking)
+            bidders[policy][trial.name] = bidder_of(network, training.ppo.choice)
             training.close()
     return bidders
 
