@@ -171,8 +171,9 @@ def ratio_over_trainings(
     """Interval of statistic(ours) / statistic(theirs): all trainings of a learner against one rule.
 
     ours [trainings, strata, episodes], theirs [strata, episodes] of the same games. Trainings are
-    drawn anew, and the same episodes for both; few trainings widen the interval as in
-    `difference_over_trainings`. Raises ValueError where theirs is not positive.
+    drawn anew, and the same episodes for both. A bootstrap of few trainings is too narrow, so its
+    percentiles are those of a t distribution, at most to the trainings that there are; one alone
+    leaves the interval to the episodes. Raises ValueError where theirs is not positive.
     """
     if ours.shape[1:] != theirs.shape:
         raise ValueError(
@@ -193,16 +194,16 @@ def ratio_over_trainings(
         raise ValueError(f"the denominator is {whole}: a ratio needs one that earns something")
     ratios = tops / np.maximum(replicate(theirs, indices, statistic), np.finfo(float).tiny)
     return percentile_interval(
-        float(statistic(ours.ravel())) / whole, ratios, _expanded(confidence, n, n)
+        float(statistic(ours.ravel())) / whole, ratios, _expanded(confidence, n)
     )
 
 
-def _expanded(confidence: float, ours: int, theirs: int) -> float:
+def _expanded(confidence: float, *trainings: int) -> float:
     """Confidence to ask of percentiles so that so few trainings reach `confidence`."""
-    least = min(ours, theirs)
+    least, freedom = min(trainings), sum(trainings) - len(trainings)
     if least < 2:
         return confidence
-    reach = stats.t.ppf(0.5 + confidence / 2.0, ours + theirs - 2) * np.sqrt(least / (least - 1.0))
+    reach = stats.t.ppf(0.5 + confidence / 2.0, freedom) * np.sqrt(least / (least - 1.0))
     return float(1.0 - 2.0 * stats.norm.sf(reach))
 
 

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
-from scipy import stats
 
-from agents.measures.intervals import Interval, iqm, percentile_interval, resample
+from agents.bidders.arms import BAYES
+from agents.measures.intervals import Interval, iqm, ratio_over_trainings
 
 matplotlib.use("agg")
 
@@ -37,43 +37,11 @@ class Row(NamedTuple):
     """By policy."""
 
 
-def gain(
-    ours: NDArray[np.float64],
-    theirs: NDArray[np.float64],
-    resamples: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> Interval:
-    """IQM of ours [trainings, strata, episodes] over that of theirs [strata, episodes].
-
-    The same episodes are drawn for both, and trainings anew; few trainings widen the percentiles
-    as in `agents.measures.intervals.difference_over_trainings`, at most to the trainings that there
-    are; one alone leaves the interval to the episodes. nan where theirs earn nothing. Raises
-    ValueError for other episodes.
-    """
-    if ours.shape[1:] != theirs.shape:
-        raise ValueError(
-            f"paired scores have shapes {ours.shape[1:]} and {theirs.shape}: play the same episodes"
-        )
-    indices = resample(theirs.shape, resamples, seed)
-    trainings, flat, other = len(ours), ours.reshape(len(ours), -1), theirs.ravel()
-    drawn = np.random.default_rng([seed, 1]).integers(0, trainings, (resamples, trainings))
-    ratios = np.array(
-        [
-            _ratio(flat[rows[:, None], columns], other[columns])
-            for rows, columns in zip(drawn, indices, strict=True)
-        ]
-    )
-    if trainings > 1:
-        reach = stats.t.ppf(0.5 + confidence / 2.0, trainings - 1)
-        reach *= np.sqrt(trainings / (trainings - 1.0))
-        confidence = float(1.0 - 2.0 * stats.norm.sf(reach))
-    return percentile_interval(_ratio(ours, theirs), ratios, confidence)
-
-
-def _ratio(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
-    whole = float(iqm(theirs.ravel()))
-    return float(iqm(ours.ravel())) / whole if whole > 0.0 else float("nan")
+def gain(ours: NDArray[np.float64], theirs: NDArray[np.float64], resamples: int = 2000) -> Interval:
+    """`ratio_over_trainings` of IQMs, nan where theirs earn nothing."""
+    if not iqm(theirs.ravel()) > 0.0:
+        return Interval(float("nan"), float("nan"), float("nan"))
+    return ratio_over_trainings(ours, theirs, iqm, resamples)
 
 
 def row_of(
@@ -82,10 +50,13 @@ def row_of(
     held_out: bool,
     resamples: int = 2000,
 ) -> Row:
-    """A market's row from scores [strata, episodes] of rules and of every training by policy."""
+    """A market's row from scores [strata, episodes] of rules and of every training by policy.
+
+    The Bayes filter is shown, but it is no rival: nobody is told the laws of hidden regimes.
+    """
     found = {rule: float(iqm(rules[rule].ravel())) for rule in sorted(rules)}
     earned = dict(sorted(found.items(), key=lambda item: -item[1]))
-    best = next(iter(earned))
+    best = next(rule for rule in earned if rule != BAYES)
     return Row(
         held_out,
         best,

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.bidders.arms import SCRIPTED
+from agents.bidders.arms import BAYES, SCRIPTED
 from agents.measures.intervals import Interval, iqm
 from agents.studies import robustness
 from agents.studies.rival_changes import AS_ASSUMED
@@ -154,3 +154,5 @@ def test_the_best_rule_is_the_one_that_earns_most() -> None:
     assert row.best_rule == "b"
     assert row.gains[DEFAULT].value == pytest.approx(1.5)
     assert row.gains[RANDOMISED].value == pytest.approx(0.5)
+    ceiling = {BAYES: np.full((1, 8), 9.0)}
+    assert row_of(scores | ceiling, policies, False, resamples=10).best_rule == "b"
