@@ -30,6 +30,8 @@ ARMS = {
     "PPO history",
     "PPO stateless",
     "best static",
+    "best response to the last auctions",
+    "Bayes filter, laws of training",
     "best static by value",
     "EMA of clearing",
     "up on loss, down on win",
@@ -89,7 +91,7 @@ def test_a_run_holds_what_it_promises(finished: Path) -> None:
 def test_the_report_says_where_its_numbers_come_from(finished: Path) -> None:
     report = json.loads((finished / "report.json").read_text())
     assert set(report) == {
-        *("forecast", "policy", "trainings", "ingredients", "settings_tried"),
+        *("forecast", "policy", "fair", "trainings", "ingredients", "settings_tried"),
         *("studies", "throughput", "seconds", "seed", "commit"),
     }
     for scenario in ("default", "high-base-fee"):
@@ -97,6 +99,12 @@ def test_the_report_says_where_its_numbers_come_from(finished: Path) -> None:
         best = {arm: report["policy"][arm][scenario]["iqm_eth"] for arm in LEARNED}
         found = report["trainings"][scenario]
         assert {arm: next(iter(profits.values())) for arm, profits in found.items()} == best
+        fair = report["fair"][scenario]
+        assert fair["strongest_fair_arm"] in ARMS - LEARNED
+        assert fair["strongest_iqm_eth"] > 0.0
+        low, high = fair["ratio_95"]
+        assert low <= fair["ratio"] <= high
+        assert fair["ratio"] == pytest.approx(fair["policy_iqm_eth"] / fair["strongest_iqm_eth"])
     assert report["settings_tried"]["policy"] == 2
     assert report["seed"] == 3
     learners = report["studies"]["hidden_competition"]["D"]["learners"]
