@@ -258,11 +258,11 @@ class _Store:
         with np.load(self.file(task)) as stored:
             result = {}
             described = enumerate(json.loads(str(stored["arms"])))
-            for k, (arm, slots, regimes, *chosen) in described:
+            for k, (arm, slots, regimes, setting, tried, scores_eth, public) in described:
                 tally = _filled(Tally(0), stored, f"{k}.tally.")
                 tally.slots = slots
                 curve = _filled(BidCurve(regimes), stored, f"{k}.curve.") if regimes else None
-                result[arm] = Found(tally, *chosen, curve)
+                result[arm] = Found(tally, setting, tried, scores_eth, public, curve)
         return result
 
     def write(self, task: Task, result: Result) -> None:

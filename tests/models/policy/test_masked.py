@@ -120,7 +120,7 @@ def test_a_closed_action_has_the_log_probability_of_a_masked_logit() -> None:
     actions = torch.arange(13)
     for policy in (ours, theirs):
         _, log_p, _ = policy.evaluate_actions(obs, actions, action_masks=torch.from_numpy(masks))
-        closed = ~masks[np.arange(13), actions]
+        closed = torch.from_numpy(~masks[np.arange(13), actions.numpy()])
         assert closed.sum() == 10
         torch.testing.assert_close(log_p[closed], torch.full((10,), -1e8), rtol=1e-6, atol=0.0)
         assert (log_p[~closed] > -50.0).all()
