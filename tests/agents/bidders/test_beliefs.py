@@ -110,7 +110,7 @@ def test_where_bundles_are_always_taken_the_public_bid_does_not_matter(
     always = market.changed({"blocks.mev_boost_share": 1.0})
     env = MarketVectorEnv(16, always, paths, split="validation")
     earned = [play(with_public(static(20), public), env, 1).profit_eth for public in (0, NO_PUBLIC)]
-    np.testing.assert_array_equal(*earned)
+    np.testing.assert_array_equal(earned[0], earned[1])
 
 
 def test_a_tuned_arm_says_its_public_bid(market: MarketConfig, paths: PricePaths) -> None:
