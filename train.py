@@ -18,7 +18,7 @@ from rich.console import Console
 
 from agents.bidders.own_rules import load_rules
 from agents.config import ConfigError, TrainConfig, config_to_dict, read_arguments
-from agents.evaluate.comparison import compare_all
+from agents.evaluate.comparison import compare_all, report_numbers
 from agents.evaluate.freeze import compared, freeze, served
 from agents.evaluate.held_out import HeldOut
 from agents.learner.build import backend_of
@@ -90,20 +90,13 @@ def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stage
         held_out = HeldOut(config.market, paths, config.evaluation)
         kept = run / "comparison"
         comparisons = compare_all(policy, held_out, learned, workers, kept, progress)
-        summaries = {c.scenario: c.summary(config.evaluation) for c in comparisons}
-        ingredients = {c.scenario: c.ingredients(config.evaluation) for c in comparisons}
-        fair = {c.scenario: c.fair(config.evaluation) for c in comparisons}
+        found = report_numbers(comparisons, config.evaluation)
 
     studies = run_studies(run, config.studies, workers, stages)
     speeds = {"learning_steps_per_s": learning_speeds(results)}
-    arms = {a: {s: summaries[s][a] for s in summaries} for a in comparisons[0].scores}
     report = {
         "forecast": forecasting.report,
-        "policy": arms,
-        "trainings": {c.scenario: c.profit_by_training() for c in comparisons},
-        "fair": fair,
-        "ingredients": ingredients,
-        "settings_tried": comparisons[0].settings_tried(),
+        **found,
         "studies": studies,
         "throughput": speeds | {"stage_seconds": dict(stages.seconds)},
         "seconds": time.monotonic() - started,

@@ -235,6 +235,22 @@ def _compared(
     )
 
 
+def report_numbers(comparisons: Sequence[Comparison], config: EvaluationConfig) -> dict[str, Any]:
+    """What all scenarios say, for report.json.
+
+    policy: numbers of `Comparison.summary` by arm and scenario; by scenario, trainings: profit of
+    each, fair: the claim, ingredients: what each adds; settings_tried: of the first scenario.
+    """
+    summaries = {c.scenario: c.summary(config) for c in comparisons}
+    return {
+        "policy": {a: {s: summaries[s][a] for s in summaries} for a in comparisons[0].scores},
+        "trainings": {c.scenario: c.profit_by_training() for c in comparisons},
+        "fair": {c.scenario: c.fair(config) for c in comparisons},
+        "ingredients": {c.scenario: c.ingredients(config) for c in comparisons},
+        "settings_tried": comparisons[0].settings_tried(),
+    }
+
+
 def evaluate_folder(
     directory: Path,
     scenarios: Sequence[str] = ("default",),
@@ -244,9 +260,8 @@ def evaluate_folder(
 ) -> dict[str, Any]:
     """Compare a frozen policy in the market and on the prices of its own configuration.
 
-    In each of `scenarios`, whatever `config` names (default: EvaluationConfig()). `policy` of the
-    result holds the numbers of `Comparison.summary` by arm and scenario, `fair` those of
-    `Comparison.fair` by scenario. Raises PolicyError for a
+    In each of `scenarios`, whatever `config` names (default: EvaluationConfig()). `policy` and
+    `fair` of the result are those of `report_numbers`. Raises PolicyError for a
     folder that must not be used, ValueError for bad prices, scenarios or rules.
     """
     config = config or EvaluationConfig()
@@ -259,14 +274,13 @@ def evaluate_folder(
     config = replace(config, scenarios=tuple(scenarios))
     held_out = HeldOut(trained.market, paths, config)
     compared = compare_all(policy.player(), held_out, workers=workers, progress=progress)
-    summaries = {c.scenario: c.summary(config) for c in compared}
-    arms = {a: {s: summaries[s][a] for s in summaries} for a in compared[0].scores}
+    found = report_numbers(compared, config)
     return {
         "source": bars.source,
         "commit": policy.manifest.get("commit"),
         "evaluation": asdict(config),
-        "policy": arms,
-        "fair": {c.scenario: c.fair(config) for c in compared},
+        "policy": found["policy"],
+        "fair": found["fair"],
     }
 
 

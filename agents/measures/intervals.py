@@ -111,10 +111,7 @@ def paired_difference(
 
     The same episodes are drawn for both: what the market did cancels, what the arms did remains.
     """
-    if ours.shape != theirs.shape:
-        raise ValueError(
-            f"paired scores have shapes {ours.shape} and {theirs.shape}: play the same episodes"
-        )
+    _require_same_games(ours.shape, theirs.shape)
     indices = resample(_two_axes(ours), resamples, seed)
     gap = replicate(ours, indices, statistic) - replicate(theirs, indices, statistic)
     value = float(statistic(ours.ravel()) - statistic(theirs.ravel()))
@@ -136,28 +133,13 @@ def difference_over_trainings(
     its percentiles are those of a t distribution, expanded for the smaller number of trainings;
     with a single training the interval is over episodes alone.
     """
-    if ours.shape[1:] != theirs.shape[1:]:
-        raise ValueError(
-            f"paired scores have shapes {ours.shape[1:]} and {theirs.shape[1:]} per training: "
-            "play the same episodes"
-        )
+    _require_same_games(ours.shape[1:], theirs.shape[1:])
     indices = resample(_two_axes(ours[0]), resamples, seed)
     rng = np.random.default_rng([seed, 1])
-    replicates = []
-    for arm in (ours, theirs):
-        flat, n = arm.reshape(len(arm), -1), len(arm)
-        drawn = rng.integers(0, n, size=(resamples, n))
-        replicates.append(
-            np.array(
-                [
-                    statistic(flat[rows[:, None], columns].ravel())
-                    for rows, columns in zip(drawn, indices, strict=True)
-                ]
-            )
-        )
+    tops, others = (_over_trainings(arm, indices, rng, statistic) for arm in (ours, theirs))
     value = float(statistic(ours.ravel()) - statistic(theirs.ravel()))
     level = _expanded(confidence, len(ours), len(theirs))
-    return percentile_interval(value, replicates[0] - replicates[1], level)
+    return percentile_interval(value, tops - others, level)
 
 
 def ratio_over_trainings(
@@ -175,26 +157,37 @@ def ratio_over_trainings(
     percentiles are those of a t distribution, at most to the trainings that there are; one alone
     leaves the interval to the episodes. Raises ValueError where theirs is not positive.
     """
-    if ours.shape[1:] != theirs.shape:
-        raise ValueError(
-            f"paired scores have shapes {ours.shape[1:]} per training and {theirs.shape}: play the "
-            "same episodes"
-        )
+    _require_same_games(ours.shape[1:], theirs.shape)
     indices = resample(_two_axes(theirs), resamples, seed)
-    flat, n = ours.reshape(len(ours), -1), len(ours)
-    drawn = np.random.default_rng([seed, 1]).integers(0, n, size=(resamples, n))
-    tops = np.array(
-        [
-            statistic(flat[rows[:, None], columns].ravel())
-            for rows, columns in zip(drawn, indices, strict=True)
-        ]
-    )
+    tops = _over_trainings(ours, indices, np.random.default_rng([seed, 1]), statistic)
     whole = float(statistic(theirs.ravel()))
     if not whole > 0.0:
         raise ValueError(f"the denominator is {whole}: a ratio needs one that earns something")
     ratios = tops / np.maximum(replicate(theirs, indices, statistic), np.finfo(float).tiny)
     return percentile_interval(
-        float(statistic(ours.ravel())) / whole, ratios, _expanded(confidence, n)
+        float(statistic(ours.ravel())) / whole, ratios, _expanded(confidence, len(ours))
+    )
+
+
+def _require_same_games(ours: tuple[int, ...], theirs: tuple[int, ...]) -> None:
+    if ours != theirs:
+        raise ValueError(f"paired scores have shapes {ours} and {theirs}: play the same episodes")
+
+
+def _over_trainings(
+    scores: Scores, indices: NDArray[np.int64], rng: np.random.Generator, statistic: Statistic
+) -> Scores:
+    """The statistic of every sample [resamples] of scores [trainings, strata, episodes].
+
+    Each draws trainings anew, and the episodes that its row of `indices` says, of all of them.
+    """
+    flat, trainings = scores.reshape(len(scores), -1), len(scores)
+    drawn = rng.integers(0, trainings, size=(len(indices), trainings))
+    return np.array(
+        [
+            statistic(flat[rows[:, None], columns].ravel())
+            for rows, columns in zip(drawn, indices, strict=True)
+        ]
     )
 
 

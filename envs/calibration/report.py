@@ -61,9 +61,25 @@ def markdown(rows: list[Row], found: dict[str, Any], command: str, figures: str)
         "last column is the distance between the two recorded windows: a market cannot be nearer",
         "to both than they are to one another.",
         "",
-        _HEAD,
-        "|---|---|---|---|---|---|---|---|---|",
+        *_distributions(rows),
+        "",
+        "## Where the recorded values come from, and what is missing",
+        *map(_source, rows),
+        "",
+        "## Figures",
+        "",
     ]
+    lines += [
+        f"![{row.quantity.title}, {row.quantity.split.era}]({figures}/{row.quantity.name}.png)"
+        for row in rows
+        if any(values is not None for values in row.sides.values())
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _distributions(rows: list[Row]) -> list[str]:
+    """The table of all quantities."""
+    lines = [_HEAD, "|---|---|---|---|---|---|---|---|---|"]
     for row in rows:
         entry = row.as_json()
         cells = [_cell(row.quantity, entry[side]) for side in SIDES]
@@ -74,23 +90,15 @@ def markdown(rows: list[Row], found: dict[str, Any], command: str, figures: str)
             f"| {row.quantity.title}, {row.quantity.unit} | {entry['era']} | {' | '.join(cells)} | "
             f"{' | '.join(gaps)} | {said} | {apart} |"
         )
-    lines += ["", "## Where the recorded values come from, and what is missing"]
-    for row in rows:
-        split = row.quantity.split
-        note = f" {row.note}." if row.note else ""
-        windows = ""
-        if split.fitted:
-            windows = f" Fitted: {split.words('fitted')}; held out: {split.words('held_out')}."
-        lines.append(
-            f"- **{row.quantity.title}** ({split.era}): {row.quantity.source}.{windows}{note}"
-        )
-    lines += ["", "## Figures", ""]
-    lines += [
-        f"![{row.quantity.title}, {row.quantity.split.era}]({figures}/{row.quantity.name}.png)"
-        for row in rows
-        if any(values is not None for values in row.sides.values())
-    ]
-    return "\n".join(lines) + "\n"
+    return lines
+
+
+def _source(row: Row) -> str:
+    """Where a quantity was recorded, and which windows of it were fitted."""
+    split, note, windows = row.quantity.split, f" {row.note}." if row.note else "", ""
+    if split.fitted:
+        windows = f" Fitted: {split.words('fitted')}; held out: {split.words('held_out')}."
+    return f"- **{row.quantity.title}** ({split.era}): {row.quantity.source}.{windows}{note}"
 
 
 def kept_reading(report: Path) -> str:
