@@ -1,8 +1,8 @@
 """Rules that bid their best response to a belief about the highest rival bid.
 
 `best_response` believes the last clearing bids that it saw. `bayes_filter` knows the laws of the
-hidden regimes, estimated on training episodes, and follows the regime by what it sees: no rule that
-looks at the same auctions can know more, so it is the ceiling of what history can give.
+hidden regimes, estimated on training episodes, and follows the regime by past auctions and values:
+the reference of what these can tell. It is no bound, for an observation holds more than they do.
 """
 
 import numpy as np

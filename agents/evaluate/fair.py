@@ -22,12 +22,13 @@ def fair(
     """The claim in one scenario, for report.json.
 
     scores: of every arm, the frozen policy's as POLICY; trainings: of every learned arm. The rival
-    is the rule with the highest IQM on these very episodes, which favours it. `ceiling`: what the
-    Bayes filter earns that knows the laws of the regimes, and the policy's share of it; no rival,
-    for nobody is told those laws. `policy_iqm_eth` and
-    `ratio` are over all episodes of all trainings of the policy's arm; `ratio_95` draws trainings
-    and episodes anew, the same episodes for both. Both ratios are None where the rule earns
-    nothing. `frozen_...`: the frozen policy alone, with the interval over episodes.
+    is the rule with the highest IQM on these very episodes, which favours it.
+    `policy_iqm_eth` and `ratio` are over all episodes of all trainings of the policy's arm;
+    `ratio_95` draws trainings and episodes anew, the same episodes for both. Both ratios are None
+    where the rule earns nothing. `frozen_...`: the frozen policy alone, the interval over episodes.
+    `reference`: what the Bayes filter earns that knows the laws of the regimes, and the policy's
+    share of it. It is no rival, for nobody is told those laws, and no bound, for it looks at past
+    auctions and values alone.
     """
     others = {POLICY, NO_OP, BAYES, *map(learned_name, LEARNER_ARMS)}
     rules = {arm: float(iqm(found.ravel())) for arm, found in scores.items() if arm not in others}
@@ -50,7 +51,7 @@ def fair(
         **ratio(all_, rival),
         "trainings": len(all_),
         "episodes": int(rival.size),
-        "ceiling": {
+        "reference": {
             "arm": BAYES,
             "iqm_eth": float(iqm(scores[BAYES].ravel())),
             **ratio(all_, scores[BAYES]),
@@ -70,16 +71,16 @@ def _trainings_of(policy: Scores, trainings: Mapping[str, Mapping[str, Scores]])
 
 
 def fair_lines(found: Mapping[str, Any], scenario: str) -> list[str]:
-    """Two sentences: against the strongest rule, and against the ceiling."""
-    ceiling = found["ceiling"]
-    if ceiling["ratio"] is None:
+    """Two sentences: against the strongest rule, and against the Bayes filter."""
+    reference = found["reference"]
+    if reference["ratio"] is None:
         return [_against_rule(found, scenario)]
-    low, high = ceiling["ratio_95"]
-    of_ceiling = (
-        f"{scenario}: the policy earns {ceiling['ratio']:.3f} (95 % {low:.3f} to {high:.3f}) of "
-        f'"{ceiling["arm"]}", {ceiling["iqm_eth"]:.4f} ETH, the ceiling of what history can give.'
+    low, high = reference["ratio_95"]
+    of_reference = (
+        f"{scenario}: the policy earns {reference['ratio']:.3f} (95 % {low:.3f} to {high:.3f}) of "
+        f'"{reference["arm"]}", {reference["iqm_eth"]:.4f} ETH, told the laws of the regimes.'
     )
-    return [_against_rule(found, scenario), of_ceiling]
+    return [_against_rule(found, scenario), of_reference]
 
 
 def _against_rule(found: Mapping[str, Any], scenario: str) -> str:

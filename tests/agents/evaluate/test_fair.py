@@ -25,12 +25,12 @@ def claim(policy: float, *others: float) -> dict:
     return fair(arms, {learned_name(HISTORY): trainings}, 500)
 
 
-def test_the_rival_is_the_strongest_rule_and_neither_a_learner_nor_the_ceiling() -> None:
+def test_the_rival_is_the_strongest_rule_and_neither_a_learner_nor_the_filter() -> None:
     found = claim(1.2)
     assert found["strongest_fair_arm"] == RULE
     assert found["ratio"] == pytest.approx(1.2)
     assert found["ratio_95"] == pytest.approx([1.2, 1.2])  # the same luck: pairing leaves nothing
-    assert found["ceiling"]["ratio"] == pytest.approx(1.2 / 1.3)
+    assert found["reference"]["ratio"] == pytest.approx(1.2 / 1.3)
     assert found["trainings"] == 1
     assert found["episodes"] == 400
 
