@@ -29,7 +29,7 @@ _OWN, _CLEARING, _WON, _STALENESS = (
     _NAMES.index(f"auction0_{name}") for name in ("own", "clearing", "won", "staleness")
 )
 # By action: the opportunity, and the entry of the bid grid; -1 where it is no whole-size bid.
-_OPPORTUNITY = torch.tensor([row.opportunity for row in ACTION_TABLE])
+OPPORTUNITY = torch.tensor([row.opportunity for row in ACTION_TABLE])
 _ENTRY = torch.tensor(
     [
         int(np.searchsorted(BID_PPM, row.bid_ppm)) if (row.kind, row.size_ppm) == (BID, PPM) else -1
@@ -98,7 +98,7 @@ def clearing_score(
     seen = seen_of(actions, torch.from_numpy(after))
     observations, past = _remembered(learner.policy.network, batch)
     offers = opportunities_of(observations[seen.at])
-    offer = offers[torch.arange(len(offers)), _OPPORTUNITY[actions[seen.at]]]
+    offer = offers[torch.arange(len(offers)), OPPORTUNITY[actions[seen.at]]]
     law = learner.policy.network.law(past[seen.at], offer)
     clearing, landed = log_scores(law, seen)
     weight = net_eth(offer) ** value_power

@@ -1,0 +1,42 @@
+"""Command line of the study of beliefs in the market."""
+
+import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from agents.belief import study
+from agents.config import ConfigError, read_arguments
+from agents.progress import Stages
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0, or 2 with the reason on standard error for bad input."""
+    parser = ArgumentParser(
+        prog="python -m agents.belief", description=study.__doc__, allow_abbrev=False
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the study")
+    parser.add_argument("--beliefs", default="window", help=f"names of {', '.join(study.FORMS)}")
+    parser.add_argument("--json", type=Path, help="report; default: report.json in the folder")
+    given, of_training = parser.parse_known_args(arguments)
+    console = Console()
+    try:
+        config, resumed = read_arguments(of_training)
+        if resumed:
+            raise ConfigError("--resume: a study goes on by itself in its folder --out")
+        forms = [name for name in given.beliefs.split(",") if name]
+        chosen = study.study_of(given.out, config, forms)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    with Stages(console) as stages:
+        found = study.run(chosen, stages, given.json or given.out / "report.json")
+    for line in study.lines_of(found):
+        console.print(line, soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
