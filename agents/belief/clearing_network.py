@@ -35,6 +35,9 @@ from kernels.market.tile import OPPORTUNITIES
 CLASSES = BIDS + 1  # class k: the highest rival bid lies in [bid k - 1, bid k) of the grid
 CONTEXT = OPPORTUNITY_START + SIZE - HISTORY_START  # fields that belong to no opportunity
 WORST = -1.0  # expected profit over the best action's, of what is never worth it
+# Most gas over gross in the cost of a lost public transaction: more of it would multiply the
+# rounding of 1 - P(win).
+MOST_GAS_SHARE = 0.95
 LEAST_ETH = 1e-9  # below it the best action is worth nothing
 
 _NAMES = [field.name for field in FIELDS]
@@ -91,7 +94,7 @@ def expected_eth(observations: Tensor, wins: Tensor, revert_share: float) -> Ten
     """
     fields = opportunities_of(observations)
     net = net_eth(fields)
-    gas_share = fields[..., _GAS_SHARE].clamp(0.0, 0.999)
+    gas_share = fields[..., _GAS_SHARE].clamp(0.0, MOST_GAS_SHARE)
     gas = (gas_share / (1.0 - gas_share))[..., None]  # over net
     kept = 1.0 - _FRACTION
     bundles = net[..., None] * kept * wins * observations[:, _TAKEN, None, None]
@@ -161,6 +164,8 @@ class WindowClearingBelief(_ClearingBelief):
 
 class RecurrentClearingBelief(_ClearingBelief):
     """Also remembers: a gated recurrent unit over the slots, which sees what no auction changes."""
+
+    state_shape: tuple[int, int] = (1, 64)
 
     def __init__(
         self,

@@ -85,6 +85,7 @@ def study_of(folder: Path, config: TrainConfig, forms: Sequence[str]) -> Study:
     if config.ppo.network or config.ppo.loss:
         raise ConfigError("ppo.network, ppo.loss: leave them out, the study sets them")
     told = config_to_dict(config)
+    del told["trials"]["seeds"]  # more of them may be added
     stored = folder / "config.json"
     if stored.is_file() and json.loads(stored.read_text()) != told:
         raise ConfigError(f"--out {folder}: holds a study of other settings; name another folder")

@@ -47,7 +47,7 @@ class BeliefConfig(Settings):
 
     units: Count = 64
     """Width of every layer."""
-    chains: Count = 128
+    chains: Count = 64
     """Chains in a minibatch."""
     segment: Count = 64
     """Auctions through which gradients run back; the state goes on from segment to segment."""

@@ -7,6 +7,7 @@ from gymnasium import spaces
 
 from agents.belief.clearing_network import (
     CLASSES,
+    MOST_GAS_SHARE,
     Law,
     RecurrentClearingBelief,
     WindowClearingBelief,
@@ -58,7 +59,7 @@ def _by_hand(observation: np.ndarray, wins: np.ndarray, action: int) -> float:
     chance = wins[row.opportunity, np.searchsorted(BID_PPM, row.bid_ppm)]
     if row.channel == BUNDLE:
         return net * (1.0 - fraction) * chance * seen["bundles_taken"]
-    gross = net / (1.0 - seen[offer + "gas_share"])
+    gross = net / (1.0 - min(seen[offer + "gas_share"], MOST_GAS_SHARE))
     lost = REVERT_SHARE * (gross - net + fraction * net)
     return chance * (1.0 - fraction) * net - (1.0 - chance) * lost
 

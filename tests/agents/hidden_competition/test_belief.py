@@ -34,12 +34,18 @@ from agents.hidden_competition.belief_training import (
     played_by,
     train_belief,
 )
+from agents.hidden_competition.drawn_laws import drawn_law
 from agents.hidden_competition.forecasts import belief_bids, reliability
 from agents.hidden_competition.study import LEARNER_SEED, SCALE_SEED, TUNING_SEED
 from configs.settings import ConfigError
 from envs.hidden_competition.env import HiddenCompetitionEnv
 from envs.hidden_competition.model import FRACTIONS, SCENARIOS, HiddenCompetition, record
-from envs.hidden_competition.references import bayes_win_probabilities
+from envs.hidden_competition.references import (
+    CLEARING_PUBLIC,
+    bayes_bids,
+    bayes_win_probabilities,
+    capture,
+)
 from envs.market.randomness import lane_keys
 
 D = SCENARIOS["D"]
@@ -62,6 +68,20 @@ def test_a_class_says_which_bids_win() -> None:
     wins = rivals[:, None] < BIDS
     assert np.array_equal(classes_of(rivals)[:, None] <= np.arange(BIDS.size), wins)
     assert classes_of(rivals).max() == CLASSES - 1
+
+
+def test_the_bids_of_a_belief_cost_the_filter_nothing() -> None:
+    """The environment's 64 bids do, where rivals bid a half or less: in the first drawn law."""
+    law = drawn_law(0)
+    chains = record(law, "train", 0, 64, 500)
+
+    def earned(grid: np.ndarray) -> float:
+        return float(capture(law, chains, bayes_bids(law, chains, CLEARING_PUBLIC, grid)).mean())
+
+    free = earned(np.linspace(0.0, 1.0, 2001)[:-1])
+    assert earned(BIDS) > 0.999 * free
+    assert earned(FRACTIONS) < 0.995 * free
+    assert np.isin(FRACTIONS, BIDS).all()
 
 
 def test_a_bid_moves_no_rival_and_is_shown_as_the_environment_shows_it() -> None:
