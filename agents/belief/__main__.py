@@ -18,7 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m agents.belief", description=study.__doc__, allow_abbrev=False
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the study")
-    parser.add_argument("--beliefs", default="window", help=f"names of {', '.join(study.FORMS)}")
+    parser.add_argument("--beliefs", default="recurrent", help=f"names of {', '.join(study.FORMS)}")
+    parser.add_argument("--belief-steps", type=int, default=0, help="decisions; 0: trials.steps")
     parser.add_argument("--json", type=Path, help="report; default: report.json in the folder")
     given, of_training = parser.parse_known_args(arguments)
     console = Console()
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if resumed:
             raise ConfigError("--resume: a study goes on by itself in its folder --out")
         forms = [name for name in given.beliefs.split(",") if name]
-        chosen = study.study_of(given.out, config, forms)
+        chosen = study.study_of(given.out, config, forms, given.belief_steps)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -34,11 +34,13 @@ from kernels.market.tile import OPPORTUNITIES
 
 CLASSES = BIDS + 1  # class k: the highest rival bid lies in [bid k - 1, bid k) of the grid
 CONTEXT = OPPORTUNITY_START + SIZE - HISTORY_START  # fields that belong to no opportunity
-WORST = -1.0  # expected profit over the best action's, of what is never worth it
+# Expected profit over the best action's: of what loses money at least, of what is never worth it.
+LOSS, NEVER = -0.1, -1.0
 # Most gas over gross in the cost of a lost public transaction: more of it would multiply the
 # rounding of 1 - P(win).
 MOST_GAS_SHARE = 0.95
-LEAST_ETH = 1e-9  # below it the best action is worth nothing
+LEAST_SHARE = 0.05  # of the gross profit: in poorer slots logits are told apart less sharply
+LEAST_ETH = 1e-9  # nothing is on offer
 
 _NAMES = [field.name for field in FIELDS]
 _TAKEN = _NAMES.index("bundles_taken")
@@ -81,37 +83,42 @@ def context_of(observations: Tensor) -> Tensor:
 
 def net_eth(offer: Tensor) -> Tensor:
     """Net profit [...] of opportunities' fields, 0 of an absent one."""
-    return torch.exp(offer[..., _NET] * VALUE_SCALE + VALUE_CENTRE) * offer[..., _EXISTS]
+    return torch.exp(offer[..., _NET] * VALUE_SCALE + VALUE_CENTRE) * offer[..., _EXISTS].clamp(
+        0.0, 1.0
+    )
 
 
-def expected_eth(observations: Tensor, wins: Tensor, revert_share: float) -> Tensor:
-    """Expected profit of every action, ETH [n, ACTIONS], where wins is [n, OPPORTUNITIES, BIDS].
+def expected_eth(observations: Tensor, wins: Tensor, revert_share: float) -> tuple[Tensor, Tensor]:
+    """Expected profit of every action, [n, ACTIONS], where wins is [n, OPPORTUNITIES, BIDS], and
+    the gross profit of the largest opportunity on offer, [n, 1]; ETH.
 
-    A bundle costs nothing when it loses, and cannot win where the proposer builds alone. A public
-    transaction that loses pays `revert_share` of its gas and of its bid. Half the size is never
-    worth it: the same payment wins as often and leaves less. Keeping what stands counts as 0, as it
-    is where a slot has one decision; cancelling is never worth it.
+    A bundle costs nothing when it loses. A public transaction that loses pays `revert_share` of its
+    gas and of its bid. Never worth it, -inf: a bundle where the proposer builds alone; half the
+    size, for the same payment wins as often and leaves less; a public bid where bundles are taken,
+    for a bundle of the same payment wins as often and loses nothing; cancelling. Keeping what
+    stands counts as 0, as it is where a slot has one decision.
     """
     fields = opportunities_of(observations)
-    net = net_eth(fields)
-    gas_share = fields[..., _GAS_SHARE].clamp(0.0, MOST_GAS_SHARE)
-    gas = (gas_share / (1.0 - gas_share))[..., None]  # over net
-    kept = 1.0 - _FRACTION
-    bundles = net[..., None] * kept * wins * observations[:, _TAKEN, None, None]
-    chance = wins[..., _COARSE]
-    lost = (1.0 - chance) * revert_share * (gas + _FRACTION[_COARSE])
-    public = net[..., None] * (kept[_COARSE] * chance - lost)
-    none = torch.zeros_like(net[:, :1])
-    half = torch.full_like(net[:, :1], -torch.inf).expand(-1, FIRST_PUBLIC - FIRST_HALF)
+    net, taken = net_eth(fields)[..., None], observations[:, _TAKEN, None, None] > 0.0
+    gas_share = fields[..., _GAS_SHARE, None].clamp(0.0, MOST_GAS_SHARE)
+    gross = net / (1.0 - gas_share)
+    bundles = torch.where(taken, net * (1.0 - _FRACTION) * wins, -torch.inf)
+    chance, fraction = wins[..., _COARSE], _FRACTION[_COARSE]
+    lost = revert_share * (gross * gas_share + net * fraction)
+    public = net * (1.0 - fraction) * chance - lost * (1.0 - chance)
+    public = torch.where(taken, -torch.inf, public)
+    none = torch.zeros_like(net[:, 0])
+    half = (none - torch.inf).expand(-1, FIRST_PUBLIC - FIRST_HALF)
     parts = none, bundles.flatten(1), half, public.flatten(1), none - torch.inf
-    return torch.cat(parts, dim=1)
+    return torch.cat(parts, dim=1), gross[..., 0].amax(dim=1, keepdim=True)
 
 
 class _ClearingBelief(nn.Module):
     """From laws to actions; subclasses say what a law depends on.
 
     sharpness: logits of two actions differ by it where their expected profits differ by the best
-    one's, so that training tries bids which it believes to be about as good.
+    one's, so that training tries bids which it believes to be about as good. A server takes the
+    largest logit.
     revert_share: as the market's `gas.revert_share`.
     """
 
@@ -132,9 +139,11 @@ class _ClearingBelief(nn.Module):
     def chosen(self, observations: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [n, ACTIONS] and the best action's expected profit, ETH [n]."""
         law = self.law(past[:, None], opportunities_of(observations))
-        profit = expected_eth(observations, law.wins(), self.revert_share)
-        best = profit.max(dim=1, keepdim=True).values
-        share = (profit / best.clamp(min=LEAST_ETH)).clamp(min=WORST)
+        profit, gross = expected_eth(observations, law.wins(), self.revert_share)
+        best = profit.amax(dim=1, keepdim=True)
+        unit = torch.maximum(best, LEAST_SHARE * gross).clamp(min=LEAST_ETH)
+        share = (profit / unit).clamp(min=LOSS)
+        share = torch.where(profit > -torch.inf, share, NEVER)
         return self.sharpness * share, best[:, 0]
 
 

@@ -1,10 +1,11 @@
 """Belief apart from bid in the market: networks that foretell the clearing bid and bid by expected
 profit, beside the policy gradient and every fair rule, on the same held-out episodes.
 
-python -m agents.belief --out FOLDER [--beliefs window,recurrent] [--json FILE]
+python -m agents.belief --out FOLDER [--beliefs window,recurrent] [--belief-steps N] [--json FILE]
     [--config configs/train.yaml] [--any.field value]
 
-Trains `trials.seeds` of each kind for `trials.steps` decisions. What is finished lies in FOLDER and
+Trains `trials.seeds` of each kind, the policy gradient for `trials.steps` decisions, beliefs for as
+many or N. What is finished lies in FOLDER and
 is not done again. Rules are tuned on validation episodes; nothing of a learner is chosen.
 """
 
@@ -49,12 +50,14 @@ class Study(NamedTuple):
     folder: Path
     config: TrainConfig
     forms: tuple[str, ...]
+    belief_steps: int
 
     @property
     def kinds(self) -> dict[str, PPOConfig]:
         """Settings of each kind of learner."""
-        ppo = self.config.ppo
-        return {GRADIENT: ppo} | {f"belief, {form}": belief_of(ppo, form) for form in self.forms}
+        ppo, revert_share = self.config.ppo, self.config.market.gas.revert_share
+        beliefs = {f"belief, {form}": belief_of(ppo, form, revert_share) for form in self.forms}
+        return {GRADIENT: ppo} | beliefs
 
 
 class Trained(NamedTuple):
@@ -65,15 +68,27 @@ class Trained(NamedTuple):
     """Its torch module, of a belief."""
 
 
-def belief_of(ppo: PPOConfig, form: str) -> PPOConfig:
-    """The settings of a learner, with a belief in the place of its network and loss."""
-    network = f"agents.belief.clearing_network:{FORMS[form]}"
-    return replace(ppo, network=network, loss="agents.belief.clearing_score:clearing_score")
+def belief_of(ppo: PPOConfig, form: str, revert_share: float) -> PPOConfig:
+    """The settings of a learner, with a belief in the place of its network and loss.
+
+    revert_share: what a lost public transaction pays of its gas and bid.
+    """
+    return replace(
+        ppo,
+        network=f"agents.belief.clearing_network:{FORMS[form]}",
+        network_arguments={"revert_share": revert_share},
+        loss="agents.belief.clearing_score:clearing_score",
+    )
 
 
-def study_of(folder: Path, config: TrainConfig, forms: Sequence[str]) -> Study:
-    """A study. Raises ConfigError for beliefs that are not there, a slot with several decisions, a
-    learner that is a belief already, or a folder that holds another study."""
+def study_of(
+    folder: Path, config: TrainConfig, forms: Sequence[str], belief_steps: int = 0
+) -> Study:
+    """A study; belief_steps 0: as many as the policy gradient.
+
+    Raises ConfigError for beliefs that are not there, a slot with several decisions, a learner that
+    is a belief already, or a folder that holds another study.
+    """
     unknown = [form for form in forms if form not in FORMS]
     if unknown or not forms:
         raise ConfigError(f"--beliefs {unknown or forms}: choose from {', '.join(FORMS)}")
@@ -84,7 +99,9 @@ def study_of(folder: Path, config: TrainConfig, forms: Sequence[str]) -> Study:
         )
     if config.ppo.network or config.ppo.loss:
         raise ConfigError("ppo.network, ppo.loss: leave them out, the study sets them")
-    told = config_to_dict(config)
+    if belief_steps < 0:
+        raise ConfigError(f"--belief-steps is {belief_steps}: give decisions, or 0")
+    told = config_to_dict(config) | {"belief_steps": belief_steps or config.trials.steps}
     del told["trials"]["seeds"]  # more of them may be added
     stored = folder / "config.json"
     if stored.is_file() and json.loads(stored.read_text()) != told:
@@ -92,7 +109,7 @@ def study_of(folder: Path, config: TrainConfig, forms: Sequence[str]) -> Study:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "checkpoints").mkdir(exist_ok=True)
     write_text(stored, json.dumps(told, indent=1))
-    return Study(folder, config, tuple(forms))
+    return Study(folder, config, tuple(forms), told["belief_steps"])
 
 
 def paths_of(study: Study, stages: Stages) -> PricePaths:
@@ -114,7 +131,9 @@ def trained(study: Study, paths: PricePaths, stages: Stages) -> dict[str, dict[i
         for kind, ppo in study.kinds.items():
             name = f"{kind.replace(', ', '-').replace(' ', '-')}-seed-{seed}"
             tensorboard = str(study.folder / "tb")
-            inputs = TrialInputs(config.market, paths, ppo, config.trials, scale, tensorboard)
+            steps = study.belief_steps if ppo.network else config.trials.steps
+            trials = replace(config.trials, steps=steps)
+            inputs = TrialInputs(config.market, paths, ppo, trials, scale, tensorboard)
             trial = Trial(name, seed, ppo.learning_rate, ppo.entropy)
             with stages.stage(name) as progress:
                 training = Training(trial, inputs)
@@ -210,6 +229,7 @@ def run(study: Study, stages: Stages, file: Path) -> dict[str, Any]:
         "forecasts": forecasts,
         "trainings": study.config.trials.seeds,
         "steps": study.config.trials.steps,
+        "belief_steps": study.belief_steps,
         "episodes": evaluation.seeds * evaluation.episodes,
         "seed": study.config.run.seed,
     }

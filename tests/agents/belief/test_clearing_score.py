@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from agents.belief.clearing_network import CLASSES, Law, RecurrentClearingBelief
-from agents.belief.clearing_score import _remembered, log_scores, seen_of
+from agents.belief.clearing_score import Seen, _remembered, log_scores, seen_of
+from agents.belief.market_forecasts import forecast_of
+from agents.bidders.clearing_laws import estimate_laws
 from agents.config import PPOConfig, TrialsConfig
 from agents.training.trial import Training, Trial, TrialInputs
 from envs.market.block import OUTCOMES
@@ -76,7 +78,7 @@ def test_scores_are_the_log_chances_of_what_is_known() -> None:
     torch.manual_seed(0)
     law = Law(torch.randn(3, CLASSES), torch.randn(3))
     p, landing = law.logits.softmax(-1), law.landing.sigmoid()
-    seen: Any = dataclasses.make_dataclass("Seen", ["at", "entry", "place", "outbid", "won"])(
+    seen = Seen(
         torch.arange(3),
         torch.tensor([4, 10, 10]),
         torch.tensor([20, 11, 11]),
@@ -128,11 +130,20 @@ def test_a_memory_is_read_as_it_was_played(inputs: TrialInputs) -> None:
 @pytest.mark.parametrize("network", ["WindowClearingBelief", "RecurrentClearingBelief"])
 def test_it_learns_to_foretell_and_to_earn(inputs: TrialInputs, network: str) -> None:
     learning = training(inputs, network)
-    scores = []
+    untrained = learning.model.policy.network  # type: ignore[union-attr]
+    env, train = (
+        MarketVectorEnv(128, inputs.market, inputs.paths, split=split)
+        for split in ("validation", "train")
+    )
+    laws = estimate_laws(train, len(inputs.market.regimes.log_rate))
+    before = forecast_of(untrained, laws, env, 5)
     while not learning.finished:
-        point = learning.advance()
-        scores.append(learning.model.logger.name_to_value.get("train/clearing_log_score"))
+        learning.advance()
     learning.close()
-    first, last = learning.curve[0], learning.curve[-1]
-    assert last["validation_iqm_eth"] > 0.8 * first["validation_iqm_eth"]
-    assert point["validation_share"] > 0.4
+    found = forecast_of(learning.model.policy.network, laws, env, 5)  # type: ignore[union-attr]
+    assert before["log_score"]["belief"] < found["log_score"]["law"]
+    assert found["log_score"]["belief"] > found["log_score"]["law"]
+    assert found["brier"]["belief"] < found["brier"]["law"]
+    assert found["reliability"]["error"] < 0.1
+    assert sum(found["reliability"]["auctions"]) == found["auctions"] > 1000
+    assert learning.curve[-1]["validation_share"] > 0.3
