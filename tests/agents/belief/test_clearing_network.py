@@ -14,6 +14,7 @@ from agents.belief.clearing_network import (
     expected_eth,
     grid_entry,
 )
+from agents.bidders.channels import builds_alone
 from envs.market.config import MarketConfig, PricePaths
 from envs.vector import MarketVectorEnv
 from kernels.market.action import (
@@ -39,14 +40,22 @@ NAMES = [field.name for field in FIELDS]
 
 @pytest.fixture(scope="module")
 def played(paths: PricePaths, market: MarketConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Observations and masks of searchers that bid at random, in the middle of episodes."""
+    """Observations and masks of 256 searchers that bid at random, half of them where the proposer
+    builds alone; all have something to bid on."""
     env = MarketVectorEnv(256, market, paths, seed=1)
     observations, _ = env.reset(seed=1)
     rng = np.random.default_rng(0)
-    for _ in range(25):
-        scores = rng.uniform(size=(256, ACTIONS)) * env.action_masks()
-        observations, *_ = env.step(scores.argmax(axis=1))
-    return observations, env.action_masks()
+    seen, open_ = [], []
+    for _ in range(60):
+        masks = env.action_masks()
+        seen.append(observations)
+        open_.append(masks)
+        observations, *_ = env.step((rng.uniform(size=masks.shape) * masks).argmax(axis=1))
+    observations, masks = np.concatenate(seen), np.concatenate(open_)
+    alone = builds_alone(observations)
+    rows = [np.flatnonzero(masks[:, 1] & where)[-128:] for where in (alone, ~alone)]
+    rows = np.stack(rows, axis=1).ravel()
+    return observations[rows], masks[rows]
 
 
 def _by_hand(observation: np.ndarray, wins: np.ndarray, action: int) -> float:

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.belief import study
+from agents.belief import market_study
 from agents.belief.__main__ import main
-from agents.belief.study import GRADIENT, compared, lines_of
+from agents.belief.market_study import GRADIENT, compared, lines_of
 from agents.bidders.arms import BAYES
 from envs.market.config import PricePaths
 
@@ -60,7 +60,9 @@ def test_the_command_compares_and_goes_on_where_it_was(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(study, "paths_of", lambda study, stages: paths)  # no forecaster is trained
+    monkeypatch.setattr(
+        market_study, "paths_of", lambda study, stages: paths
+    )  # no forecaster is trained
     out = ["--out", str(tmp_path / "study"), "--belief-steps", "16384"]
     assert main([*out, *SMALL]) == 0
     report = json.loads((tmp_path / "study" / "report.json").read_text())
@@ -74,7 +76,7 @@ def test_the_command_compares_and_goes_on_where_it_was(
     def refuse(*arguments: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(study.Training, "advance", refuse)
+    monkeypatch.setattr(market_study.Training, "advance", refuse)
     assert main([*out, *SMALL]) == 0
     assert json.loads((tmp_path / "study" / "report.json").read_text()) == report
     with pytest.raises(AssertionError, match="trained again"):
