@@ -96,10 +96,11 @@ def clearing_score(
     ended = (rows >= (slots - 1) * lanes) | (buffer.episode_starts.reshape(-1)[within] > 0.0)
     actions = torch.where(torch.from_numpy(ended), 0, batch.actions)
     seen = seen_of(actions, torch.from_numpy(after))
-    observations, past = _remembered(learner.policy.network, batch)
+    network: Any = learner.policy.network
+    observations, past = _remembered(network, batch)
     offers = opportunities_of(observations[seen.at])
     offer = offers[torch.arange(len(offers)), OPPORTUNITY[actions[seen.at]]]
-    law = learner.policy.network.law(past[seen.at], offer)
+    law = network.law(past[seen.at], offer)
     clearing, landed = log_scores(law, seen)
     weight = net_eth(offer) ** value_power
     score = ((clearing + landed) * weight).sum() / weight.sum().clamp(min=1e-9)

@@ -46,7 +46,7 @@ class Foretelling:
         """All markets begin anew; what was scored stays out."""
         self.filter = BayesFilter(self.laws)
         self.state: Tensor | None = None
-        self.before: tuple[Tensor, NDArray[np.bool_], Floats, dict[str, Floats]] | None = None
+        self.before: tuple[Tensor, NDArray[np.bool_], dict[str, Floats]] | None = None
         self.log_scores: dict[str, list[Floats]] = {BELIEF: [], LAW: [], FILTER: []}
         self.stated: dict[str, list[Floats]] = {BELIEF: [], LAW: [], FILTER: []}
         self.outbid: list[NDArray[np.bool_]] = []
@@ -78,10 +78,12 @@ class Foretelling:
             past = network.remembered(seen)
         else:
             assert isinstance(network, RecurrentClearingBelief)
-            if self.state is None:
-                self.state = torch.zeros(1, len(seen), network.state_shape[1])
-            *_, self.state = network(seen, self.state)
-            past = network.remembered(seen, self.state[0])
+            state = self.state
+            if state is None:
+                state = torch.zeros(1, len(seen), network.state_shape[1])
+            after: Tensor = network(seen, state)[2]
+            self.state = after
+            past = network.remembered(seen, after[0])
         return past, network.chosen(seen, past)[0]
 
     def _score(self, after: Observations) -> None:

@@ -101,15 +101,16 @@ def study_of(
         raise ConfigError("ppo.network, ppo.loss: leave them out, the study sets them")
     if belief_steps < 0:
         raise ConfigError(f"--belief-steps is {belief_steps}: give decisions, or 0")
-    told = config_to_dict(config) | {"belief_steps": belief_steps or config.trials.steps}
-    del told["trials"]["seeds"]  # more of them may be added
+    belief_steps = belief_steps or config.trials.steps
+    told: dict[str, Any] = config_to_dict(config) | {"belief_steps": belief_steps}
+    told["trials"].pop("seeds")  # more of them may be added
     stored = folder / "config.json"
     if stored.is_file() and json.loads(stored.read_text()) != told:
         raise ConfigError(f"--out {folder}: holds a study of other settings; name another folder")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "checkpoints").mkdir(exist_ok=True)
     write_text(stored, json.dumps(told, indent=1))
-    return Study(folder, config, tuple(forms), told["belief_steps"])
+    return Study(folder, config, tuple(forms), belief_steps)
 
 
 def paths_of(study: Study, stages: Stages) -> PricePaths:

@@ -30,7 +30,7 @@ from kernels.market.action import (
 )
 from kernels.market.observation import FIELDS, SIZE, VALUE_CENTRE, VALUE_SCALE
 from kernels.market.tile import BUNDLE, OPPORTUNITIES, PUBLIC
-from models.frozen import compile_network
+from models.frozen import OnnxNetwork, compile_network
 from models.policy.convert import servable
 
 SPACES = spaces.Box(-5.0, 5.0, (SIZE,), np.float32), spaces.Discrete(ACTIONS)
@@ -143,6 +143,7 @@ def test_a_server_plays_it_from_an_onnx_file(
     torch.manual_seed(0)
     belief = kind(*SPACES, units=16)
     network = servable(belief)
+    assert isinstance(network, OnnxNetwork)
     observations = torch.from_numpy(played[0])
     lanes = len(observations)
     state = torch.zeros(1, lanes, 16)

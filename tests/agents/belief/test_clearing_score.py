@@ -105,7 +105,7 @@ def test_samples_know_their_place_in_the_rollout(inputs: TrialInputs) -> None:
 def test_a_memory_is_read_as_it_was_played(inputs: TrialInputs) -> None:
     learner = training(inputs, "RecurrentClearingBelief").model
     learner.learn(3 * 64 * 16)  # the third rollout begins in the middle of episodes of 32 slots
-    network: Any = learner.policy.network  # type: ignore[union-attr]
+    network: Any = learner.policy.network
     assert isinstance(network, RecurrentClearingBelief)
     buffer = learner.rollout_buffer
     batch = next(iter(buffer.get(256)))
@@ -130,17 +130,17 @@ def test_a_memory_is_read_as_it_was_played(inputs: TrialInputs) -> None:
 @pytest.mark.parametrize("network", ["WindowClearingBelief", "RecurrentClearingBelief"])
 def test_it_learns_to_foretell_and_to_earn(inputs: TrialInputs, network: str) -> None:
     learning = training(inputs, network)
-    untrained = learning.model.policy.network  # type: ignore[union-attr]
+    belief: Any = learning.model.policy.network
     env, train = (
         MarketVectorEnv(128, inputs.market, inputs.paths, split=split)
         for split in ("validation", "train")
     )
     laws = estimate_laws(train, len(inputs.market.regimes.log_rate))
-    before = forecast_of(untrained, laws, env, 5)
+    before = forecast_of(belief, laws, env, 5)
     while not learning.finished:
         learning.advance()
     learning.close()
-    found = forecast_of(learning.model.policy.network, laws, env, 5)  # type: ignore[union-attr]
+    found = forecast_of(belief, laws, env, 5)
     assert before["log_score"]["belief"] < found["log_score"]["law"]
     assert found["log_score"]["belief"] > found["log_score"]["law"]
     assert found["brier"]["belief"] < found["brier"]["law"]
