@@ -144,6 +144,7 @@ def _paths(slot_deviation: float, seed: int) -> PricePaths:
 def _config(episode_slots: int, fee_numerator: int, watched: float) -> MarketConfig:
     """Nobody but informed traders, on constant products of WETH and one dollar; gas is free."""
     return MarketConfig(
+        era="rich",
         episode_slots=episode_slots,
         ticks_per_slot=1,
         decision_lead_s=0.0,
