@@ -27,7 +27,7 @@ from configs.settings import (
 )
 from envs.hidden_competition import model as hidden_competition
 from envs.market.config import MarketConfig
-from models.volatility.har_lstm import VolatilityConfig
+from models.volatility.config import VolatilityConfig
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "train.yaml"
 

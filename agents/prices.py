@@ -17,7 +17,8 @@ from envs.market.paths import HORIZONS_MINUTES, SPLIT_EDGES, PricePaths, paths_o
 from history.prices import Bars, BarsError, load_bars, minute_of
 from history.stochastic_volatility import stochastic_volatility_bars
 from kernels.networks.features import BLOCK_MINUTES
-from models.volatility.har_lstm import Fit, Members, VolatilityConfig
+from models.volatility.config import VolatilityConfig
+from models.volatility.har_lstm import Fit, Members
 from models.volatility.onnx_file import export_forecaster, load_forecaster
 from models.volatility.origins import Origins, build_origins, usable_horizons
 from models.volatility.predictor import VarianceForecaster

@@ -27,7 +27,8 @@ from agents.bidders.arms import POLICY
 from agents.bidders.baselines import Bidder
 from agents.config import ConfigError, TrainConfig, config_to_dict, read_arguments
 from agents.evaluate.held_out import HeldOut, Networks, play_held_out
-from agents.learner_arms import actor_of, bidder_of
+from agents.learner.actor import actor_of
+from agents.learner_arms import bidder_of
 from agents.prices import bars_to_learn_from, data_folder, first_test_minute, forecasting_of
 from agents.progress import Stages
 from agents.runs import write_text

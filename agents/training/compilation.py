@@ -13,25 +13,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from gymnasium import spaces
 from numba.core import event
 
 from agents.bidders.baselines import network_bidder
-from agents.learner.compiled import CompiledPerceptron
-from agents.learner.ppo import joint_gradient
-from agents.learner.rollout_buffer import SortedRolloutBuffer
 from agents.progress import NotedReport
 from envs.market.config import MarketConfig
 from envs.market.paths import stand_in_paths
 from envs.market.physics import physics_of
 from envs.market.simulator import present
 from envs.vector import MarketVectorEnv
-from kernels.learning.loss import LossWeights
 from kernels.market.action import ACTIONS
 from kernels.market.observation import SIZE
 from kernels.market.tile import LANES
 from models.frozen import Network
-from models.policy.masked import MaskedPolicy
 
 # One process each: what is compiled by one, the others find.
 PARTS = ("decisions", "slots", "learning")
@@ -102,6 +96,15 @@ def _end_with_parent() -> None:
 
 def _learn_once() -> None:
     """A step and a gradient, on rows with and without a choice."""
+    # Here, for this part alone needs torch, whose import takes seconds.
+    from gymnasium import spaces
+
+    from agents.learner.compiled import CompiledPerceptron
+    from agents.learner.ppo import joint_gradient
+    from agents.learner.rollout_buffer import SortedRolloutBuffer
+    from kernels.learning.loss import LossWeights
+    from models.policy.masked import MaskedPolicy
+
     box, discrete = spaces.Box(-1.0, 1.0, (SIZE,), np.float32), spaces.Discrete(ACTIONS)
     policy = MaskedPolicy(box, discrete, lambda _: 1e-3)
     engine, buffer = CompiledPerceptron(policy), SortedRolloutBuffer(1, box, discrete, n_envs=LANES)

@@ -19,13 +19,13 @@ from rich.progress import Progress as ProgressBar
 
 from history.files import write_atomically
 from history.prices import Bars, BarsError, load_bars, minute_of
+from models.volatility.config import VolatilityConfig
 from models.volatility.evaluation import forecast_test_part, report_rows, symbols_to_test
 from models.volatility.har_lstm import (
     Fit,
     Log,
     Members,
     Progress,
-    VolatilityConfig,
     train_har_lstm,
     train_har_lstms,
 )
@@ -201,7 +201,7 @@ def main(arguments: list[str] | None = None) -> int:
         write_atomically(given.json, json.dumps(report, indent=2) + "\n")
     if given.figure:
         # matplotlib takes a second that only a figure needs.
-        from models.volatility.figures import calibration_figure
+        from models.forecast_figures import calibration_figure
 
         calibration_figure(report, Path(given.figure))
     return 0

@@ -17,7 +17,7 @@ from agents.prices import BTC, ETH, Forecasting, first_test_minute, forecasting_
 from envs.market.paths import PricePaths, paths_of_bars
 from history.prices import Bars, SymbolBars
 from history.stochastic_volatility import stochastic_volatility_bars
-from models.volatility.har_lstm import VolatilityConfig
+from models.volatility.config import VolatilityConfig
 from models.volatility.losses import floored, qlike
 from models.volatility.origins import Origins, build_origins
 

@@ -12,6 +12,7 @@ import pytest
 
 from history.prices import Bars, BarsError, load_bars, minute_of
 from history.stochastic_volatility import stochastic_volatility_bars
+from models.forecast_figures import calibration_figure, regime_figure
 from models.volatility.evaluation import (
     EWMA,
     HAR_LSTM,
@@ -21,7 +22,6 @@ from models.volatility.evaluation import (
     forecast_test_part,
     symbols_to_test,
 )
-from models.volatility.figures import calibration_figure, regime_figure
 from models.volatility.garch import conditional_variance, returns_on_grid
 from models.volatility.onnx_file import export_forecaster
 from models.volatility.origins import build_origins
