@@ -10,6 +10,11 @@ changed market itself; the policies know nothing of the change. What is finished
 training and by (market, arm), and is not done again.
 """
 
+from terminal import begin, ended
+
+if __name__ == "__main__":
+    begin("agents.studies.robustness")  # before the heavy imports: they take seconds
+
 import json
 import shutil
 import sys
@@ -217,4 +222,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended("agents.studies.robustness", main)
