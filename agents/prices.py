@@ -11,7 +11,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from agents.config import PricesConfig
 from agents.cross_fitting import CrossFitted, Fold, planned_folds, qlike_scalars
-from agents.progress import Report
+from agents.progress import NotedReport
 from agents.runs import write_text
 from envs.market.paths import HORIZONS_MINUTES, SPLIT_EDGES, PricePaths, paths_of_bars
 from history.prices import Bars, BarsError, load_bars, minute_of
@@ -26,6 +26,7 @@ from models.volatility.train import evaluate, train_forecasters
 
 ETH, BTC = "ETHUSDT", "BTCUSDT"
 DAY_MINUTES = 1440
+TRAINING_TENTHS = 8  # of the time until a forecaster is trained and judged
 
 
 class Forecasting(NamedTuple):
@@ -100,7 +101,7 @@ def forecasting_of(
     config: VolatilityConfig,
     bars: Bars,
     test_from: int,
-    progress: Report,
+    progress: NotedReport,
     members: Members | None = None,
 ) -> Forecasting:
     """Train and judge the forecaster, or take what an interrupted run had finished.
@@ -128,7 +129,12 @@ def forecasting_of(
         return Forecasting(load_forecaster(folder), report, cross_fitted)
     writer = SummaryWriter(run / "tb" / "forecaster")
     fits = [Fit(config, test_from), *(Fit(config.of_folds, f.until, f.name) for f in folds)]
-    forecaster, *earlier = train_forecasters(bars, fits, progress, writer.add_scalar, members)
+
+    def trained(done: int, total: int) -> None:
+        progress(TRAINING_TENTHS * done, 10 * total)
+
+    forecaster, *earlier = train_forecasters(bars, fits, trained, writer.add_scalar, members)
+    progress(TRAINING_TENTHS, 10, "judged on days that it did not learn from")
     cross_fitted = CrossFitted(folds, earlier, test_from, config.folds > 0)
     report = evaluate(bars, config, test_from, forecaster)
     eth = _of_eth(origins)

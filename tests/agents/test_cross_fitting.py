@@ -62,7 +62,7 @@ def closes_of(bars: Bars) -> np.ndarray:
 def fitted(run: Path, bars: Bars, config: VolatilityConfig, until: int) -> Forecasting:
     for folder in ("checkpoints", "tb"):
         (run / folder).mkdir(parents=True, exist_ok=True)
-    return forecasting_of(run, config, bars, until, lambda done, total: None)
+    return forecasting_of(run, config, bars, until, lambda *told: None)
 
 
 def played(paths: PricePaths, minutes: int = 52) -> np.ndarray:

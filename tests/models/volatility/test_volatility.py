@@ -249,10 +249,12 @@ def test_wrong_options_and_columns_exit_with_code_2(
     arguments = ["evaluate", "--data", str(tmp_path / "x.parquet"), "--test-from", FIRST]
     assert main(arguments) == 2
     assert "missing columns date (or timestamp), open" in capsys.readouterr().err
-    with pytest.raises(SystemExit) as caught:
-        main([*arguments, "--config.epoch=3"])
-    assert caught.value.code == 2
-    assert "epoch" in capsys.readouterr().err
+    assert main([*arguments, "--config.epoch=3"]) == 2
+    assert capsys.readouterr().err == "error: unrecognized arguments: --config.epoch=3\n"
+    assert main([*arguments, "--config.dropout=1.5"]) == 2
+    message = capsys.readouterr().err
+    for word in ("config.dropout", "1.5", "from 0 to below 1"):
+        assert word in message
 
 
 def test_a_symbol_without_test_bars_only_trains(bars: Bars) -> None:
