@@ -62,8 +62,8 @@ class PPOConfig(Settings):
     hidden: tuple[Count, ...] = (64, 64)
     """Widths of the tanh layers, separate for policy and value."""
     reward_clip: Positive = 100.0
-    """Rewards are divided by their root mean square and clipped here: values have a Pareto tail. At 10
-    the large opportunities, most of the mean profit, teach too little."""
+    """Rewards are divided by their root mean square and clipped here: values have a Pareto tail.
+    At 10 the large opportunities, which make most of the mean, teach too little."""
     lstm: Natural = 0
     """Units of an LSTM before the actor's layers, which then remembers; 0: none."""
     critic_lstm: bool = False
