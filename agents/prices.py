@@ -18,7 +18,8 @@ from history.prices import Bars, BarsError, load_bars, minute_of
 from history.stochastic_volatility import stochastic_volatility_bars
 from kernels.networks.features import BLOCK_MINUTES
 from models.volatility.config import VolatilityConfig
-from models.volatility.har_lstm import Fit, Members
+from models.volatility.evaluation import symbols_to_test
+from models.volatility.har_lstm import Fit, Members, training_part
 from models.volatility.onnx_file import export_forecaster, load_forecaster
 from models.volatility.origins import Origins, build_origins, usable_horizons
 from models.volatility.predictor import VarianceForecaster
@@ -94,6 +95,17 @@ def first_test_minute(config: PricesConfig, bars: Bars) -> int:
     shared = _shared_minutes(bars)
     minute = int(shared[int(len(shared) * SPLIT_EDGES[1])])
     return -(-minute // DAY_MINUTES) * DAY_MINUTES
+
+
+def check_parts(prices: PricesConfig, config: VolatilityConfig, bars: Bars) -> None:
+    """Refuse bars whose training or test part is too short, before anything is started.
+
+    Raises BarsError naming the part and the remedy.
+    """
+    test_from = first_test_minute(prices, bars)
+    origins = build_origins(bars, usable_horizons(config.horizons_minutes, bars.bar_minutes))
+    symbols_to_test(origins, test_from, bars.source)
+    training_part(origins, config, test_from)
 
 
 def forecasting_of(
