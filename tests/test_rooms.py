@@ -37,6 +37,7 @@ ROOMS = {
         "training",
         "evaluate",
         "hidden_competition",
+        "belief",
         "studies",
         "patterns",
         "report",

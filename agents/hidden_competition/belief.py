@@ -1,9 +1,9 @@
 """Belief about the highest rival bid: networks that state its law before each auction, and the bid
 that earns most if the belief is right.
 
-The law is a categorical over the bids of the environment: class 0 is "nobody bids", class k a
-highest rival share in [FRACTIONS[k - 1], FRACTIONS[k]), the last one whatever lies above the grid.
-P(win) of FRACTIONS[j] is then the sum of classes 0 to j, exactly, with no shape assumed.
+The law is a categorical over BIDS: class 0 is "nobody bids", class k a highest rival share in
+[BIDS[k - 1], BIDS[k]), the last one whatever lies above the grid. P(win) of BIDS[j] is then the sum
+of classes 0 to j, exactly, with no shape assumed.
 """
 
 from typing import NamedTuple
@@ -14,15 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from envs.hidden_competition.env import PER_AUCTION, Z_SCALE
-from envs.hidden_competition.model import BINS, FRACTIONS, LOG_VALUE_MEAN, LOG_VALUE_SD, Chains
+from envs.hidden_competition.model import FRACTIONS, LOG_VALUE_MEAN, LOG_VALUE_SD, Chains
+from envs.hidden_competition.references import GRID
 
-CLASSES = BINS + 1
+# Bids of a belief as shares of the value: those of the environment, log-spaced in 1 - f, and those
+# of the filters, evenly spaced, for the first are 0.05 apart where rivals bid a half or less.
+BIDS: NDArray[np.float64] = np.union1d(FRACTIONS, GRID)
+CLASSES = BIDS.size + 1
 SEEN = 1 + PER_AUCTION  # present value; clearing share, own share, won, value of the last auction
 SMALLEST_REST = 1e-3  # 1 - share below which shares look alike to a network
 WINDOW, RECURRENT = "window", "recurrent"
 
-MARGINS = torch.from_numpy(1.0 - FRACTIONS).float()
-GRID = torch.from_numpy(FRACTIONS)
+MARGINS = torch.from_numpy(1.0 - BIDS).float()
+SHARES = torch.from_numpy(BIDS)
 
 
 class Rivals(NamedTuple):
@@ -44,7 +48,7 @@ class Rivals(NamedTuple):
 
 def classes_of(top_rival: NDArray[np.float64]) -> NDArray[np.int64]:
     """Class of each highest rival share; -1, nobody, is class 0."""
-    return np.where(top_rival < 0.0, 0, np.searchsorted(FRACTIONS, top_rival, side="right"))
+    return np.where(top_rival < 0.0, 0, np.searchsorted(BIDS, top_rival, side="right"))
 
 
 def rivals_of(chains: Chains) -> Rivals:
@@ -108,7 +112,7 @@ FORMS: dict[str, type[RecurrentBelief] | type[WindowBelief]] = {
 
 
 def win_probabilities(logits: Tensor) -> Tensor:
-    """P(every rival bids less) of each bid of the grid, [..., BINS]; logits [..., CLASSES]."""
+    """P(every rival bids less) of each bid of the grid, [..., BIDS.size]; logits [..., CLASSES]."""
     return logits.softmax(-1).cumsum(-1)[..., :-1]
 
 
@@ -128,7 +132,7 @@ def outcome_seen(value_z: Tensor, top_rival: Tensor, bid: Tensor) -> Tensor:
     The clearing share is the larger of its own bid and the rivals' (public); after a win it is its
     own bid, so the highest rival is known to lie below, no more. bid: index into the grid.
     """
-    own = GRID[bid]
+    own = SHARES[bid]
     won = own > top_rival
     clearing = torch.where(won, own, top_rival)
     return torch.stack([rest(clearing), rest(own), 2.0 * won.float() - 1.0, value_z], dim=-1)

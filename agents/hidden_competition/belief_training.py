@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from agents.hidden_competition.belief import (
-    BINS,
+    BIDS,
     CLASSES,
     FORMS,
-    GRID,
+    SHARES,
     Belief,
     Played,
     Rivals,
@@ -47,7 +47,7 @@ class BeliefConfig(Settings):
 
     units: Count = 64
     """Width of every layer."""
-    chains: Count = 128
+    chains: Count = 64
     """Chains in a minibatch."""
     segment: Count = 64
     """Auctions through which gradients run back; the state goes on from segment to segment."""
@@ -76,7 +76,7 @@ def log_scores(logits: Tensor, label: Tensor) -> Tensor:
 def censored_log_scores(logits: Tensor, label: Tensor, bid: Tensor) -> Tensor:
     """ln P(what the clearing bid tells): the class after a loss, "at most class `bid`" after a win.
 
-    label <= bid is a win: class k lies below FRACTIONS[k].
+    label <= bid is a win: class k lies below BIDS[k].
     """
     log_p = logits.log_softmax(-1)
     exact = log_p.gather(-1, label[..., None])[..., 0]
@@ -140,7 +140,7 @@ def _fit(belief: Belief, rivals: Rivals, config: BeliefConfig) -> None:
 
 
 def _explored(shape: torch.Size, config: BeliefConfig) -> Tensor:
-    drawn = torch.randint(BINS, shape)
+    drawn = torch.randint(BIDS.size, shape)
     return torch.where(torch.rand(shape) < config.explore, drawn, -1)
 
 
@@ -180,7 +180,7 @@ def played_by(belief: Belief, rivals: Rivals) -> Played:
 
 def bids_of(played: Played) -> NDArray[np.float64]:
     """Shares float64[length, chains]."""
-    return GRID[played.bid].numpy()
+    return SHARES[played.bid].numpy()
 
 
 def check_learned(belief: Belief, model: HiddenCompetition, law: NDArray[np.float64]) -> float:

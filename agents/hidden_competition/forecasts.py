@@ -7,28 +7,64 @@ auction. Brier (1950): mean squared distance of P(win) from the outcome, 0 is be
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from agents.hidden_competition.belief import (
-    BINS,
+    BIDS,
     CLASSES,
     Belief,
+    Rivals,
     classes_of,
     rivals_of,
     win_probabilities,
 )
-from agents.hidden_competition.belief_training import bids_of, played_by
-from envs.hidden_competition.model import FRACTIONS, Chains, HiddenCompetition
+from agents.hidden_competition.belief_training import played_by
+from envs.hidden_competition.model import Chains, HiddenCompetition
 from envs.hidden_competition.references import Bids, bayes_win_probabilities
 
 LEVELS = 20  # of stated probability, equally wide
-EVERY = 8  # reliability pools every eighth bid of the grid, so that all probabilities occur
+EVERY = 24  # reliability pools every so many bids of the grid, so that all probabilities occur
+TOGETHER = 64  # chains
+_POOLED = np.arange(EVERY - 1, BIDS.size, EVERY)
 
 Forecast = dict[str, Any]
+
+
+class _Stated(NamedTuple):
+    """What a belief stated and did along whole chains, [length, chains] each."""
+
+    bid: NDArray[np.int64]
+    """index into BIDS"""
+    win: NDArray[np.float64]
+    """P(win) of that bid"""
+    log_p: NDArray[np.float64]
+    """ln P of the class that occurred"""
+    pooled: NDArray[np.float64]
+    """[length, chains, K]: P(win) of the bids _POOLED"""
+
+
+def _stated(belief: Belief, rivals: Rivals) -> _Stated:
+    """A few chains at a time: the logits of all would fill gigabytes."""
+    parts = []
+    for lanes in torch.arange(rivals.label.shape[1]).split(TOGETHER):
+        mine = rivals.part(lanes)
+        played = played_by(belief, mine)
+        # float64 before the sums: so many terms of float32 would move ln P of rare classes
+        logits = played.logits.double()
+        win, log_p = win_probabilities(logits), logits.log_softmax(-1)
+        found = (
+            played.bid,
+            win.gather(-1, played.bid[..., None])[..., 0],
+            log_p.gather(-1, mine.label[..., None])[..., 0],
+            win[..., _POOLED],
+        )
+        parts.append([x.numpy() for x in found])
+    return _Stated(*(np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True)))
 
 
 def belief_bids(
@@ -42,32 +78,25 @@ def belief_bids(
 
     law float64[CLASSES]: frequencies of the classes in training chains.
     """
-    played = played_by(belief, rivals_of(chains))
-    bids = bids_of(played)
-    # float64 before the sums: 64 terms of float32 would move ln P of rare classes
-    win = win_probabilities(played.logits.double()).numpy()[burn_in:]
-    log_p = played.logits.double().log_softmax(-1).numpy()[burn_in:]
-    place = classes_of(chains.top_rival)
-    label, bid = place[burn_in:], played.bid.numpy()[burn_in:]
+    stated = _stated(belief, rivals_of(chains))
+    bids, place = BIDS[stated.bid], classes_of(chains.top_rival)
     exact_p, exact_win = _of_the_filter(model, chains, bids, place)
-    won = label <= bid
-    stated = np.take_along_axis(win, bid[..., None], -1)[..., 0]
-    own = np.take_along_axis(log_p, label[..., None], -1)[..., 0]
-    grid = np.arange(EVERY - 1, BINS, EVERY)
+    label, bid = place[burn_in:], stated.bid[burn_in:]
+    won, win, exact_win = label <= bid, stated.win[burn_in:], exact_win[burn_in:]
     return bids, {
         "log_score": {
-            "belief": float(own.mean()),
+            "belief": float(stated.log_p[burn_in:].mean()),
             "law": float(np.log(law)[label].mean()),
             "filter": float(np.log(exact_p[burn_in:]).mean()),
         },
         "brier": {
-            "belief": float(((stated - won) ** 2).mean()),
+            "belief": float(((win - won) ** 2).mean()),
             "law": float(((law.cumsum()[:-1][bid] - won) ** 2).mean()),
-            "filter": float(((exact_win[burn_in:] - won) ** 2).mean()),
+            "filter": float(((exact_win - won) ** 2).mean()),
         },
-        "distance_from_filter": float(np.abs(stated - exact_win[burn_in:]).mean()),
-        "reliability": reliability(win[..., grid], label[..., None] <= grid),
-        "reliability_own_bid": reliability(stated, won),
+        "distance_from_filter": float(np.abs(win - exact_win).mean()),
+        "reliability": reliability(stated.pooled[burn_in:], label[..., None] <= _POOLED),
+        "reliability_own_bid": reliability(win, won),
     }
 
 
@@ -75,8 +104,8 @@ def _of_the_filter(
     model: HiddenCompetition, chains: Chains, bids: Bids, place: NDArray[np.int64]
 ) -> tuple[Bids, Bids]:
     """P(the class that occurred) and P(win) of the exact filter, [length, chains] each."""
-    upper = FRACTIONS[np.minimum(place, BINS - 1)]
-    lower = FRACTIONS[np.maximum(place - 1, 0)]
+    upper = BIDS[np.minimum(place, BIDS.size - 1)]
+    lower = BIDS[np.maximum(place - 1, 0)]
     found = bayes_win_probabilities(model, chains, bids, np.stack([lower, upper, bids], -1))
     below = np.where(place == 0, 0.0, found[..., 0])
     up_to = np.where(place == CLASSES - 1, 1.0, found[..., 1])

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from envs.hidden_competition.model import FRACTIONS, HiddenCompetition
+from agents.hidden_competition.belief import BIDS
+from envs.hidden_competition.model import HiddenCompetition
 from history.files import write_atomically
 
 # What names, counts and compares trainings does not change one.
@@ -44,14 +45,14 @@ class Kept:
         with np.load(file, allow_pickle=False) as found:
             told = json.loads(str(found["told"]))
             curve = [tuple(point) for point in told["curve"]]
-            return FRACTIONS[found["bid"]], told["seconds"], curve, told["forecast"]
+            return BIDS[found["bid"]], told["seconds"], curve, told["forecast"]
 
     def keep(
         self, study: Any, model: HiddenCompetition, kind: str, seed: int, trained: Any
     ) -> None:
-        """Write a finished training; trained has bids of the grid, seconds, curve, forecast."""
+        """Write a finished training; trained has bids of BIDS, seconds, curve, forecast."""
         file = self._file(study, model, kind, seed)
         told = {k: getattr(trained, k) for k in ("seconds", "curve", "forecast")}
-        bid = np.searchsorted(FRACTIONS, trained.bids).astype(np.uint8)
+        bid = np.searchsorted(BIDS, trained.bids).astype(np.uint8)
         arrays = {"bid": bid, "told": np.array(json.dumps(told, allow_nan=False))}
         write_atomically(file, lambda out: np.savez_compressed(out, **arrays), durable=True)

@@ -53,6 +53,7 @@ from envs.hidden_competition.references import (
 # Training chains: the rules' and the learners' never coincide.
 TUNING_SEED, SCALE_SEED, LEARNER_SEED = 1, 2, 1000
 TUNING_CHAINS, TUNING_LENGTH = 128, 1500
+COARSE = "Bayes, clearing public, bids of PPO"  # what the environment's 64 bids cost
 # A training is said to have learned when it first closes this much of the gap on as many chains.
 LEARNED_GAP, VALIDATION_CHAINS = 0.85, 64
 
@@ -195,6 +196,7 @@ def arms(
     """Scores of rules, filters and learners, and of the clairvoyant, by name."""
     tuned = tune(model, record(model, "train", TUNING_SEED, TUNING_CHAINS, TUNING_LENGTH))
     bids = tuned.bids(chains) | {n: bayes_bids(model, chains, m) for n, m in FILTERS.items()}
+    bids[COARSE] = bayes_bids(model, chains, FILTERS[CEILING], FRACTIONS)
     captured = {name: capture(model, chains, bid) for name, bid in (bids | learned).items()}
     captured["clairvoyant"] = clairvoyant(chains)
     return {name: score(share, chains, burn_in) for name, share in captured.items()}

@@ -49,6 +49,8 @@ class Minibatch(NamedTuple):
     choices: Choices
     varying: Varying | None
     """None: the observations are whole."""
+    rows: NDArray[np.int64]
+    """int64[n]: place of each sample in the rollout, slot * lanes + lane."""
     order: Tensor | None = None
     """int64[n] of sequences: which row in the order of time each sample is."""
     starts: NDArray[np.bool_] | None = None
@@ -191,6 +193,7 @@ class SortedRolloutBuffer(RolloutBuffer):
             returns,
             choices_of(reading.patterns, rows, self.device),
             reading.varying,
+            rows,
         )
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from agents.hidden_competition.belief import (
-    BINS,
+    BIDS,
     CLASSES,
     FORMS,
     MARGINS,
@@ -34,12 +34,18 @@ from agents.hidden_competition.belief_training import (
     played_by,
     train_belief,
 )
+from agents.hidden_competition.drawn_laws import drawn_law
 from agents.hidden_competition.forecasts import belief_bids, reliability
 from agents.hidden_competition.study import LEARNER_SEED, SCALE_SEED, TUNING_SEED
 from configs.settings import ConfigError
 from envs.hidden_competition.env import HiddenCompetitionEnv
 from envs.hidden_competition.model import FRACTIONS, SCENARIOS, HiddenCompetition, record
-from envs.hidden_competition.references import bayes_win_probabilities
+from envs.hidden_competition.references import (
+    CLEARING_PUBLIC,
+    bayes_bids,
+    bayes_win_probabilities,
+    capture,
+)
 from envs.market.randomness import lane_keys
 
 D = SCENARIOS["D"]
@@ -58,27 +64,41 @@ def trained(request: pytest.FixtureRequest) -> tuple[str, torch.nn.Module]:
 
 
 def test_a_class_says_which_bids_win() -> None:
-    rivals = np.concatenate([record(D, "train", 0, 50, 200).top_rival.ravel(), FRACTIONS, [-1.0]])
-    wins = rivals[:, None] < FRACTIONS
-    assert np.array_equal(classes_of(rivals)[:, None] <= np.arange(BINS), wins)
+    rivals = np.concatenate([record(D, "train", 0, 50, 200).top_rival.ravel(), BIDS, [-1.0]])
+    wins = rivals[:, None] < BIDS
+    assert np.array_equal(classes_of(rivals)[:, None] <= np.arange(BIDS.size), wins)
     assert classes_of(rivals).max() == CLASSES - 1
+
+
+def test_the_bids_of_a_belief_cost_the_filter_nothing() -> None:
+    """The environment's 64 bids do, where rivals bid a half or less: in the first drawn law."""
+    law = drawn_law(0)
+    chains = record(law, "train", 0, 64, 500)
+
+    def earned(grid: np.ndarray) -> float:
+        return float(capture(law, chains, bayes_bids(law, chains, CLEARING_PUBLIC, grid)).mean())
+
+    free = earned(np.linspace(0.0, 1.0, 2001)[:-1])
+    assert earned(BIDS) > 0.999 * free
+    assert earned(FRACTIONS) < 0.995 * free
+    assert np.isin(FRACTIONS, BIDS).all()
 
 
 def test_a_bid_moves_no_rival_and_is_shown_as_the_environment_shows_it() -> None:
     """The chains are the environment's, whatever is bid; so are clearing share, won and value."""
     rivals = rivals_of(record(D, "train", 3, 6, 50))
     rng = np.random.default_rng(0)
-    for actions in (rng.integers(0, BINS, (50, 6)), np.full((50, 6), 5)):
+    for bids in (rng.integers(0, BIDS.size, (50, 6)), np.full((50, 6), 5)):
         env = HiddenCompetitionEnv(6, D, 1, 50, seed=3)
         env.reset(seed=3)
         for t in range(49):
-            bid = torch.from_numpy(actions[t])
+            bid = torch.from_numpy(bids[t])
             shown = outcome_seen(rivals.value_z[t], rivals.top_rival[t], bid)
-            seen, *_, infos = env.step(actions[t])
+            seen, *_, infos = env.step_fractions(BIDS[bids[t]])
             assert np.array_equal(infos["top_rival"], rivals.top_rival[t].numpy())
             clearing = torch.from_numpy(infos["clearing_fraction"])
             torch.testing.assert_close(shown[:, 0], rest(clearing))
-            torch.testing.assert_close(shown[:, 1], rest(torch.from_numpy(FRACTIONS[actions[t]])))
+            torch.testing.assert_close(shown[:, 1], rest(torch.from_numpy(BIDS[bids[t]])))
             np.testing.assert_allclose(shown[:, 2:].numpy(), seen[:, [2, 4]], atol=1e-6)
 
 
@@ -117,12 +137,12 @@ def test_the_bid_is_the_best_one_under_the_stated_law() -> None:
     torch.manual_seed(0)
     logits = torch.randn(200, CLASSES, dtype=torch.float64) * 3.0
     p = torch.softmax(logits, -1).numpy()
-    win = np.array([[row[: j + 1].sum() for j in range(BINS)] for row in p])
+    win = np.array([[row[: j + 1].sum() for j in range(BIDS.size)] for row in p])
     np.testing.assert_allclose(win_probabilities(logits).numpy(), win, atol=1e-12)
-    best = (win * (1.0 - FRACTIONS)).argmax(axis=1)
+    best = (win * (1.0 - BIDS)).argmax(axis=1)
     assert np.array_equal(best_bids(logits).numpy(), best)
     assert len(set(best)) > 5
-    assert MARGINS.shape == (BINS,)
+    assert MARGINS.shape == (BIDS.size,)
 
 
 def test_a_win_is_scored_as_what_it_tells() -> None:
@@ -145,8 +165,8 @@ def test_a_trained_belief_states_the_exact_probabilities(
     _, belief = trained
     chains = record(TINY, "test", 0, 64, 600)
     played = played_by(belief, rivals_of(chains))  # type: ignore[arg-type]
-    grid = np.arange(3, BINS, 6)
-    fractions = np.broadcast_to(FRACTIONS[grid], (600, 64, grid.size))
+    grid = np.arange(9, BIDS.size, 18)
+    fractions = np.broadcast_to(BIDS[grid], (600, 64, grid.size))
     exact = bayes_win_probabilities(TINY, chains, bids_of(played), fractions)[50:]
     stated = win_probabilities(played.logits).numpy()[50:][..., grid]
     plain = exact.mean(axis=(0, 1))
@@ -167,7 +187,7 @@ def test_forecasts_are_scored_beside_the_law_and_the_filter(
     assert scores["filter"] - scores["belief"] < 0.06
     assert brier["filter"] - 0.001 < brier["belief"] < brier["law"] - 0.02
     assert found["reliability"]["error"] < 0.02
-    assert np.isin(bids, FRACTIONS).all()
+    assert np.isin(bids, BIDS).all()
     assert sum(found["reliability_own_bid"]["auctions"]) == 550 * 64
 
 

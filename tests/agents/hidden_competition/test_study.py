@@ -118,7 +118,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_all_arms_are_scored_on_the_same_chains(quick: None) -> None:
     chains = record(D, "test", 0, 4, 60)
     scores = arms(D, chains, {"ours": np.full((60, 4), 0.75)}, 10)
-    assert len(scores) == 6 + 5 + 1 + 1
+    assert len(scores) == 6 + 5 + 1 + 1 + 1
     assert scores["fixed 80 %"].value.shape == (4,)
     expected = score(capture(D, chains, 0.8), chains, 10)
     np.testing.assert_array_equal(scores["fixed 80 %"].value, expected.value)
