@@ -85,10 +85,10 @@ def test_expected_profit_is_that_of_the_action_table(
         if row.size_ppm < PPM:
             assert torch.isneginf(found[:, action]).all()
             continue
-        wanted = [_by_hand(o, w, action) for o, w in zip(observations[:64], wins, strict=False)]
-        np.testing.assert_allclose(found[:64, action].numpy(), wanted, rtol=2e-4, atol=1e-7)
+        wanted = [_by_hand(o, w, action) for o, w in zip(observations, wins, strict=True)]
+        np.testing.assert_allclose(found[:, action].numpy(), wanted, rtol=2e-4, atol=1e-7)
         some[row.channel] += int((np.isfinite(wanted) & (np.array(wanted) != 0.0)).sum())
-    assert min(some.values()) > 200, "both channels were compared"
+    assert min(some.values()) > 60, "both channels were compared"
 
 
 def test_the_largest_logit_is_the_best_expected_profit(

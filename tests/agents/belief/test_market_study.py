@@ -60,7 +60,8 @@ def test_the_command_compares_and_goes_on_where_it_was(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(study, "paths_of", lambda study, stages: paths)  # no forecaster is trained
+    # no forecaster is trained
+    monkeypatch.setattr(market_study, "paths_of", lambda study, stages: paths)
     out = ["--out", str(tmp_path / "study"), "--belief-steps", "16384"]
     assert main([*out, *SMALL]) == 0
     report = json.loads((tmp_path / "study" / "report.json").read_text())
@@ -74,7 +75,7 @@ def test_the_command_compares_and_goes_on_where_it_was(
     def refuse(*arguments: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(study.Training, "advance", refuse)
+    monkeypatch.setattr(market_study.Training, "advance", refuse)
     assert main([*out, *SMALL]) == 0
     assert json.loads((tmp_path / "study" / "report.json").read_text()) == report
     with pytest.raises(AssertionError, match="trained again"):
