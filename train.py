@@ -24,6 +24,7 @@ from agents.evaluate.held_out import HeldOut
 from agents.learner.build import backend_of
 from agents.prices import (
     bars_to_learn_from,
+    check_parts,
     data_folder,
     first_test_minute,
     forecasting_of,
@@ -120,6 +121,7 @@ def main(arguments: Sequence[str]) -> int:
         backend = backend_of(config.ppo)
         data_dir = data_folder(config.prices)
         bars = bars_to_learn_from(config.prices, data_dir, config.run.seed)
+        check_parts(config.prices, config.forecaster, bars)
         run = resumed or create_run(config)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

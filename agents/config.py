@@ -27,7 +27,7 @@ from configs.settings import (
 )
 from envs.hidden_competition import model as hidden_competition
 from envs.market.config import MarketConfig
-from models.volatility.har_lstm import VolatilityConfig
+from models.volatility.config import VolatilityConfig
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "train.yaml"
 
@@ -61,8 +61,9 @@ class PPOConfig(Settings):
     """Gradients are scaled down to this norm."""
     hidden: tuple[Count, ...] = (64, 64)
     """Widths of the tanh layers, separate for policy and value."""
-    reward_clip: Positive = 10.0
-    """Rewards are divided by their root mean square and clipped here: values have a Pareto tail."""
+    reward_clip: Positive = 100.0
+    """Rewards are divided by their root mean square and clipped here: values have a Pareto tail.
+    At 10 the large opportunities, which make most of the mean, teach too little."""
     lstm: Natural = 0
     """Units of an LSTM before the actor's layers, which then remembers; 0: none."""
     critic_lstm: bool = False
@@ -141,7 +142,7 @@ class PPOConfig(Settings):
 
 
 # The learner where bids are all there is: the market's rate is too large a step there.
-BARE_AUCTIONS = PPOConfig(learning_rate=1e-3)
+BARE_AUCTIONS = PPOConfig(learning_rate=1e-3, reward_clip=10.0)
 
 
 @dataclass(frozen=True)

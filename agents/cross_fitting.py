@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from envs.market.paths import PricePaths
 from history.prices import BarsError
 from kernels.networks.features import BLOCK_MINUTES, DAY_BLOCKS
-from models.volatility.har_lstm import VolatilityConfig, training_part
+from models.volatility.config import VolatilityConfig
+from models.volatility.har_lstm import training_part
 from models.volatility.losses import floored, qlike
 from models.volatility.origins import Origins
 from models.volatility.predictor import Forecasts, VarianceForecaster

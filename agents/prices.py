@@ -11,13 +11,15 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from agents.config import PricesConfig
 from agents.cross_fitting import CrossFitted, Fold, planned_folds, qlike_scalars
-from agents.progress import Report
+from agents.progress import NotedReport
 from agents.runs import write_text
 from envs.market.paths import HORIZONS_MINUTES, SPLIT_EDGES, PricePaths, paths_of_bars
 from history.prices import Bars, BarsError, load_bars, minute_of
 from history.stochastic_volatility import stochastic_volatility_bars
 from kernels.networks.features import BLOCK_MINUTES
-from models.volatility.har_lstm import Fit, Members, VolatilityConfig
+from models.volatility.config import VolatilityConfig
+from models.volatility.evaluation import symbols_to_test
+from models.volatility.har_lstm import Fit, Members, training_part
 from models.volatility.onnx_file import export_forecaster, load_forecaster
 from models.volatility.origins import Origins, build_origins, usable_horizons
 from models.volatility.predictor import VarianceForecaster
@@ -25,6 +27,7 @@ from models.volatility.train import evaluate, train_forecasters
 
 ETH, BTC = "ETHUSDT", "BTCUSDT"
 DAY_MINUTES = 1440
+TRAINING_TENTHS = 8  # of the time until a forecaster is trained and judged
 
 
 class Forecasting(NamedTuple):
@@ -94,12 +97,23 @@ def first_test_minute(config: PricesConfig, bars: Bars) -> int:
     return -(-minute // DAY_MINUTES) * DAY_MINUTES
 
 
+def check_parts(prices: PricesConfig, config: VolatilityConfig, bars: Bars) -> None:
+    """Refuse bars whose training or test part is too short, before anything is started.
+
+    Raises BarsError naming the part and the remedy.
+    """
+    test_from = first_test_minute(prices, bars)
+    origins = build_origins(bars, usable_horizons(config.horizons_minutes, bars.bar_minutes))
+    symbols_to_test(origins, test_from, bars.source)
+    training_part(origins, config, test_from)
+
+
 def forecasting_of(
     run: Path,
     config: VolatilityConfig,
     bars: Bars,
     test_from: int,
-    progress: Report,
+    progress: NotedReport,
     members: Members | None = None,
 ) -> Forecasting:
     """Train and judge the forecaster, or take what an interrupted run had finished.
@@ -127,7 +141,12 @@ def forecasting_of(
         return Forecasting(load_forecaster(folder), report, cross_fitted)
     writer = SummaryWriter(run / "tb" / "forecaster")
     fits = [Fit(config, test_from), *(Fit(config.of_folds, f.until, f.name) for f in folds)]
-    forecaster, *earlier = train_forecasters(bars, fits, progress, writer.add_scalar, members)
+
+    def trained(done: int, total: int) -> None:
+        progress(TRAINING_TENTHS * done, 10 * total)
+
+    forecaster, *earlier = train_forecasters(bars, fits, trained, writer.add_scalar, members)
+    progress(TRAINING_TENTHS, 10, "judged on days that it did not learn from")
     cross_fitted = CrossFitted(folds, earlier, test_from, config.folds > 0)
     report = evaluate(bars, config, test_from, forecaster)
     eth = _of_eth(origins)

@@ -2,12 +2,16 @@
 times.
 """
 
+from terminal import begin, ended
+
+if __name__ == "__main__":
+    begin("benchmarks")  # before the heavy imports: they take seconds
+
 import argparse
 import importlib
 import json
 import os
 import platform
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -90,4 +94,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended("benchmarks", main)

@@ -13,7 +13,7 @@ from envs.vector import MarketVectorEnv
 from kernels.market.action import PASS
 
 SEED = 11
-MARKET = MarketConfig(ticks_per_slot=3)  # what this benchmark has always measured
+MARKET = MarketConfig(era="rich", ticks_per_slot=3)  # what this benchmark has always measured
 
 
 def check_lanes_do_not_depend_on_n(steps: int) -> None:

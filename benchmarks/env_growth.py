@@ -39,12 +39,12 @@ def larger(venues: int, dollars: int) -> MarketConfig:
         depth_eth=(2000.0,) * (2 * len(plain)),
         concentrated=len(plain),
     )
-    return MarketConfig(ticks_per_slot=TICKS, pools=pools, loans=Loans(pools=(1, 1)))
+    return MarketConfig(era="rich", ticks_per_slot=TICKS, pools=pools, loans=Loans(pools=(1, 1)))
 
 
 def cases() -> list[tuple[str, float, MarketConfig]]:
     """(axis, place on it, market) of every point; the other quantities are the default's."""
-    default = MarketConfig(ticks_per_slot=TICKS)
+    default = MarketConfig(era="rich", ticks_per_slot=TICKS)
     by_venue = [larger(venues, 1) for venues in VENUES]
     by_token = [larger(2, dollars) for dollars in DOLLARS]
     return [

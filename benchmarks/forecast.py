@@ -12,7 +12,8 @@ import torch
 from benchmarks.harness import Measurement, check, seconds_per_call
 from history.stochastic_volatility import stochastic_volatility_bars
 from kernels.networks.features import N_FEATURES, ORIGIN, encode_inputs, new_states, update_bar
-from models.volatility.har_lstm import HarLstm, VolatilityConfig, standardise, train_har_lstm
+from models.volatility.config import VolatilityConfig
+from models.volatility.har_lstm import HarLstm, standardise, train_har_lstm
 from models.volatility.origins import Origins, build_origins
 from models.volatility.predictor import Forecaster
 from models.volatility.train import FULL

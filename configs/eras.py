@@ -8,7 +8,7 @@ true size. Their constants are fitted on the fitted windows of envs.calibration.
 
 from typing import Any
 
-DEFAULT_ERA = "rich"
+DEFAULT_ERA = "2021"
 
 # Pools: constant products first. USDC, USDT and WBTC against WETH on one constant-product and two
 # concentrated venues; six long-tail tokens against WETH, four of them on a second venue with WETH,

@@ -159,9 +159,9 @@ def _parsed_number(kind: type, limits: Range, words: str) -> Any:
         try:
             number = kind(value)
         except (TypeError, ValueError):
-            raise ValueError(f"give a {words}") from None
+            raise ValueError(f"{value!r}: give a {words}") from None
         if isinstance(value, bool) or number != float(value) or not limits.holds(number):
-            raise ValueError(f"give a {words}")
+            raise ValueError(f"{value!r}: give a {words}")
 
     return extend_base_type(words, kind, validate, register_key=(words, kind))
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from terminal import begin, ended
+
+if __name__ == "__main__":
+    begin("devnet")  # before the heavy imports: they take seconds
+
 import signal
 import sys
 import time
@@ -68,4 +73,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended("devnet", main)

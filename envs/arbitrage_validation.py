@@ -4,7 +4,11 @@ of O2 to O4 in docs/validation.md.
 python -m envs.arbitrage_validation [--figures FOLDER] [--paths N] prints the tables and draws.
 """
 
-import sys
+from terminal import begin, ended
+
+if __name__ == "__main__":
+    begin("envs.arbitrage_validation")  # before the heavy imports: they take seconds
+
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -144,6 +148,7 @@ def _paths(slot_deviation: float, seed: int) -> PricePaths:
 def _config(episode_slots: int, fee_numerator: int, watched: float) -> MarketConfig:
     """Nobody but informed traders, on constant products of WETH and one dollar; gas is free."""
     return MarketConfig(
+        era="rich",
         episode_slots=episode_slots,
         ticks_per_slot=1,
         decision_lead_s=0.0,
@@ -359,4 +364,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended("envs.arbitrage_validation", main)

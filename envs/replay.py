@@ -12,6 +12,11 @@ compared, and counted as such.
 
 from __future__ import annotations
 
+from terminal import begin, ended
+
+if __name__ == "__main__":
+    begin("envs.replay")  # before the heavy imports: they take seconds
+
 import argparse
 import copy
 import json
@@ -287,4 +292,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended("envs.replay", main)

@@ -15,7 +15,7 @@ from torch import nn
 import mevrl
 from agents.config import PricesConfig, TrainConfig
 from models.policy.convert import CannotServeError
-from models.volatility.har_lstm import VolatilityConfig
+from models.volatility.config import VolatilityConfig
 
 folder = sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp() + "/policy"
 seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from history.stochastic_volatility import stochastic_volatility_bars
-from models.volatility.har_lstm import VolatilityConfig
+from models.volatility.config import VolatilityConfig
 from models.volatility.train import evaluate
 
 

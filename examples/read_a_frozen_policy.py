@@ -12,7 +12,7 @@ from torch import nn
 
 import mevrl
 from agents.config import PricesConfig, TrainConfig
-from models.volatility.har_lstm import VolatilityConfig
+from models.volatility.config import VolatilityConfig
 
 if len(sys.argv) > 1:
     folder = sys.argv[1]

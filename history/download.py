@@ -8,11 +8,15 @@ SOURCE is binance (klines, github.com/binance/binance-public-data), mempool-dump
 github.com/flashbots/relayscan). Files already there are kept, interrupted ones are continued.
 """
 
+from terminal import begin, ended
+
+if __name__ == "__main__":
+    begin("history.download")  # before the heavy imports: they take seconds
+
 import errno
 import hashlib
 import http.client
 import os
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -335,4 +339,4 @@ def _asked_for(options: object, folder: Path) -> list[Archive]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended("history.download", main)

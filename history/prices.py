@@ -6,6 +6,11 @@ its open in UTC. Run as a command it says what a file or a folder holds:
 python -m history.prices PATH [--json FILE] [--symbol NAME]
 """
 
+from terminal import begin, ended
+
+if __name__ == "__main__":
+    begin("history.prices")  # before the heavy imports: they take seconds
+
 import argparse
 import json
 import sys
@@ -287,4 +292,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended("history.prices", main)

@@ -16,6 +16,7 @@ COMMANDS = {
     "train.py": [ROOT / "train.py"],
     "serve.py": [ROOT / "serve.py"],
     "agents.evaluate": ["-m", "agents.evaluate"],
+    "history.prices": ["-m", "history.prices"],
 }
 HEAVY = re.compile(r"import time:.*\| +(torch|ray|numba|numpy|rich|gymnasium)$", re.MULTILINE)
 
@@ -31,7 +32,20 @@ def test_the_version_is_told_without_an_import(command: str, tmp_path: Path) -> 
     assert mevrl.__version__ == terminal.version()
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_begins_and_ends_the_same_way() -> None:
+    """Wherever a module of the project runs as a program, helpers of other programs apart."""
+    for path in ROOT.rglob("*.py"):
+        inside = path.relative_to(ROOT)
+        text = path.read_text()
+        command = f'prog="python -m {".".join(inside.with_suffix("").parts)}'.removesuffix(
+            ".__main__"
+        )
+        if inside.parts[0] != "tests" and (command in text or inside.name == "__main__.py"):
+            mevrl_itself = inside.parts[0] == "mevrl"
+            assert mevrl_itself or ("    begin(" in text and "    ended(" in text), inside
+
+
+@pytest.mark.parametrize("command", ["train.py", "serve.py", "agents.evaluate"])
 def test_the_first_line_comes_before_the_imports(command: str, tmp_path: Path) -> None:
     wrong = "--no.such.key=1"
     with program("-X", "importtime", *COMMANDS[command], wrong, cwd=tmp_path) as process:
@@ -55,6 +69,7 @@ def test_the_first_line_comes_before_the_imports(command: str, tmp_path: Path) -
         ("serve.py", signal.SIGINT),
         ("serve.py", signal.SIGTERM),
         ("agents.evaluate", signal.SIGINT),
+        ("history.prices", signal.SIGINT),
     ],
 )
 def test_a_signal_during_the_imports(command: str, number: signal.Signals, tmp_path: Path) -> None:

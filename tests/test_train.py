@@ -264,7 +264,8 @@ def test_an_interrupted_run_says_how_to_continue_and_leaves_nothing(
         (["--prices.stand_in_days", "0"], "prices.stand_in_days is 0"),
         (["--prices.test_from", "May"], "date 'May'"),
         (["--prices.stand_in_days", "11"], "test part"),
-        (["--prices.stand_in_days", "1"], "training part"),
+        (["--prices.stand_in_days", "1"], "test part"),
+        (["--prices.test_from", "2000-01-01"], "training part"),
     ],
 )
 def test_bad_input_leaves_nothing(

@@ -1,5 +1,10 @@
 """Command line of the study of beliefs in the market."""
 
+from terminal import begin, ended
+
+if __name__ == "__main__":
+    begin("agents.belief")  # before the heavy imports: they take seconds
+
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -42,4 +47,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended("agents.belief", main)

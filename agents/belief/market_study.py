@@ -25,7 +25,8 @@ from agents.bidders.baselines import Bidder
 from agents.bidders.clearing_laws import estimate_laws
 from agents.config import ConfigError, PPOConfig, TrainConfig, config_to_dict
 from agents.evaluate.held_out import HeldOut, Networks, play_held_out
-from agents.learner_arms import actor_of, bidder_of
+from agents.learner.actor import actor_of
+from agents.learner_arms import bidder_of
 from agents.measures.intervals import (
     difference_over_trainings,
     iqm,

@@ -4,6 +4,11 @@ python -m agents.evaluate.elsewhere --model FILE --policy DIR [--algorithm MODUL
     [--forecaster DIR] [--config FILE]
 """
 
+from terminal import begin, ended
+
+if __name__ == "__main__":
+    begin("agents.evaluate.elsewhere")  # before the heavy imports: they take seconds
+
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -109,4 +114,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended("agents.evaluate.elsewhere", main)

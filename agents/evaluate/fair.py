@@ -3,7 +3,7 @@
 Of a policy that was trained several times all trainings count, not the one that validation chose.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from agents.bidders.arms import BAYES, NO_OP, POLICY
 from agents.learner_arms import LEARNER_ARMS, learned_name
-from agents.measures.intervals import Interval, iqm, ratio_over_trainings
+from agents.measures.intervals import Interval, Statistic, iqm, mean, ratio_over_trainings
 
 Scores = NDArray[np.float64]  # [seeds, episodes], ETH per episode
 
@@ -28,25 +28,27 @@ def fair(
     where the rule earns nothing. `frozen_...`: the frozen policy alone, the interval over episodes.
     `reference`: what the Bayes filter earns that knows the laws of the regimes, and the policy's
     share of it. It is no rival, for nobody is told those laws, and no bound, for it looks at past
-    auctions and values alone.
+    auctions and values alone. `by_mean`: the same against the rule with the highest mean, which the
+    few largest episodes decide.
     """
     others = {POLICY, NO_OP, BAYES, *map(learned_name, LEARNER_ARMS)}
-    rules = {arm: float(iqm(found.ravel())) for arm, found in scores.items() if arm not in others}
-    strongest = max(rules, key=lambda arm: rules[arm])
+    rules = [arm for arm in scores if arm not in others]
+    strongest, earned = _strongest(scores, rules, iqm)
+    by_mean, most = _strongest(scores, rules, mean)
     frozen = scores[POLICY][None]
     all_ = _trainings_of(scores[POLICY], trainings)
     rival = scores[strongest]
 
-    def ratio(ours: Scores, theirs: Scores) -> dict[str, Any]:
-        if not iqm(theirs.ravel()) > 0.0:
+    def ratio(ours: Scores, theirs: Scores, statistic: Statistic = iqm) -> dict[str, Any]:
+        if not statistic(theirs.ravel()) > 0.0:
             return {"ratio": None, "ratio_95": None}  # over nothing
-        found = ratio_over_trainings(ours, theirs, iqm, resamples)
+        found = ratio_over_trainings(ours, theirs, statistic, resamples)
         return {"ratio": found.value, "ratio_95": [found.low, found.high]}
 
     alone = ratio(frozen, rival)
     return {
         "strongest_fair_arm": strongest,
-        "strongest_iqm_eth": rules[strongest],
+        "strongest_iqm_eth": earned,
         "policy_iqm_eth": float(iqm(all_.ravel())),
         **ratio(all_, rival),
         "trainings": len(all_),
@@ -56,10 +58,25 @@ def fair(
             "iqm_eth": float(iqm(scores[BAYES].ravel())),
             **ratio(all_, scores[BAYES]),
         },
+        "by_mean": {
+            "strongest_fair_arm": by_mean,
+            "strongest_mean_eth": most,
+            "policy_mean_eth": float(all_.mean()),
+            **ratio(all_, scores[by_mean], mean),
+        },
         "frozen_iqm_eth": float(iqm(frozen.ravel())),
         "frozen_ratio": alone["ratio"],
         "frozen_ratio_95": alone["ratio_95"],
     }
+
+
+def _strongest(
+    scores: Mapping[str, Scores], rules: Sequence[str], statistic: Statistic
+) -> tuple[str, float]:
+    """The rule that earns most by a statistic over all episodes, and what it earns."""
+    earned = {arm: float(statistic(scores[arm].ravel())) for arm in rules}
+    strongest = max(earned, key=lambda arm: earned[arm])
+    return strongest, earned[strongest]
 
 
 def _trainings_of(policy: Scores, trainings: Mapping[str, Mapping[str, Scores]]) -> Scores:
@@ -71,16 +88,31 @@ def _trainings_of(policy: Scores, trainings: Mapping[str, Mapping[str, Scores]])
 
 
 def fair_lines(found: Mapping[str, Any], scenario: str) -> list[str]:
-    """Two sentences: against the strongest rule, and against the Bayes filter."""
+    """Against the strongest rule, by IQM and by the mean, and against the Bayes filter."""
     reference = found["reference"]
+    lines = [_against_rule(found, scenario), *_by_mean(found["by_mean"], scenario)]
     if reference["ratio"] is None:
-        return [_against_rule(found, scenario)]
+        return lines
     low, high = reference["ratio_95"]
     of_reference = (
         f"{scenario}: the policy earns {reference['ratio']:.3f} (95 % {low:.3f} to {high:.3f}) of "
         f'"{reference["arm"]}", {reference["iqm_eth"]:.4f} ETH, told the laws of the regimes.'
     )
-    return [_against_rule(found, scenario), of_reference]
+    return [*lines, of_reference]
+
+
+def _by_mean(found: Mapping[str, Any], scenario: str) -> list[str]:
+    if found["ratio"] is None:
+        return []
+    low, high = found["ratio_95"]
+    verdict = "more than" if low > 1.0 else "LESS than" if high < 1.0 else "about as much as"
+    said = (
+        f"{scenario}: by the mean of all episodes, which the largest ones decide, it earns "
+        f'{verdict} "{found["strongest_fair_arm"]}": {found["policy_mean_eth"]:.4f} against '
+        f"{found['strongest_mean_eth']:.4f} ETH, {found['ratio']:.2f} times (95 % {low:.2f} to "
+        f"{high:.2f})."
+    )
+    return [said]
 
 
 def _against_rule(found: Mapping[str, Any], scenario: str) -> str:

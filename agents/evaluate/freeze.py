@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from agents.bidders.arms import POLICY
 from agents.bidders.baselines import Bidder, network_bidder
 from agents.evaluate.comparison import Learned
+from agents.learner.actor import actor_of
 from agents.learner.build import build
 from agents.learner.vecenv import MarketVecEnv
-from agents.learner_arms import ALL, actor_of, bidder_of, learned_name
+from agents.learner_arms import ALL, bidder_of, learned_name
 from agents.prices import Forecasting
 from agents.training.checkpoints import load_policy
 from agents.training.trial import TrialInputs

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import ndtr, stdtrit
 
 Scores = NDArray[np.float64]
 Statistic = Callable[[Scores], Scores]
@@ -196,8 +196,8 @@ def _expanded(confidence: float, *trainings: int) -> float:
     least, freedom = min(trainings), sum(trainings) - len(trainings)
     if least < 2:
         return confidence
-    reach = stats.t.ppf(0.5 + confidence / 2.0, freedom) * np.sqrt(least / (least - 1.0))
-    return float(1.0 - 2.0 * stats.norm.sf(reach))
+    reach = stdtrit(freedom, 0.5 + confidence / 2.0) * np.sqrt(least / (least - 1.0))
+    return float(1.0 - 2.0 * ndtr(-reach))
 
 
 def share(

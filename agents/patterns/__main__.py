@@ -6,6 +6,11 @@ What is planted is named again from public traces and scored by the adjusted Ran
 Arabie 1985); with a data folder the same is found in recorded bars, payments and builders' bids.
 """
 
+from terminal import begin, ended
+
+if __name__ == "__main__":
+    begin("agents.patterns")  # before the heavy imports: they take seconds
+
 import json
 import sys
 from argparse import ArgumentParser
@@ -98,4 +103,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended("agents.patterns", main)

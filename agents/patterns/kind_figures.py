@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from agents.patterns.kinds import Kinds
+from models.forecast_figures import write_figure
 from models.patterns.bidder_clusters import FEATURES
-from models.volatility.figures import write_figure
 
 MARKERS = "os^D"
 

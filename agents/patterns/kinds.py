@@ -15,6 +15,7 @@ from envs.hidden_competition.model import SCENARIOS, record
 from envs.market.rivals import CLAMPED, SHARE_80, SHARE_90, TRUE_VALUE, rule_bid
 from history.mev import load_cexdex
 from history.prices import Bars
+from models.forecast_figures import regime_figure
 from models.patterns.bidder_clusters import (
     BidTraces,
     bidder_features,
@@ -22,7 +23,6 @@ from models.patterns.bidder_clusters import (
     load_traces,
 )
 from models.patterns.regimes import RegimeModel, fit_hidden_markov, fit_mixture
-from models.volatility.figures import regime_figure
 from models.volatility.origins import Origins, build_origins, column
 
 VOLATILITY_REGIMES = 3

@@ -31,7 +31,7 @@ from agents.report.figures import (
 from agents.report.studies import draw_studies, studies_lines
 from agents.runs import write_text
 from agents.training.trials import TrialResult
-from models.volatility.figures import calibration_figure
+from models.forecast_figures import calibration_figure
 from models.volatility.table import markdown_report, verdict_lines
 
 CALIBRATION = "forecast_calibration.png"

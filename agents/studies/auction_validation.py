@@ -4,7 +4,11 @@ python -m agents.studies.auction_validation [--figures FOLDER] prints the tables
 figures.
 """
 
-import sys
+from terminal import begin, ended
+
+if __name__ == "__main__":
+    begin("agents.studies.auction_validation")  # before the heavy imports: they take seconds
+
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -330,4 +334,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended("agents.studies.auction_validation", main)

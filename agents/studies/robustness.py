@@ -10,6 +10,11 @@ changed market itself; the policies know nothing of the change. What is finished
 training and by (market, arm), and is not done again.
 """
 
+from terminal import begin, ended
+
+if __name__ == "__main__":
+    begin("agents.studies.robustness")  # before the heavy imports: they take seconds
+
 import json
 import shutil
 import sys
@@ -27,7 +32,8 @@ from agents.bidders.arms import POLICY
 from agents.bidders.baselines import Bidder
 from agents.config import ConfigError, TrainConfig, config_to_dict, read_arguments
 from agents.evaluate.held_out import HeldOut, Networks, play_held_out
-from agents.learner_arms import actor_of, bidder_of
+from agents.learner.actor import actor_of
+from agents.learner_arms import bidder_of
 from agents.prices import bars_to_learn_from, data_folder, first_test_minute, forecasting_of
 from agents.progress import Stages
 from agents.runs import write_text
@@ -216,4 +222,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended("agents.studies.robustness", main)

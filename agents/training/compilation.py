@@ -13,28 +13,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from gymnasium import spaces
 from numba.core import event
 
 from agents.bidders.baselines import network_bidder
-from agents.learner.compiled import CompiledPerceptron
-from agents.learner.ppo import joint_gradient
-from agents.learner.rollout_buffer import SortedRolloutBuffer
 from agents.progress import NotedReport
 from envs.market.config import MarketConfig
 from envs.market.paths import stand_in_paths
-from envs.market.physics import physics_of
-from envs.market.simulator import present
 from envs.vector import MarketVectorEnv
-from kernels.learning.loss import LossWeights
 from kernels.market.action import ACTIONS
 from kernels.market.observation import SIZE
 from kernels.market.tile import LANES
 from models.frozen import Network
-from models.policy.masked import MaskedPolicy
 
-# One process each: what is compiled by one, the others find.
-PARTS = ("decisions", "slots", "learning")
+# One process each. They share next to nothing: what two compile at once is compiled twice.
+PARTS = ("market", "learning")
 POLL_S = 0.1
 
 
@@ -102,6 +94,15 @@ def _end_with_parent() -> None:
 
 def _learn_once() -> None:
     """A step and a gradient, on rows with and without a choice."""
+    # Here, for this part alone needs torch, whose import takes seconds.
+    from gymnasium import spaces
+
+    from agents.learner.compiled import CompiledPerceptron
+    from agents.learner.ppo import joint_gradient
+    from agents.learner.rollout_buffer import SortedRolloutBuffer
+    from kernels.learning.loss import LossWeights
+    from models.policy.masked import MaskedPolicy
+
     box, discrete = spaces.Box(-1.0, 1.0, (SIZE,), np.float32), spaces.Discrete(ACTIONS)
     policy = MaskedPolicy(box, discrete, lambda _: 1e-3)
     engine, buffer = CompiledPerceptron(policy), SortedRolloutBuffer(1, box, discrete, n_envs=LANES)
@@ -117,23 +118,16 @@ def _learn_once() -> None:
 
 
 def compile_kernels(part: str) -> None:
-    """Show one decision and evaluate a policy, play one slot, or learn once: every kernel that
-    they need."""
+    """Play a slot, or learn and evaluate a policy once: every kernel that they need."""
     if part == "learning":
         _learn_once()
+        layer = np.zeros((ACTIONS, SIZE), np.float32), np.zeros(ACTIONS, np.float32)
+        masks = np.zeros((LANES, ACTIONS), np.bool_)
+        network_bidder(Network((layer,)))(np.zeros((LANES, SIZE), np.float32), masks)
         return
     env = MarketVectorEnv(LANES, MarketConfig(), stand_in_paths(days=1))
-    if part == "decisions":
-        masks = np.zeros((LANES, ACTIONS), np.bool_)
-        observations = np.zeros((LANES, SIZE), np.float32)
-        physics = physics_of(env.config, env.config.graph)
-        keys = np.zeros(LANES, np.uint64)
-        present(physics, env.state()["tiles"][0], keys, observations, masks)
-        layer = np.zeros((ACTIONS, SIZE), np.float32), np.zeros(ACTIONS, np.float32)
-        network_bidder(Network((layer,)))(observations, masks)
-    else:
-        env.reset(seed=0)
-        env.step(np.zeros(LANES, np.int64))
+    env.reset(seed=0)
+    env.step(np.zeros(LANES, np.int64))
 
 
 if __name__ == "__main__":

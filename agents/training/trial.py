@@ -15,11 +15,12 @@ import numpy as np
 from agents.bidders.arms import play
 from agents.bidders.baselines import greedy
 from agents.config import PPOConfig, TrialsConfig
+from agents.learner.actor import actor_of
 from agents.learner.build import build
 from agents.learner.mixture import MixedMarkets
 from agents.learner.rollouts import Crew, Markets, build_remote, market_vecenv
 from agents.learner.vecenv import MarketVecEnv
-from agents.learner_arms import HISTORY, actor_of, bidder_of, blind_columns
+from agents.learner_arms import HISTORY, bidder_of, blind_columns
 from agents.market_draws import drawn_markets
 from agents.measures.intervals import iqm
 from agents.training.checkpoints import load_checkpoint, load_weights, save_checkpoint

@@ -8,6 +8,11 @@ distance and, where values are positive, the mean distance of ln quantiles; unde
 the means per block of every era. What one side does not tell is said in its row.
 """
 
+from terminal import begin, ended
+
+if __name__ == "__main__":
+    begin("envs.calibration")  # before the heavy imports: they take seconds
+
 import json
 import os
 import sys
@@ -98,4 +103,4 @@ def _print(found: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended("envs.calibration", main)

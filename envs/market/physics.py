@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.integrate import cumulative_trapezoid
 from scipy.special import ndtr, ndtri
 
 from configs.settings import groups_of
@@ -231,7 +230,8 @@ def equilibrium_bids(a: float, b: float, rate: float) -> np.ndarray:
     value = efficiency_quantiles(a, b)
     x = np.linspace(0.0, 1.0, 4097)
     log_win = -rate * (1.0 - x**a) ** b
-    total = cumulative_trapezoid(np.exp(log_win), x, initial=0.0)
+    density = np.exp(log_win)  # integrated by trapezoids
+    total = np.concatenate([[0.0], np.cumsum(np.diff(x) * (density[1:] + density[:-1]) / 2.0)])
     bid = value - np.interp(value, x, total) / np.exp(np.interp(value, x, log_win))
     return np.maximum.accumulate(np.clip(bid, 0.0, None))
 

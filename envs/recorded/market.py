@@ -185,9 +185,16 @@ def snapshot_market(market: PoolMarket, config: MarketConfig, bitcoin: bool) -> 
         concentrated=sum(pools[k].kind == V3_KIND for k in chosen),
         depth_eth=tuple(depth[k] for k in chosen),
         depth_sigma=0.0,
+        fee_pips=(),
     )
     bought_back = tuple(with_hub[loan % len(with_hub)] for loan in loans)
-    return config.changed({"pools": described, "loans.pools": bought_back})
+    # An era speaks of its own pools one by one. These are majors: its second law, if it has two.
+    of_pools = {
+        "users.size_scale": (),
+        "users.pool_weight": (),
+        "informed.payment_law": (1,) * len(chosen) if config.informed.more_payment_bps else (),
+    }
+    return config.changed({"pools": described, "loans.pools": bought_back} | of_pools)
 
 
 def _depth_eth(market: PoolMarket, tokens: list[int]) -> dict[int, float]:

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from history.prices import Bars, BarsError
+from models.volatility.config import VolatilityConfig
 from models.volatility.ewma import fit_ewma, log_ewma_at, random_walk
 from models.volatility.har import DESIGNS, fit_log_linear
-from models.volatility.har_lstm import VolatilityConfig, training_part
+from models.volatility.har_lstm import training_part
 from models.volatility.losses import floored, qlike, squared_log_error
 from models.volatility.origins import Origins
 from models.volatility.predictor import HAR_LSTM, VarianceForecaster

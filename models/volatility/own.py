@@ -23,7 +23,8 @@ from kernels.networks.features import N_FEATURES
 from models.extensions import imported, refused
 from models.frozen import ONNXRUNTIME, NetworkFileError, Port, RowGraph, named_graph
 from models.onnx_export import ExportError, module_graph
-from models.volatility.har_lstm import VolatilityConfig, training_part
+from models.volatility.config import VolatilityConfig
+from models.volatility.har_lstm import training_part
 from models.volatility.losses import floored
 from models.volatility.origins import Origins
 from models.volatility.predictor import TEST_VECTOR_STEPS, Forecasts, VarianceForecaster

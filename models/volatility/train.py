@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.progress import Progress as ProgressBar
 
+from configs.reading import Parser
 from history.files import write_atomically
 from history.prices import Bars, BarsError, load_bars, minute_of
+from models.volatility.config import VolatilityConfig
 from models.volatility.evaluation import forecast_test_part, report_rows, symbols_to_test
 from models.volatility.har_lstm import (
     Fit,
     Log,
     Members,
     Progress,
-    VolatilityConfig,
     train_har_lstm,
     train_har_lstms,
 )
@@ -149,12 +149,10 @@ def _refuse_leak(forecaster: VarianceForecaster, bars: Bars, test_from: int) -> 
         )
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="python -m models.volatility", description=__doc__, allow_abbrev=False
-    )
+def _parser() -> Parser:
+    parser = Parser(prog="python -m models.volatility", description=__doc__, allow_abbrev=False)
     commands = parser.add_subcommands()
-    evaluation = ArgumentParser(
+    evaluation = Parser(
         description="Out-of-sample table of every model on a bar file.", allow_abbrev=False
     )
     evaluation.add_argument("--data", type=str, required=True, help="bars, .parquet or .csv")
@@ -177,9 +175,9 @@ def _parser() -> ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0, or 2 with the reason on standard error for bad input."""
-    given = _parser().parse_args(arguments)["evaluate"]
     console = Console()
     try:
+        given = _parser().parse_args(arguments)["evaluate"]
         config = VolatilityConfig(**given.config.as_dict())
         forecaster = load_forecaster(given.model) if given.model else None
         bars = load_bars(given.data, given.symbol)
@@ -201,7 +199,7 @@ def main(arguments: list[str] | None = None) -> int:
         write_atomically(given.json, json.dumps(report, indent=2) + "\n")
     if given.figure:
         # matplotlib takes a second that only a figure needs.
-        from models.volatility.figures import calibration_figure
+        from models.forecast_figures import calibration_figure
 
         calibration_figure(report, Path(given.figure))
     return 0

@@ -17,7 +17,7 @@ from agents.prices import BTC, ETH, Forecasting, first_test_minute, forecasting_
 from envs.market.paths import PricePaths, paths_of_bars
 from history.prices import Bars, SymbolBars
 from history.stochastic_volatility import stochastic_volatility_bars
-from models.volatility.har_lstm import VolatilityConfig
+from models.volatility.config import VolatilityConfig
 from models.volatility.losses import floored, qlike
 from models.volatility.origins import Origins, build_origins
 
@@ -62,7 +62,7 @@ def closes_of(bars: Bars) -> np.ndarray:
 def fitted(run: Path, bars: Bars, config: VolatilityConfig, until: int) -> Forecasting:
     for folder in ("checkpoints", "tb"):
         (run / folder).mkdir(parents=True, exist_ok=True)
-    return forecasting_of(run, config, bars, until, lambda done, total: None)
+    return forecasting_of(run, config, bars, until, lambda *told: None)
 
 
 def played(paths: PricePaths, minutes: int = 52) -> np.ndarray:

@@ -17,12 +17,12 @@ from agents.config import (
     read_arguments,
 )
 from agents.evaluate.freeze import compared, served, trained_network
+from agents.learner.actor import actor_of
 from agents.learner.vecenv import MarketVecEnv
 from agents.learner_arms import (
     INGREDIENTS,
     LEARNER_ARMS,
     Choice,
-    actor_of,
     bidder_of,
     blind_columns,
 )

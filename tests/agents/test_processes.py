@@ -83,3 +83,14 @@ def _runs(process: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
+
+
+@pytest.mark.parametrize("module", ["agents.evaluate.held_out", "agents.training.compilation"])
+def test_processes_that_learn_nothing_import_no_library_for_it(module: str) -> None:
+    """torch alone takes seconds, in every process of a comparison."""
+    slow = ("torch", "stable_baselines3", "ray", "matplotlib", "scipy.stats", "scipy.signal")
+    told = f"import sys, {module}; print([name for name in {slow} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", told], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S
+    )
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr

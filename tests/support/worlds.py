@@ -28,7 +28,7 @@ def markets(
 
     Three decisions per slot unless told otherwise: more can happen. Keys in `changes` are dotted.
     """
-    config = MarketConfig(ticks_per_slot=3).changed({**(changes or {}), **more})
+    config = MarketConfig(era="rich", ticks_per_slot=3).changed({**(changes or {}), **more})
     env = MarketVectorEnv(num_envs, config, paths(), split, seed)
     env.reset()
     return env

@@ -42,7 +42,8 @@ NAMES = [field.name for field in FIELDS]
 def played(paths: PricePaths, market: MarketConfig) -> tuple[np.ndarray, np.ndarray]:
     """Observations and masks of 256 searchers that bid at random, half of them where the proposer
     builds alone; all have something to bid on."""
-    env = MarketVectorEnv(256, market, paths, seed=1)
+    # the rich market: most slots have opportunities to compare
+    env = MarketVectorEnv(256, market.changed({"era": "rich"}), paths, seed=1)
     observations, _ = env.reset(seed=1)
     rng = np.random.default_rng(0)
     seen, open_ = [], []
@@ -93,10 +94,10 @@ def test_expected_profit_is_that_of_the_action_table(
         if row.size_ppm < PPM:
             assert torch.isneginf(found[:, action]).all()
             continue
-        wanted = [_by_hand(o, w, action) for o, w in zip(observations[:64], wins, strict=False)]
-        np.testing.assert_allclose(found[:64, action].numpy(), wanted, rtol=2e-4, atol=1e-7)
+        wanted = [_by_hand(o, w, action) for o, w in zip(observations, wins, strict=True)]
+        np.testing.assert_allclose(found[:, action].numpy(), wanted, rtol=2e-4, atol=1e-7)
         some[row.channel] += int((np.isfinite(wanted) & (np.array(wanted) != 0.0)).sum())
-    assert min(some.values()) > 200, "both channels were compared"
+    assert min(some.values()) > 60, "both channels were compared"
 
 
 def test_the_largest_logit_is_the_best_expected_profit(

@@ -60,9 +60,8 @@ def test_the_command_compares_and_goes_on_where_it_was(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(
-        market_study, "paths_of", lambda study, stages: paths
-    )  # no forecaster is trained
+    # no forecaster is trained
+    monkeypatch.setattr(market_study, "paths_of", lambda study, stages: paths)
     out = ["--out", str(tmp_path / "study"), "--belief-steps", "16384"]
     assert main([*out, *SMALL]) == 0
     report = json.loads((tmp_path / "study" / "report.json").read_text())

@@ -20,7 +20,7 @@ from kernels.market.observation import SIZE
 from live.server import load_policy
 from models import frozen
 from models.policy.convert import CannotServeError
-from models.volatility.har_lstm import VolatilityConfig
+from models.volatility.config import VolatilityConfig
 from models.volatility.onnx_file import load_forecaster
 from tests.models.policy.test_convert import Memory
 from tests.support.worlds import paths

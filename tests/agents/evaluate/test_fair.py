@@ -65,3 +65,17 @@ def test_without_luck_in_common_a_small_gap_is_not_shown() -> None:
 def test_where_no_rule_earns_anything_that_is_said() -> None:
     arms = {POLICY: scores(1.0), RULE: scores(0.0), NO_OP: scores(0.0), BAYES: scores(1.0)}
     assert "no rule earns anything" in fair_lines(fair(arms, {}, 100), "default")[0]
+
+
+def test_a_rule_that_wins_the_largest_episodes_alone_is_named_by_the_mean() -> None:
+    tail = scores(0.8)
+    tail[:, :20] *= 20.0
+    arms = {POLICY: scores(1.1), RULE: scores(1.0), STATIC: tail}
+    found = fair(arms | {NO_OP: scores(0.0), BAYES: scores(1.2)}, {}, 500)
+    assert found["strongest_fair_arm"] == RULE
+    assert found["ratio"] == pytest.approx(1.1)
+    assert found["by_mean"]["strongest_fair_arm"] == STATIC
+    assert found["by_mean"]["ratio"] == pytest.approx(scores(1.1).mean() / tail.mean())
+    said = fair_lines(found, "default")
+    assert "the policy earns more than the strongest rule" in said[0]
+    assert f'it earns LESS than "{STATIC}"' in said[1]

@@ -93,7 +93,7 @@ def test_an_interrupted_training_ends_as_an_undisturbed_one(
         if len(saved) == 3:
             raise KeyboardInterrupt
 
-    again = ["--out", str(tmp_path / "again"), *arguments[2:], "--markets", MARKETS]
+    again = ["--out", str(tmp_path / "again"), *arguments[2:], "--markets", "more rivals"]
     with monkeypatch.context() as patch:
         patch.setattr(robustness.Training, "save", interrupted)
         with pytest.raises(KeyboardInterrupt):

@@ -14,7 +14,8 @@ from agents.training.forecaster_trials import trained_by_tune
 from agents.training.ray_session import ray_session
 from agents.training.trials import ProgressCallback
 from history.stochastic_volatility import stochastic_volatility_bars
-from models.volatility.har_lstm import Fit, VolatilityConfig, train_har_lstm, train_har_lstms
+from models.volatility.config import VolatilityConfig
+from models.volatility.har_lstm import Fit, train_har_lstm, train_har_lstms
 from models.volatility.origins import build_origins
 
 CONFIG = VolatilityConfig(ensemble=2, epochs=3, hidden=6, layer=12, horizons_minutes=(60,))

@@ -195,7 +195,7 @@ def test_the_command_writes_what_was_asked_for(tmp_path: Path) -> None:
 
 
 def _bare(**changes: Any) -> dict[str, np.ndarray]:
-    config = MarketConfig().changed(BARE | changes)
+    config = MarketConfig(era="rich").changed(BARE | changes)
     return simulated_samples(config, paths(), lanes=32, slots=256)
 
 

@@ -60,11 +60,11 @@ from envs.market.physics import (
 )
 def test_bad_values_are_refused_by_name(change: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
-        _ = MarketConfig().changed(change).graph
+        _ = MarketConfig(era="rich").changed(change).graph
 
 
 def test_tables_hold_the_configured_quantiles() -> None:
-    config = MarketConfig()
+    config = MarketConfig(era="rich")
     table = physics_of(config, config.graph).quantiles
     assert table.shape == (EFFICIENCY + 3 + 3 * NODES, CELLS + 1)
     assert np.all(np.diff(table, axis=1) >= 0.0)

@@ -159,7 +159,9 @@ def _recorded(**changes: Any) -> tuple[MarketVectorEnv, RecordedFlow]:
         swap_seen_s=np.zeros(two.size),
         swap_kind=np.zeros(two.size),
     )._replace(**changes)
-    env = MarketVectorEnv(32, MarketConfig(ticks_per_slot=1), replace(under, recorded=flow))
+    env = MarketVectorEnv(
+        32, MarketConfig(era="rich", ticks_per_slot=1), replace(under, recorded=flow)
+    )
     env.reset(seed=1)
     return env, flow
 

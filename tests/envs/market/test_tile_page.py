@@ -34,7 +34,7 @@ def test_books_stand_in_their_order() -> None:
 
 
 def test_rows_of_a_market_do_not_overlap() -> None:
-    config = MarketConfig()
+    config = MarketConfig(era="rich")
     graph, tokens = config.graph, 4
     numbers = physics_of(config, graph)
     own = [row._replace(first=numbers.world_row + row.first) for row in WORLD_ROWS]

@@ -55,7 +55,7 @@ def made_slots(n: int = 1000, cut: int = 503, pools: tuple[PoolKey, ...] = ()) -
 
 def test_every_slot_of_the_paths_is_a_recorded_one() -> None:
     slots = made_slots(pools=(USDC_WETH,))
-    config = MarketConfig()
+    config = MarketConfig(era="rich")
     paths = replay_paths(slots, config)
     flow = paths.recorded
     rows = np.concatenate([np.arange(500), np.arange(503, 998)])  # whole minutes of each segment
@@ -86,14 +86,14 @@ def test_every_slot_of_the_paths_is_a_recorded_one() -> None:
 def test_amounts_stay_where_no_reserves_are_known() -> None:
     slots = made_slots(pools=(USDC_WETH,))
     slots = replace(slots, reserves=np.full_like(slots.reserves, np.nan))
-    flow = replay_paths(slots, MarketConfig()).recorded
+    flow = replay_paths(slots, MarketConfig(era="rich")).recorded
     assert set(flow.swap_amount_in) == {0.01 * 40e6, 0.01 * 20e3}
 
 
 def test_a_pool_without_match_is_named() -> None:
     slots = made_slots(pools=(replace(USDC_WETH, symbol0="UNI"),))
     with pytest.raises(ValueError, match=r"pool 0xp: no pool of the market trades \('UNI', 'WETH'"):
-        replay_paths(slots, MarketConfig())
+        replay_paths(slots, MarketConfig(era="rich"))
 
 
 def pool(
@@ -122,7 +122,7 @@ def test_a_snapshot_becomes_a_configuration() -> None:
         pool(V3_KIND, (2, 1), (200 * bitcoin, 3e3 * ether)),
     )
     market = PoolMarket("made here", tokens, (6, 18, 8, 18), pools, ())
-    config = snapshot_market(market, MarketConfig(), bitcoin=True)
+    config = snapshot_market(market, MarketConfig(era="rich"), bitcoin=True)
     assert config.pools.symbols == ("WETH", "USDC", "WBTC")
     assert config.pools.decimals == (18, 6, 8)
     assert list(zip(config.pools.token0, config.pools.token1)) == [(1, 0), (2, 1), (1, 0), (2, 0)]
@@ -130,10 +130,10 @@ def test_a_snapshot_becomes_a_configuration() -> None:
     np.testing.assert_allclose(config.pools.depth_eth, [10e3, 1500.0, 40e3, 3e3], rtol=1e-6)
     assert config.pools.btc_exposure == (0.0, 0.0, 1.0)
     assert config.loans.pools == (0, 0, 0, 0)
-    without = snapshot_market(market, MarketConfig(), bitcoin=False)
+    without = snapshot_market(market, MarketConfig(era="rich"), bitcoin=False)
     assert without.pools.symbols == ("WETH", "USDC")
     with pytest.raises(ValueError, match=r"no pool of 0\.3 %"):
-        snapshot_market(market.select(np.arange(7) == 3), MarketConfig(), bitcoin=True)
+        snapshot_market(market.select(np.arange(7) == 3), MarketConfig(era="rich"), bitcoin=True)
 
 
 def follow(config: MarketConfig, slots: RecordedSlots, steps: int) -> int:
@@ -168,14 +168,14 @@ def follow(config: MarketConfig, slots: RecordedSlots, steps: int) -> int:
 
 @pytest.mark.parametrize("pools", [(), (USDC_WETH,)])
 def test_the_market_follows_the_recorded_fees(pools: tuple[PoolKey, ...]) -> None:
-    config = MarketConfig(episode_slots=40, ticks_per_slot=3)
+    config = MarketConfig(era="rich", episode_slots=40, ticks_per_slot=3)
     assert follow(config, made_slots(pools=pools), 200) > 500
 
 
 @pytest.mark.parametrize("swaps", [False, True])
 def test_the_recorded_days_can_be_played(swaps: bool) -> None:
     data = data_file("blocks").parent
-    config, paths = replay_market(data, MarketConfig(ticks_per_slot=3), swaps)
+    config, paths = replay_market(data, MarketConfig(era="rich", ticks_per_slot=3), swaps)
     env = MarketVectorEnv(16, config, paths, split="test")
     env.reset(seed=1)
     for _ in range(200):

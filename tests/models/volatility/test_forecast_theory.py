@@ -9,10 +9,11 @@ from history.stochastic_volatility import (
     expected_variances,
     stochastic_volatility_bars,
 )
+from models.volatility.config import VolatilityConfig
 from models.volatility.evaluation import HAR_LSTM, LINEAR, losses_at, scored_origins
 from models.volatility.evaluation import forecast_test_part as forecast
 from models.volatility.garch import conditional_variance
-from models.volatility.har_lstm import VolatilityConfig, train_har_lstm
+from models.volatility.har_lstm import train_har_lstm
 from models.volatility.losses import floored, qlike
 from models.volatility.origins import build_origins
 from models.volatility.significance import diebold_mariano

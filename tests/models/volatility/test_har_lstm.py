@@ -14,10 +14,10 @@ from history.prices import Bars, BarsError, SymbolBars, minute_of
 from history.stochastic_volatility import stochastic_volatility_bars
 from kernels.networks.features import FEATURES, N_FEATURES
 from kernels.networks.forecast import forecast_step
+from models.volatility.config import VolatilityConfig
 from models.volatility.har import fit_log_linear
 from models.volatility.har_lstm import (
     HarLstm,
-    VolatilityConfig,
     standardise,
     train_har_lstm,
     training_part,

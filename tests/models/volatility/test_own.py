@@ -15,8 +15,8 @@ from history.stochastic_volatility import stochastic_volatility_bars
 from kernels.networks.features import N_FEATURES
 from models.extensions import ExtensionError
 from models.frozen.folder import HORIZONS_MINUTES
+from models.volatility.config import VolatilityConfig
 from models.volatility.evaluation import HAR_LSTM
-from models.volatility.har_lstm import VolatilityConfig
 from models.volatility.onnx_file import ForecasterFileError, export_forecaster, load_forecaster
 from models.volatility.origins import build_origins
 from models.volatility.own import OwnForecaster, train_own

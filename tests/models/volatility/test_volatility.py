@@ -12,6 +12,7 @@ import pytest
 
 from history.prices import Bars, BarsError, load_bars, minute_of
 from history.stochastic_volatility import stochastic_volatility_bars
+from models.forecast_figures import calibration_figure, regime_figure
 from models.volatility.evaluation import (
     EWMA,
     HAR_LSTM,
@@ -21,7 +22,6 @@ from models.volatility.evaluation import (
     forecast_test_part,
     symbols_to_test,
 )
-from models.volatility.figures import calibration_figure, regime_figure
 from models.volatility.garch import conditional_variance, returns_on_grid
 from models.volatility.onnx_file import export_forecaster
 from models.volatility.origins import build_origins
@@ -249,10 +249,12 @@ def test_wrong_options_and_columns_exit_with_code_2(
     arguments = ["evaluate", "--data", str(tmp_path / "x.parquet"), "--test-from", FIRST]
     assert main(arguments) == 2
     assert "missing columns date (or timestamp), open" in capsys.readouterr().err
-    with pytest.raises(SystemExit) as caught:
-        main([*arguments, "--config.epoch=3"])
-    assert caught.value.code == 2
-    assert "epoch" in capsys.readouterr().err
+    assert main([*arguments, "--config.epoch=3"]) == 2
+    assert capsys.readouterr().err == "error: unrecognized arguments: --config.epoch=3\n"
+    assert main([*arguments, "--config.dropout=1.5"]) == 2
+    message = capsys.readouterr().err
+    for word in ("config.dropout", "1.5", "from 0 to below 1"):
+        assert word in message
 
 
 def test_a_symbol_without_test_bars_only_trains(bars: Bars) -> None:

@@ -51,7 +51,9 @@ def calibration_figure(report: dict[str, Any], path: Path) -> None:
     axes[0].set_ylim(bottom=0.0)
     axes[0].set_ylabel("realised / forecast variance\n(above 1: the forecast was too low)")
     axes[0].legend(frameon=False, loc="lower left")
-    figure.suptitle("Calibration of the HAR-LSTM by tenths of its forecast (two standard errors)")
+    figure.suptitle(
+        f"{report['ours']}: calibration by tenths of its forecast (two standard errors)"
+    )
     write_figure(figure, path)
 
 
