@@ -61,9 +61,9 @@ class PPOConfig(Settings):
     """Gradients are scaled down to this norm."""
     hidden: tuple[Count, ...] = (64, 64)
     """Widths of the tanh layers, separate for policy and value."""
-    reward_clip: Positive = 100.0
-    """Rewards are divided by their root mean square and clipped here: values have a Pareto tail.
-    At 10 the large opportunities, which make most of the mean, teach too little."""
+    reward_clip: Positive = 10.0
+    """Rewards are divided by their root mean square and clipped here: values have a Pareto tail. Of
+    10 and 100, ten trainings each in the market of 2021, 10 earns more on validation."""
     lstm: Natural = 0
     """Units of an LSTM before the actor's layers, which then remembers; 0: none."""
     critic_lstm: bool = False
@@ -142,7 +142,7 @@ class PPOConfig(Settings):
 
 
 # The learner where bids are all there is: the market's rate is too large a step there.
-BARE_AUCTIONS = PPOConfig(learning_rate=1e-3, reward_clip=10.0)
+BARE_AUCTIONS = PPOConfig(learning_rate=1e-3)
 
 
 @dataclass(frozen=True)
