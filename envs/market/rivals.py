@@ -15,6 +15,7 @@ from envs.market.physics import (
     HARM,
     LOSERS,
     LOSERS_BID,
+    MET,
     NODE_FIRST,
     NODE_STEP,
     NODES,
@@ -41,6 +42,7 @@ from kernels.market.tile import (
     FOUND_GROSS,
     FOUND_NET,
     FOUND_PUBLIC_BID,
+    KEPT,
     LANES,
     OPPORTUNITIES,
     OWN_TIP,
@@ -271,7 +273,11 @@ def meet_rivals(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> None:
     for lane in range(0, LANES, WIDTH):
         for k in range(OPPORTUNITIES):
             _count_rivals(physics, tile, lane, keys, k)
+    met = physics.world_row + MET
     for lane in range(LANES):
+        if tile[KEPT, lane] > 0.0 and tile[met, lane] > 0.0:
+            continue
+        tile[met, lane] = 1.0
         regime = int(tile[physics.world_row + REGIME, lane])
         for k in range(OPPORTUNITIES):
             if tile[FOUND_CYCLE + k, lane] < 0.0:

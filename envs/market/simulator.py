@@ -59,6 +59,7 @@ from kernels.market.tile import (
     GAS_USED_RATIO,
     HISTORY_COUNT,
     HISTORY_VALUE,
+    KEPT,
     LANES,
     OWN_TIP,
     SLOT,
@@ -208,6 +209,7 @@ def start_episode(
     _forget_fees(tile, lane, world_row)
     tile[GAS_USED_RATIO, lane] = 1.0
     tile[OWN_TIP, lane] = physics.own_tip_gwei
+    tile[KEPT, lane] = 0.0
     tile[SLOT, lane] = 0.0
     tile[HISTORY_COUNT, lane] = 0.0
     tile[STANDING_CYCLE, lane] = -1.0
@@ -234,13 +236,16 @@ def present(
     observation: np.ndarray,
     masks: np.ndarray,
 ) -> None:
-    """Show the agent what it can know at this decision."""
+    """Show the agent what it can know at this decision; lanes in which nothing new can be found
+    keep what was found."""
     never_inline()
     show_pending(physics, tile)
     search(physics.cycles, physics.weights, tile)
     meet_rivals(physics, tile, keys)
     encode(tile, observation)
     mask(tile, masks)
+    for lane in range(LANES):
+        tile[KEPT, lane] = 1.0
 
 
 @lean_kernel
@@ -264,6 +269,7 @@ def _finish_slot(
     advance_loans(physics, tile, keys)
     for lane in range(LANES):
         tile[SLOT, lane] += 1.0
+        tile[KEPT, lane] = 0.0
 
 
 @lean_kernel

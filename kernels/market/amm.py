@@ -13,6 +13,7 @@ from kernels.market.declaration import Declaration
 from kernels.market.tile import (
     CONCENTRATED_FROM,
     CONCENTRATED_ROWS,
+    KEPT,
     LANES,
     LIQUIDITY,
     LOWEST_ROOT,
@@ -195,11 +196,18 @@ def quote(
 
 @inline
 def _copy_state(rows: Layout, tile: np.ndarray, lane: int, like: Floats) -> None:
+    kept = load(tile, KEPT, lane, like) > 0.0
     for row in range(RESERVES, rows.overlay):
-        store(tile, row + 4 * rows.pools, lane, load(tile, row, lane, like))
+        before = load(tile, row + 4 * rows.pools, lane, like)
+        head = load(tile, row, lane, like)
+        store(tile, row + 4 * rows.pools, lane, choose(kept, before, head))
     for index in range(rows.pools - int(tile[CONCENTRATED_FROM, lane])):
         at = rows.concentrated + CONCENTRATED_ROWS * index
-        store(tile, at + OVERLAY_SEGMENT, lane, load(tile, at + SEGMENT, lane, like))
+        before, head = (
+            load(tile, at + OVERLAY_SEGMENT, lane, like),
+            load(tile, at + SEGMENT, lane, like),
+        )
+        store(tile, at + OVERLAY_SEGMENT, lane, choose(kept, before, head))
 
 
 @inline
@@ -209,11 +217,13 @@ def _order_by_tip(tile: np.ndarray, lane: int, like: Floats) -> None:
     A place is the number of swaps that come before: no branch depends on the data. Writes it to
     scratch, and that no swap has been applied.
     """
+    kept = load(tile, KEPT, lane, like) > 0.0
     for swap_ in range(PENDING):
         shown = load(tile, PENDING_VISIBLE + swap_, lane, like) > 0.0
         paid = choose(shown, load(tile, PENDING_TIP + swap_, lane, like), like - 1.0)
         store(tile, _TIP + swap_, lane, paid)
-        store(tile, PENDING_AMOUNT_OUT + swap_, lane, like)
+        before = load(tile, PENDING_AMOUNT_OUT + swap_, lane, like)
+        store(tile, PENDING_AMOUNT_OUT + swap_, lane, choose(kept, before, like))
     for one in range(PENDING):
         mine, before = load(tile, _TIP + one, lane, like), like
         for other in range(PENDING):
@@ -241,8 +251,20 @@ def _apply(weights: np.ndarray, state: PoolState, lane: int) -> None:
         gamma = weights[pool]
         if amount <= 0.0:
             continue
-        out = quote(state, lane, pool, forward, amount, gamma)
-        if out >= least:
+        row_in = state.first + pool + (0 if forward else state.pools)
+        row_out = state.first + pool + (state.pools if forward else 0)
+        capacity = 2 * state.pools
+        if amount < tile[row_in + capacity, lane]:
+            out = amount_out(amount, tile[row_in, lane], tile[row_out, lane], gamma)
+            if out < least:
+                continue
+            kept = amount if pool < int(tile[CONCENTRATED_FROM, lane]) else amount * gamma
+            tile[row_in, lane] += kept
+            tile[row_out, lane] -= out
+            tile[row_in + capacity, lane] -= amount
+            tile[row_out + capacity, lane] += out / gamma
+            tile[PENDING_AMOUNT_OUT + pending, lane] = out
+        elif _quote_across(state, lane, pool, forward, amount, gamma) >= least:
             out = swap(state, lane, pool, forward, amount, gamma)
             tile[PENDING_AMOUNT_OUT + pending, lane] = out
 
@@ -253,7 +275,8 @@ def overlay(cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray) -> None:
 
     Reads the reserve and pending rows; writes the overlay rows, PENDING_AMOUNT_OUT (0 for swaps
     not applied, or below their minimum) and PENDING_ORDER. Priority fee descending, ties by arrival
-    (index m). Pool indices are trusted to lie in 0 .. P - 1, and swapped pools to have reserves.
+    (index m). Lanes whose row KEPT is set stay as they are. Pool indices are trusted to lie in
+    0 .. P - 1, and swapped pools to have reserves.
     """
     never_inline()
     rows = layout(weights.shape[0] - cycles.shape[0], cycles.shape[0])
@@ -267,6 +290,8 @@ def overlay(cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray) -> None:
             _order_by_tip(tile, lane, 0.0)
     state = overlaid_state(tile, rows)
     for lane in range(tile.shape[1]):
+        if tile[KEPT, lane] > 0.0:
+            continue
         for swap_ in range(PENDING):
             place = int(tile[_PLACE + swap_, lane])
             tile[PENDING_ORDER + place, lane] = swap_

@@ -22,9 +22,10 @@ from kernels.market.tile import (
     FOUND_HALF_NET,
     FOUND_NET,
     FOUND_POOLS,
+    FOUND_PUBLIC_BID,
     FOUND_REFUND,
     FOUND_TARGETS,
-    LANES,
+    KEPT,
     LOAN_HUB_FIRST,
     LOAN_POOL,
     LOAN_PRICE,
@@ -37,14 +38,13 @@ from kernels.market.tile import (
     PENDING_REFUND,
     PENDING_VISIBLE,
     SLOT,
+    WORD,
     Layout,
     layout,
 )
-from kernels.numbers.lanes import WIDTH, Floats, any_lane, choose, load, store, whole, wide
+from kernels.numbers.lane_sets import first_bit
 
 GWEI = 1e-9  # ETH
-# The fast search keeps the pools of a candidate in one 64-bit word.
-MAX_WORD_POOLS = 62
 NEARLY = 1.0 - 1e-9
 
 
@@ -66,69 +66,37 @@ def candidate_pool(
 
 
 @inline
-def _word(cycles: np.ndarray, candidate: int) -> int:
-    """The pools of a cycle as bits."""
-    bits = 0
-    for hop in range(cycles[candidate, HOPS]):
-        bits |= 1 << int(cycles[candidate, POOL + hop])
-    return bits
+def _weigh(
+    rows: Layout, weights: np.ndarray, tile: np.ndarray, lane: int, candidate: int, price: float
+) -> int:
+    """Net of a candidate and since when it has paid its gas; 1 when it does."""
+    gas = candidate_gas(weights, rows.pools, rows.cycles, candidate)
+    profit = tile[rows.gross + candidate, lane] - gas * price
+    tile[rows.net + candidate, lane] = profit
+    row = rows.since + candidate
+    if not profit > 0.0:
+        tile[row, lane] = -1.0
+        return 0
+    if tile[row, lane] < 0.0:
+        tile[row, lane] = tile[SLOT, lane]
+    return 1
 
 
 @inline
-def _nets(rows: Layout, weights: np.ndarray, tile: np.ndarray, lane: int, like: Floats) -> None:
-    """Net of every candidate, since when it has paid its gas, and how many do."""
-    count = rows.cycles
-    price = (load(tile, BASE_FEE, lane, like) + load(tile, OWN_TIP, lane, like)) * GWEI
-    slot, paying = load(tile, SLOT, lane, like), like
-    for candidate in range(count + BORROWERS):
-        gas = candidate_gas(weights, rows.pools, count, candidate)
-        profit = load(tile, rows.gross + candidate, lane, like) - gas * price
-        store(tile, rows.net + candidate, lane, profit)
-        row = rows.since + candidate
-        before = load(tile, row, lane, like)
-        start = choose(before < 0.0, slot, before)
-        store(tile, row, lane, choose(profit > 0.0, start, like - 1.0))
-        paying += choose(profit > 0.0, like + 1.0, like)
-    store(tile, FOUND_COUNT, lane, paying)
-
-
-@inline
-def _choose_disjoint(
-    cycles: np.ndarray, first_net: int, tile: np.ndarray, lane: int, like: Floats
-) -> None:
-    """The K best candidates without a common pool: FOUND_CYCLE (-1 none) and FOUND_NET.
-
-    Of pools whose number does not fit a word the answer is wrong: see `_choose_one_by_one`.
-    """
-    count = cycles.shape[0]
-    paying = load(tile, FOUND_COUNT, lane, like)
-    used = whole(like)
-    more = paying > 0.0
-    for k in range(OPPORTUNITIES):
-        best, best_net, best_bits = like - 1.0, like, whole(like)
-        # A second choice needs a second candidate that pays.
-        more = more & (paying > k)
-        if any_lane(more):
-            for candidate in range(count):
-                bits = _word(cycles, candidate)
-                net = load(tile, first_net + candidate, lane, like)
-                better = ((used & bits) == 0) & (net > best_net)
-                best = choose(better, like + candidate, best)
-                best_net = choose(better, net, best_net)
-                best_bits = choose(better, whole(like) + bits, best_bits)
-            for loan in range(BORROWERS):
-                net = load(tile, first_net + count + loan, lane, like)
-                better = net > best_net
-                if any_lane(better):
-                    bits = whole(like + 1.0) << whole(load(tile, LOAN_POOL + loan, lane, like))
-                    better = better & ((used & bits) == 0)
-                    best = choose(better, like + (count + loan), best)
-                    best_net = choose(better, net, best_net)
-                    best_bits = choose(better, bits, best_bits)
-        store(tile, FOUND_CYCLE + k, lane, best)
-        store(tile, FOUND_NET + k, lane, best_net)
-        used = used | best_bits
-        more = more & (best >= 0.0)
+def _weigh_all(rows: Layout, weights: np.ndarray, tile: np.ndarray, lane: int) -> int:
+    """`_weigh` of everything that may pay, or has until now; how many do."""
+    price = (tile[BASE_FEE, lane] + tile[OWN_TIP, lane]) * GWEI
+    paying = 0
+    for word in range(rows.since - rows.look):
+        left = int(tile[rows.look + word, lane])
+        while left != 0:
+            paying += _weigh(rows, weights, tile, lane, word * WORD + first_bit(left), price)
+            left &= left - 1
+    for candidate in range(rows.cycles, rows.cycles + BORROWERS):
+        if tile[rows.gross + candidate, lane] > 0.0 or tile[rows.since + candidate, lane] >= 0.0:
+            paying += _weigh(rows, weights, tile, lane, candidate, price)
+    tile[FOUND_COUNT, lane] = paying
+    return paying
 
 
 @inline
@@ -143,24 +111,34 @@ def _share_a_pool(cycles: np.ndarray, tile: np.ndarray, lane: int, one: int, oth
 
 
 @inline
-def _choose_one_by_one(cycles: np.ndarray, first_net: int, tile: np.ndarray, lane: int) -> None:
-    """What `_choose_disjoint` does, for graphs whose pools do not fit a word."""
-    for k in range(OPPORTUNITIES):
-        best, best_net = -1, 0.0
-        for candidate in range(cycles.shape[0] + BORROWERS):
-            net = tile[first_net + candidate, lane]
-            if net <= best_net:
-                continue
-            free = True
-            for earlier in range(k):
-                other = int(tile[FOUND_CYCLE + earlier, lane])
-                if other >= 0 and _share_a_pool(cycles, tile, lane, candidate, other):
-                    free = False
-                    break
-            if free:
+def _is_free(cycles: np.ndarray, tile: np.ndarray, lane: int, candidate: int, k: int) -> bool:
+    """Whether a candidate shares no pool with the k that are chosen."""
+    for earlier in range(k):
+        chosen = int(tile[FOUND_CYCLE + earlier, lane])
+        if _share_a_pool(cycles, tile, lane, candidate, chosen):
+            return False
+    return True
+
+
+@inline
+def _best_free(
+    rows: Layout, cycles: np.ndarray, tile: np.ndarray, lane: int, k: int
+) -> tuple[int, float]:
+    """The candidate of the highest net above 0 that shares no pool with the k chosen, -1 none."""
+    best, best_net = -1, 0.0
+    for word in range(rows.since - rows.look):
+        left = int(tile[rows.look + word, lane])
+        while left != 0:
+            candidate = word * WORD + first_bit(left)
+            left &= left - 1
+            net = tile[rows.net + candidate, lane]
+            if net > best_net and _is_free(cycles, tile, lane, candidate, k):
                 best, best_net = candidate, net
-        tile[FOUND_CYCLE + k, lane] = best
-        tile[FOUND_NET + k, lane] = best_net
+    for candidate in range(rows.cycles, rows.cycles + BORROWERS):
+        net = tile[rows.net + candidate, lane] if tile[rows.gross + candidate, lane] > 0.0 else 0.0
+        if net > best_net and _is_free(cycles, tile, lane, candidate, k):
+            best, best_net = candidate, net
+    return best, best_net
 
 
 @inline
@@ -251,13 +229,12 @@ def _describe(
     gross = tile[rows.gross + candidate, lane]
     gas = gross - tile[FOUND_NET + k, lane]
     tile[FOUND_POOLS + k, lane] = 1.0
+    concentrated = 0.0
     if candidate < count:
-        concentrated = 0.0
         for hop in range(cycles[candidate, HOPS]):
             beyond = cycles[candidate, POOL + hop] >= int(tile[CONCENTRATED_FROM, lane])
             concentrated += 1.0 if beyond else 0.0
         tile[FOUND_POOLS + k, lane] = cycles[candidate, HOPS]
-        tile[FOUND_CONCENTRATED + k, lane] = concentrated
         A, C, until = _within_segments(rows, cycles, tile, lane, candidate)
         # A size that stops at the end of a segment may miss it by a rounding.
         if amount < until * NEARLY:
@@ -272,6 +249,8 @@ def _describe(
     else:
         part = 0.5 * tile[LOAN_REPAID + candidate - count, lane]
         half = gross_of(cycles, weights, state, lane, candidate, part)
+    tile[FOUND_CONCENTRATED + k, lane] = concentrated
+    tile[FOUND_PUBLIC_BID + k, lane] = 0.0
     tile[FOUND_AMOUNT_IN + k, lane] = amount
     tile[FOUND_GROSS + k, lane] = gross
     tile[FOUND_HALF_NET + k, lane] = half - gas
@@ -286,12 +265,10 @@ def _describe(
 
 
 @inline
-def _forget(tile: np.ndarray, lane: int, like: Floats) -> None:
-    """What is known of opportunities before they are described: nothing."""
-    for row in range(FOUND_AMOUNT_IN, FOUND_GROSS + OPPORTUNITIES):
-        store(tile, row, lane, like)
-    for row in range(FOUND_HALF_NET, FOUND_COUNT):
-        store(tile, row, lane, like)
+def _forget(tile: np.ndarray, lane: int, k: int) -> None:
+    """There is no opportunity k any more."""
+    for row in range(FOUND_AMOUNT_IN, FOUND_COUNT, OPPORTUNITIES):
+        tile[row + k, lane] = 0.0
 
 
 @lean_kernel
@@ -303,22 +280,24 @@ def find(cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray) -> None:
     FOUND_* rows, best first: candidate (-1 none), amount_in (hub tokens), gross, net and half_net
     (ETH), targets (bit mask over pending swaps), refund, age (slots), public_bid (0: a simulator or
     a mempool knows); the net rows and since rows too. Ties go to the lower candidate.
+    Lanes whose row KEPT is set stay as they are.
     """
     never_inline()
     rows = layout(weights.shape[0] - cycles.shape[0], cycles.shape[0])
-    if tile.shape[1] == LANES:
-        for lane in range(0, LANES, WIDTH):
-            _nets(rows, weights, tile, lane, wide())
-            _choose_disjoint(cycles, rows.net, tile, lane, wide())
-            _forget(tile, lane, wide())
-    else:
-        for lane in range(tile.shape[1]):
-            _nets(rows, weights, tile, lane, 0.0)
-            _choose_disjoint(cycles, rows.net, tile, lane, 0.0)
-            _forget(tile, lane, 0.0)
     for lane in range(tile.shape[1]):
-        if rows.pools > MAX_WORD_POOLS:
-            _choose_one_by_one(cycles, rows.net, tile, lane)
+        if tile[KEPT, lane] > 0.0:
+            continue
+        paying = _weigh_all(rows, weights, tile, lane)
+        for k in range(OPPORTUNITIES):
+            before, best, net = tile[FOUND_CYCLE + k, lane], -1, 0.0
+            # A second choice needs a second candidate that pays.
+            if paying > k:
+                best, net = _best_free(rows, cycles, tile, lane, k)
+                paying = paying if best >= 0 else 0
+            tile[FOUND_CYCLE + k, lane] = best
+            tile[FOUND_NET + k, lane] = net
+            if best < 0 and before >= 0.0:
+                _forget(tile, lane, k)
         for k in range(OPPORTUNITIES):
             if tile[FOUND_CYCLE + k, lane] < 0.0:
                 break

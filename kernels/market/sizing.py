@@ -9,13 +9,16 @@ amounts that are signed come from kernels.sizing.product_cycles.
 import numpy as np
 
 from kernels.compile import inline, lean_kernel, never_inline
-from kernels.graph.market_graph import HOPS, POOL, ROW_IN, ROW_OUT
+from kernels.graph.market_graph import HOPS, MAX_HOPS, POOL, ROW_IN, ROW_OUT
 from kernels.market.tile import (
     CONCENTRATED_FROM,
+    KEPT,
     LANES,
+    WORD,
     Layout,
     layout,
 )
+from kernels.numbers.lane_sets import bits_in, first_bit
 from kernels.numbers.lanes import (
     WIDTH,
     Floats,
@@ -24,20 +27,30 @@ from kernels.numbers.lanes import (
     choose,
     least,
     load,
+    real,
     square_root,
     store,
+    whole,
     wide,
 )
+
+NEARLY = 1.0 - 1e-9
+# Eight lanes at once size all cycles faster than one after the other those of one in DENSE.
+DENSE = 4
 
 
 @inline
 def _rates(weights: np.ndarray, rows: Layout, tile: np.ndarray, lane: int, like: Floats) -> None:
     """gamma / reserve per pool and side, shared by all cycles: divisions are what costs."""
-    for side in range(2):
-        for pool in range(rows.pools):
-            row = side * rows.pools + pool
-            reserve = load(tile, rows.overlay + row, lane, like)
-            store(tile, rows.rate + row, lane, weights[pool] / reserve)
+    for pool in range(rows.pools):
+        gamma = weights[pool]
+        reserve0 = load(tile, rows.overlay + pool, lane, like)
+        reserve1 = load(tile, rows.overlay + rows.pools + pool, lane, like)
+        rate0, rate1 = gamma / reserve0, gamma / reserve1
+        store(tile, rows.rate + pool, lane, rate0)
+        store(tile, rows.rate + rows.pools + pool, lane, rate1)
+        store(tile, rows.price + pool, lane, rate0 * reserve1)
+        store(tile, rows.price + rows.pools + pool, lane, rate1 * reserve0)
 
 
 @inline
@@ -71,59 +84,119 @@ def _best_input(A: Floats, C: Floats) -> tuple[Floats, Floats]:
 
 
 @inline
-def _size(cycles: np.ndarray, rows: Layout, tile: np.ndarray, lane: int, like: Floats) -> None:
+def _may_pay(cycles: np.ndarray, rows: Layout, tile: np.ndarray, lane: int, like: Floats) -> int:
+    """Look rows: cycles whose prices multiply to about 1 or more, and those looked at before.
+
+    The product is rounded otherwise than the A of `_size_one`, by far less than NEARLY allows; it
+    is written so that NaN is looked at. How many there are in the lanes at hand.
+    """
+    found = 0
+    for word in range(rows.since - rows.look):
+        bits = whole(load(tile, rows.look + word, lane, like))
+        first = word * WORD
+        for place in range(min(WORD, rows.cycles - first)):
+            cycle = first + place
+            product = load(tile, rows.price + cycles[cycle, ROW_IN], lane, like)
+            product *= load(tile, rows.price + cycles[cycle, ROW_IN + 1], lane, like)
+            if cycles[cycle, HOPS] == MAX_HOPS:
+                product *= load(tile, rows.price + cycles[cycle, ROW_IN + 2], lane, like)
+            out = (product < NEARLY) & (load(tile, rows.since + cycle, lane, like) < 0.0)
+            bits = bits | choose(out, whole(like), whole(like) + (1 << place))
+        store(tile, rows.look + word, lane, real(bits))
+        found += bits_in(bits)
+    return found
+
+
+@inline
+def _size_one(
+    cycles: np.ndarray, rows: Layout, tile: np.ndarray, lane: int, cycle: int, like: Floats
+) -> Masks:
+    """Rows amount_in and gross of one cycle, and whether to look at it again."""
     reserve, rate = rows.overlay, rows.rate
     capacity = reserve + 2 * rows.pools
     plain = int(tile[CONCENTRATED_FROM, 0])
-    for cycle in range(rows.cycles):
-        in0, in1, in2 = cycles[cycle, ROW_IN], cycles[cycle, ROW_IN + 1], cycles[cycle, ROW_IN + 2]
-        C1 = load(tile, rate + in0, lane, like)
-        A1 = C1 * load(tile, reserve + cycles[cycle, ROW_OUT], lane, like)
-        r = load(tile, rate + in1, lane, like)
-        C2 = C1 + A1 * r
-        A2 = A1 * r * load(tile, reserve + cycles[cycle, ROW_OUT + 1], lane, like)
-        A, C = A2, C2
-        three = cycles[cycle, HOPS] == 3
-        if three:
-            r = load(tile, rate + in2, lane, like)
-            C = C2 + A2 * r
-            A = A2 * r * load(tile, reserve + cycles[cycle, ROW_OUT + 2], lane, like)
-        amount, profit = like, like
-        if any_lane(A > 1.0):
-            amount, profit = _best_input(A, C)
-            if _is_capped(cycles, cycle, plain):
-                most0 = load(tile, capacity + in0, lane, like)
-                most1 = load(tile, capacity + in1, lane, like)
-                over = (amount > most0) | _overfills(amount, A1, C1, most1)
+    in0, in1, in2 = cycles[cycle, ROW_IN], cycles[cycle, ROW_IN + 1], cycles[cycle, ROW_IN + 2]
+    C1 = load(tile, rate + in0, lane, like)
+    A1 = C1 * load(tile, reserve + cycles[cycle, ROW_OUT], lane, like)
+    r = load(tile, rate + in1, lane, like)
+    C2 = C1 + A1 * r
+    A2 = A1 * r * load(tile, reserve + cycles[cycle, ROW_OUT + 1], lane, like)
+    A, C = A2, C2
+    three = cycles[cycle, HOPS] == MAX_HOPS
+    if three:
+        r = load(tile, rate + in2, lane, like)
+        C = C2 + A2 * r
+        A = A2 * r * load(tile, reserve + cycles[cycle, ROW_OUT + 2], lane, like)
+    amount, profit = like, like
+    if any_lane(A > 1.0):
+        amount, profit = _best_input(A, C)
+        if _is_capped(cycles, cycle, plain):
+            most0 = load(tile, capacity + in0, lane, like)
+            most1 = load(tile, capacity + in1, lane, like)
+            over = (amount > most0) | _overfills(amount, A1, C1, most1)
+            if three:
+                most2 = load(tile, capacity + in2, lane, like)
+                over = over | _overfills(amount, A2, C2, most2)
+            if any_lane(over):
+                until = least(most0, _until_full(A1, C1, most1))
                 if three:
                     most2 = load(tile, capacity + in2, lane, like)
-                    over = over | _overfills(amount, A2, C2, most2)
-                if any_lane(over):
-                    until = least(most0, _until_full(A1, C1, most1))
-                    if three:
-                        most2 = load(tile, capacity + in2, lane, like)
-                        until = least(until, _until_full(A2, C2, most2))
-                    capped = A * until / (1.0 + C * until) - until
-                    profit = choose(over, choose(capped > 0.0, capped, 0.0), profit)
-                    amount = choose(over, least(until, amount), amount)
-        store(tile, rows.amount_in + cycle, lane, amount)
-        store(tile, rows.gross + cycle, lane, profit)
+                    until = least(until, _until_full(A2, C2, most2))
+                capped = A * until / (1.0 + C * until) - until
+                profit = choose(over, choose(capped > 0.0, capped, 0.0), profit)
+                amount = choose(over, least(until, amount), amount)
+    store(tile, rows.amount_in + cycle, lane, amount)
+    store(tile, rows.gross + cycle, lane, profit)
+    return (profit > 0.0) | (load(tile, rows.since + cycle, lane, like) >= 0.0)
+
+
+@inline
+def _size_all(cycles: np.ndarray, rows: Layout, tile: np.ndarray, lane: int, like: Floats) -> None:
+    """Every cycle of the lanes at hand, and their look rows."""
+    for word in range(rows.since - rows.look):
+        bits, first = whole(like), word * WORD
+        for place in range(min(WORD, rows.cycles - first)):
+            again = _size_one(cycles, rows, tile, lane, first + place, like)
+            bits = bits | choose(again, whole(like) + (1 << place), whole(like))
+        store(tile, rows.look + word, lane, real(bits))
+
+
+@inline
+def _size_some(cycles: np.ndarray, rows: Layout, tile: np.ndarray, lane: int) -> None:
+    """The cycles in the look rows of one lane; those that earn nothing any more leave them."""
+    for word in range(rows.since - rows.look):
+        left = int(tile[rows.look + word, lane])
+        bits = left
+        while left != 0:
+            place = first_bit(left)
+            left &= left - 1
+            if not _size_one(cycles, rows, tile, lane, word * WORD + place, 0.0):
+                bits ^= 1 << place
+        tile[rows.look + word, lane] = bits
 
 
 @lean_kernel
 def size_cycles(cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray) -> None:
     """Size every cycle on the overlaid reserves: writes the rate, amount_in and gross rows.
 
-    Hub tokens and ETH; both 0 where the cycle does not pay, or where a reserve is 0. Compiled
-    without fastmath, so that one lane and sixteen give the same bits.
+    Hub tokens and ETH; both 0 where the cycle does not pay, or where a reserve is 0. Only cycles
+    whose prices multiply to 1 are sized, and those that were looked at before. Lanes whose row KEPT
+    is set may stay as they are. Compiled without fastmath, so that one lane and sixteen give the
+    same bits.
     """
     never_inline()
     rows = layout(weights.shape[0] - cycles.shape[0], cycles.shape[0])
-    if tile.shape[1] == LANES:
-        for lane in range(0, LANES, WIDTH):
-            _rates(weights, rows, tile, lane, wide())
-            _size(cycles, rows, tile, lane, wide())
-    else:
+    if tile.shape[1] != LANES:
         for lane in range(tile.shape[1]):
             _rates(weights, rows, tile, lane, 0.0)
-            _size(cycles, rows, tile, lane, 0.0)
+            _may_pay(cycles, rows, tile, lane, 0.0)
+            _size_some(cycles, rows, tile, lane)
+        return
+    for first in range(0, LANES, WIDTH):
+        _rates(weights, rows, tile, first, wide())
+        if DENSE * _may_pay(cycles, rows, tile, first, wide()) > WIDTH * rows.cycles:
+            _size_all(cycles, rows, tile, first, wide())
+            continue
+        for lane in range(first, first + WIDTH):
+            if tile[KEPT, lane] <= 0.0:
+                _size_some(cycles, rows, tile, lane)
