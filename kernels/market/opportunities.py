@@ -2,6 +2,8 @@
 first.
 """
 
+from typing import Any
+
 import numpy as np
 
 from kernels.compile import inline, lean_kernel, never_inline
@@ -26,6 +28,7 @@ from kernels.market.tile import (
     FOUND_REFUND,
     FOUND_TARGETS,
     KEPT,
+    LANES,
     LOAN_HUB_FIRST,
     LOAN_POOL,
     LOAN_PRICE,
@@ -42,7 +45,8 @@ from kernels.market.tile import (
     Layout,
     layout,
 )
-from kernels.numbers.lane_sets import first_bit
+from kernels.numbers.lane_sets import LIST_ROOM, append, entry, lane_numbers, new_list
+from kernels.numbers.lanes import WIDTH, Floats, choose, load, store, whole, wide
 
 GWEI = 1e-9  # ETH
 NEARLY = 1.0 - 1e-9
@@ -66,79 +70,147 @@ def candidate_pool(
 
 
 @inline
-def _weigh(
-    rows: Layout, weights: np.ndarray, tile: np.ndarray, lane: int, candidate: int, price: float
-) -> int:
-    """Net of a candidate and since when it has paid its gas; 1 when it does."""
+def _weigh(rows: Layout, weights: np.ndarray, tile: np.ndarray, lane: int, candidate: int) -> bool:
+    """Net of a candidate, since when it has paid its gas, and the best one so far.
+
+    Whether it pays now. Written without a branch that depends on the data.
+    """
+    price = (tile[BASE_FEE, lane] + tile[OWN_TIP, lane]) * GWEI
     gas = candidate_gas(weights, rows.pools, rows.cycles, candidate)
     profit = tile[rows.gross + candidate, lane] - gas * price
     tile[rows.net + candidate, lane] = profit
-    row = rows.since + candidate
-    if not profit > 0.0:
-        tile[row, lane] = -1.0
-        return 0
-    if tile[row, lane] < 0.0:
-        tile[row, lane] = tile[SLOT, lane]
-    return 1
+    pays = profit > 0.0
+    before = tile[rows.since + candidate, lane]
+    start = choose(before < 0.0, tile[SLOT, lane], before)
+    tile[rows.since + candidate, lane] = choose(pays, start, -1.0)
+    tile[FOUND_COUNT, lane] += choose(pays, 1.0, 0.0)
+    _prefer(tile, lane, 0, candidate, profit, pays)
+    return pays
 
 
 @inline
-def _weigh_all(rows: Layout, weights: np.ndarray, tile: np.ndarray, lane: int) -> int:
-    """`_weigh` of everything that may pay, or has until now; how many do."""
-    price = (tile[BASE_FEE, lane] + tile[OWN_TIP, lane]) * GWEI
-    paying = 0
-    for word in range(rows.since - rows.look):
-        left = int(tile[rows.look + word, lane])
-        while left != 0:
-            paying += _weigh(rows, weights, tile, lane, word * WORD + first_bit(left), price)
-            left &= left - 1
-    for candidate in range(rows.cycles, rows.cycles + BORROWERS):
-        if tile[rows.gross + candidate, lane] > 0.0 or tile[rows.since + candidate, lane] >= 0.0:
-            paying += _weigh(rows, weights, tile, lane, candidate, price)
-    tile[FOUND_COUNT, lane] = paying
-    return paying
+def _prefer(tile: np.ndarray, lane: int, k: int, candidate: int, net: float, allowed: bool) -> None:
+    """Candidates come in ascending order, so that ties go to the lower one."""
+    better = allowed & (net > tile[FOUND_NET + k, lane])
+    tile[FOUND_NET + k, lane] = choose(better, net, tile[FOUND_NET + k, lane])
+    best = tile[FOUND_CYCLE + k, lane]
+    tile[FOUND_CYCLE + k, lane] = choose(better, np.float64(candidate), best)
+
+
+@inline
+def _pool_of(cycles: np.ndarray, tile: np.ndarray, lane: int, candidate: int, place: int) -> int:
+    """`candidate_pool`, -2 where there is none."""
+    pool = candidate_pool(cycles, tile, lane, candidate, place)
+    return choose(pool < 0, -2, pool)
 
 
 @inline
 def _share_a_pool(cycles: np.ndarray, tile: np.ndarray, lane: int, one: int, other: int) -> bool:
-    for i in range(MAX_HOPS):
-        pool = candidate_pool(cycles, tile, lane, one, i)
-        if pool >= 0:
-            for j in range(MAX_HOPS):
-                if pool == candidate_pool(cycles, tile, lane, other, j):
-                    return True
-    return False
+    a = candidate_pool(cycles, tile, lane, one, 0)
+    b = candidate_pool(cycles, tile, lane, one, 1)
+    c = candidate_pool(cycles, tile, lane, one, 2)
+    shared = False
+    for place in range(MAX_HOPS):
+        pool = _pool_of(cycles, tile, lane, other, place)
+        shared = shared | (a == pool) | (b == pool) | (c == pool)
+    return shared
 
 
 @inline
-def _is_free(cycles: np.ndarray, tile: np.ndarray, lane: int, candidate: int, k: int) -> bool:
-    """Whether a candidate shares no pool with the k that are chosen."""
-    for earlier in range(k):
-        chosen = int(tile[FOUND_CYCLE + earlier, lane])
-        if _share_a_pool(cycles, tile, lane, candidate, chosen):
-            return False
-    return True
+def _weigh_word(
+    rows: Layout,
+    weights: np.ndarray,
+    tile: np.ndarray,
+    lane: int,
+    word: int,
+    like: Floats,
+    paying: Any,
+    count: int,
+) -> int:
+    """`_weigh` of the candidates in a look row, or of the loans behind the last of them.
+
+    Those that pay come behind the first `count` of the list `paying`, as candidate * LANES + lane.
+    """
+    work, listed = new_list(), 0
+    lanes = lane_numbers(like) + lane
+    open_ = load(tile, KEPT, lane, like) <= 0.0
+    if word < rows.since - rows.look:
+        bits, first = whole(load(tile, rows.look + word, lane, like)), word * WORD
+        for place in range(min(WORD, rows.cycles - first)):
+            seen = open_ & (((bits >> place) & 1) != 0)
+            listed = append(work, listed, lanes + (first + place) * LANES, seen)
+    else:
+        for candidate in range(rows.cycles, rows.cycles + BORROWERS):
+            gross = load(tile, rows.gross + candidate, lane, like)
+            seen = (gross > 0.0) | (load(tile, rows.since + candidate, lane, like) >= 0.0)
+            listed = append(work, listed, lanes + candidate * LANES, open_ & seen)
+    for index in range(listed):
+        item = entry(work, index)
+        pays = _weigh(rows, weights, tile, item % LANES, item // LANES)
+        count = append(paying, min(count, LIST_ROOM - 1), item, pays)
+    return count
 
 
 @inline
-def _best_free(
-    rows: Layout, cycles: np.ndarray, tile: np.ndarray, lane: int, k: int
-) -> tuple[int, float]:
-    """The candidate of the highest net above 0 that shares no pool with the k chosen, -1 none."""
-    best, best_net = -1, 0.0
-    for word in range(rows.since - rows.look):
-        left = int(tile[rows.look + word, lane])
-        while left != 0:
-            candidate = word * WORD + first_bit(left)
-            left &= left - 1
+def _choose_next(
+    rows: Layout, cycles: np.ndarray, tile: np.ndarray, k: int, paying: Any, count: int
+) -> int:
+    """Opportunity k out of a list of candidates that pay; who shares a pool with the one chosen
+    before leaves the list. How many stay."""
+    stay = 0
+    for index in range(count):
+        item = entry(paying, index)
+        candidate, lane = item // LANES, item % LANES
+        chosen = int(tile[FOUND_CYCLE + k - 1, lane])
+        free = not _share_a_pool(cycles, tile, lane, chosen, candidate)
+        _prefer(tile, lane, k, candidate, tile[rows.net + candidate, lane], free)
+        stay = append(paying, stay, item, free)
+    return stay
+
+
+@inline
+def _choose_one_by_one(rows: Layout, cycles: np.ndarray, tile: np.ndarray, lane: int) -> None:
+    """What `_choose_next` does, where more candidates pay than a list has room for."""
+    for k in range(1, OPPORTUNITIES):
+        for candidate in range(rows.cycles + BORROWERS):
             net = tile[rows.net + candidate, lane]
-            if net > best_net and _is_free(cycles, tile, lane, candidate, k):
-                best, best_net = candidate, net
-    for candidate in range(rows.cycles, rows.cycles + BORROWERS):
-        net = tile[rows.net + candidate, lane] if tile[rows.gross + candidate, lane] > 0.0 else 0.0
-        if net > best_net and _is_free(cycles, tile, lane, candidate, k):
-            best, best_net = candidate, net
-    return best, best_net
+            if not tile[rows.gross + candidate, lane] > 0.0 or net <= tile[FOUND_NET + k, lane]:
+                continue
+            free = True
+            for earlier in range(k):
+                chosen = int(tile[FOUND_CYCLE + earlier, lane])
+                if chosen < 0 or _share_a_pool(cycles, tile, lane, chosen, candidate):
+                    free = False
+            _prefer(tile, lane, k, candidate, net, free)
+
+
+@inline
+def _choose_disjoint(
+    rows: Layout,
+    cycles: np.ndarray,
+    weights: np.ndarray,
+    tile: np.ndarray,
+    lane: int,
+    like: Floats,
+) -> None:
+    """The K best candidates without a common pool: FOUND_CYCLE (-1 none) and FOUND_NET."""
+    open_ = load(tile, KEPT, lane, like) <= 0.0
+    for k in range(OPPORTUNITIES):
+        for row, nothing in ((FOUND_CYCLE, -1.0), (FOUND_NET, 0.0)):
+            before = load(tile, row + k, lane, like)
+            store(tile, row + k, lane, choose(open_, like + nothing, before))
+    before = load(tile, FOUND_COUNT, lane, like)
+    store(tile, FOUND_COUNT, lane, choose(open_, like, before))
+    paying, count = new_list(), 0
+    for word in range(rows.since - rows.look + 1):
+        count = _weigh_word(rows, weights, tile, lane, word, like, paying, count)
+    if count >= LIST_ROOM - 1:
+        for one in range(lane, lane + (tile.shape[1] if tile.shape[1] < WIDTH else WIDTH)):
+            if tile[KEPT, one] <= 0.0:
+                _choose_one_by_one(rows, cycles, tile, one)
+        return
+    for k in range(1, OPPORTUNITIES):
+        count = _choose_next(rows, cycles, tile, k, paying, count)
 
 
 @inline
@@ -265,10 +337,35 @@ def _describe(
 
 
 @inline
-def _forget(tile: np.ndarray, lane: int, k: int) -> None:
-    """There is no opportunity k any more."""
-    for row in range(FOUND_AMOUNT_IN, FOUND_COUNT, OPPORTUNITIES):
-        tile[row + k, lane] = 0.0
+def _forget(tile: np.ndarray, lane: int, like: Floats) -> None:
+    """What is known of opportunities before they are described: nothing."""
+    open_ = load(tile, KEPT, lane, like) <= 0.0
+    for row in range(FOUND_AMOUNT_IN, FOUND_GROSS + OPPORTUNITIES):
+        store(tile, row, lane, choose(open_, like, load(tile, row, lane, like)))
+    for row in range(FOUND_HALF_NET, FOUND_COUNT):
+        store(tile, row, lane, choose(open_, like, load(tile, row, lane, like)))
+
+
+@inline
+def _find(
+    rows: Layout,
+    cycles: np.ndarray,
+    weights: np.ndarray,
+    tile: np.ndarray,
+    lane: int,
+    like: Floats,
+) -> None:
+    """`find` in the lanes at hand."""
+    _choose_disjoint(rows, cycles, weights, tile, lane, like)
+    _forget(tile, lane, like)
+    work, count = new_list(), 0
+    open_ = load(tile, KEPT, lane, like) <= 0.0
+    for k in range(OPPORTUNITIES):
+        there = open_ & (load(tile, FOUND_CYCLE + k, lane, like) >= 0.0)
+        count = append(work, count, lane_numbers(like) + (lane + k * LANES), there)
+    for index in range(count):
+        item = entry(work, index)
+        _describe(rows, cycles, weights, tile, item % LANES, item // LANES)
 
 
 @lean_kernel
@@ -284,21 +381,9 @@ def find(cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray) -> None:
     """
     never_inline()
     rows = layout(weights.shape[0] - cycles.shape[0], cycles.shape[0])
-    for lane in range(tile.shape[1]):
-        if tile[KEPT, lane] > 0.0:
-            continue
-        paying = _weigh_all(rows, weights, tile, lane)
-        for k in range(OPPORTUNITIES):
-            before, best, net = tile[FOUND_CYCLE + k, lane], -1, 0.0
-            # A second choice needs a second candidate that pays.
-            if paying > k:
-                best, net = _best_free(rows, cycles, tile, lane, k)
-                paying = paying if best >= 0 else 0
-            tile[FOUND_CYCLE + k, lane] = best
-            tile[FOUND_NET + k, lane] = net
-            if best < 0 and before >= 0.0:
-                _forget(tile, lane, k)
-        for k in range(OPPORTUNITIES):
-            if tile[FOUND_CYCLE + k, lane] < 0.0:
-                break
-            _describe(rows, cycles, weights, tile, lane, k)
+    if tile.shape[1] == LANES:
+        for lane in range(0, LANES, WIDTH):
+            _find(rows, cycles, weights, tile, lane, wide())
+    else:
+        for lane in range(tile.shape[1]):
+            _find(rows, cycles, weights, tile, lane, 0.0)

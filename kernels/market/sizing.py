@@ -6,6 +6,8 @@ where the ranked plan stops (kernels.market.across goes on for the chosen ones).
 amounts that are signed come from kernels.sizing.product_cycles.
 """
 
+from typing import Any
+
 import numpy as np
 
 from kernels.compile import inline, lean_kernel, never_inline
@@ -18,7 +20,7 @@ from kernels.market.tile import (
     Layout,
     layout,
 )
-from kernels.numbers.lane_sets import bits_in, first_bit
+from kernels.numbers.lane_sets import append, entry, lane_numbers, new_list
 from kernels.numbers.lanes import (
     WIDTH,
     Floats,
@@ -84,27 +86,39 @@ def _best_input(A: Floats, C: Floats) -> tuple[Floats, Floats]:
 
 
 @inline
-def _may_pay(cycles: np.ndarray, rows: Layout, tile: np.ndarray, lane: int, like: Floats) -> int:
-    """Look rows: cycles whose prices multiply to about 1 or more, and those looked at before.
+def _may_pay(
+    cycles: np.ndarray,
+    rows: Layout,
+    tile: np.ndarray,
+    lane: int,
+    word: int,
+    like: Floats,
+    work: Any,
+) -> int:
+    """Look row `word`: its cycles whose prices multiply to about 1 or more, and those looked at
+    before. They are listed in `work`, as cycle * LANES + lane; how many there are.
 
     The product is rounded otherwise than the A of `_size_one`, by far less than NEARLY allows; it
-    is written so that NaN is looked at. How many there are in the lanes at hand.
+    is written so that NaN is looked at.
     """
-    found = 0
-    for word in range(rows.since - rows.look):
-        bits = whole(load(tile, rows.look + word, lane, like))
-        first = word * WORD
-        for place in range(min(WORD, rows.cycles - first)):
-            cycle = first + place
-            product = load(tile, rows.price + cycles[cycle, ROW_IN], lane, like)
-            product *= load(tile, rows.price + cycles[cycle, ROW_IN + 1], lane, like)
-            if cycles[cycle, HOPS] == MAX_HOPS:
-                product *= load(tile, rows.price + cycles[cycle, ROW_IN + 2], lane, like)
-            out = (product < NEARLY) & (load(tile, rows.since + cycle, lane, like) < 0.0)
-            bits = bits | choose(out, whole(like), whole(like) + (1 << place))
-        store(tile, rows.look + word, lane, real(bits))
-        found += bits_in(bits)
-    return found
+    count, first = 0, word * WORD
+    open_ = load(tile, KEPT, lane, like) <= 0.0
+    before = whole(load(tile, rows.look + word, lane, like))
+    bits = whole(like)
+    lanes = lane_numbers(like) + lane
+    for place in range(min(WORD, rows.cycles - first)):
+        cycle = first + place
+        product = load(tile, rows.price + cycles[cycle, ROW_IN], lane, like)
+        product *= load(tile, rows.price + cycles[cycle, ROW_IN + 1], lane, like)
+        if cycles[cycle, HOPS] == MAX_HOPS:
+            product *= load(tile, rows.price + cycles[cycle, ROW_IN + 2], lane, like)
+        bit = whole(like) + (1 << place)
+        may = (product >= NEARLY) | (product != product) | ((before & bit) != 0)
+        may = open_ & (may | (load(tile, rows.since + cycle, lane, like) >= 0.0))
+        bits = bits | choose(may, bit, whole(like))
+        count = append(work, count, lanes + cycle * LANES, may)
+    store(tile, rows.look + word, lane, choose(open_, real(bits), real(before)))
+    return count
 
 
 @inline
@@ -127,52 +141,55 @@ def _size_one(
         r = load(tile, rate + in2, lane, like)
         C = C2 + A2 * r
         A = A2 * r * load(tile, reserve + cycles[cycle, ROW_OUT + 2], lane, like)
-    amount, profit = like, like
-    if any_lane(A > 1.0):
-        amount, profit = _best_input(A, C)
-        if _is_capped(cycles, cycle, plain):
-            most0 = load(tile, capacity + in0, lane, like)
-            most1 = load(tile, capacity + in1, lane, like)
-            over = (amount > most0) | _overfills(amount, A1, C1, most1)
+    amount, profit = _best_input(A, C)
+    if _is_capped(cycles, cycle, plain):
+        most0 = load(tile, capacity + in0, lane, like)
+        most1 = load(tile, capacity + in1, lane, like)
+        over = (amount > most0) | _overfills(amount, A1, C1, most1)
+        if three:
+            most2 = load(tile, capacity + in2, lane, like)
+            over = over | _overfills(amount, A2, C2, most2)
+        if any_lane(over):
+            until = least(most0, _until_full(A1, C1, most1))
             if three:
                 most2 = load(tile, capacity + in2, lane, like)
-                over = over | _overfills(amount, A2, C2, most2)
-            if any_lane(over):
-                until = least(most0, _until_full(A1, C1, most1))
-                if three:
-                    most2 = load(tile, capacity + in2, lane, like)
-                    until = least(until, _until_full(A2, C2, most2))
-                capped = A * until / (1.0 + C * until) - until
-                profit = choose(over, choose(capped > 0.0, capped, 0.0), profit)
-                amount = choose(over, least(until, amount), amount)
+                until = least(until, _until_full(A2, C2, most2))
+            capped = A * until / (1.0 + C * until) - until
+            profit = choose(over, choose(capped > 0.0, capped, 0.0), profit)
+            amount = choose(over, least(until, amount), amount)
     store(tile, rows.amount_in + cycle, lane, amount)
     store(tile, rows.gross + cycle, lane, profit)
     return (profit > 0.0) | (load(tile, rows.since + cycle, lane, like) >= 0.0)
 
 
 @inline
-def _size_all(cycles: np.ndarray, rows: Layout, tile: np.ndarray, lane: int, like: Floats) -> None:
-    """Every cycle of the lanes at hand, and their look rows."""
-    for word in range(rows.since - rows.look):
-        bits, first = whole(like), word * WORD
-        for place in range(min(WORD, rows.cycles - first)):
-            again = _size_one(cycles, rows, tile, lane, first + place, like)
-            bits = bits | choose(again, whole(like) + (1 << place), whole(like))
-        store(tile, rows.look + word, lane, real(bits))
+def _size_all(
+    cycles: np.ndarray, rows: Layout, tile: np.ndarray, lane: int, word: int, like: Floats
+) -> None:
+    """Every cycle of a look row in the lanes at hand."""
+    bits, first = whole(like), word * WORD
+    for place in range(min(WORD, rows.cycles - first)):
+        again = _size_one(cycles, rows, tile, lane, first + place, like)
+        bits = bits | choose(again, whole(like) + (1 << place), whole(like))
+    store(tile, rows.look + word, lane, real(bits))
 
 
 @inline
-def _size_some(cycles: np.ndarray, rows: Layout, tile: np.ndarray, lane: int) -> None:
-    """The cycles in the look rows of one lane; those that earn nothing any more leave them."""
-    for word in range(rows.since - rows.look):
-        left = int(tile[rows.look + word, lane])
-        bits = left
-        while left != 0:
-            place = first_bit(left)
-            left &= left - 1
-            if not _size_one(cycles, rows, tile, lane, word * WORD + place, 0.0):
-                bits ^= 1 << place
-        tile[rows.look + word, lane] = bits
+def _size_word(
+    cycles: np.ndarray, rows: Layout, tile: np.ndarray, lane: int, word: int, like: Floats
+) -> None:
+    """The cycles of a look row that may pay; those that earn nothing any more leave it."""
+    work = new_list()
+    count = _may_pay(cycles, rows, tile, lane, word, like, work)
+    if DENSE * count > WIDTH * min(WORD, rows.cycles - word * WORD):
+        _size_all(cycles, rows, tile, lane, word, like)
+        return
+    for index in range(count):
+        item = entry(work, index)
+        cycle, one = item // LANES, item % LANES
+        again = _size_one(cycles, rows, tile, one, cycle, 0.0)
+        bit = np.float64(1 << (cycle - word * WORD))
+        tile[rows.look + word, one] -= choose(again, 0.0, bit)
 
 
 @lean_kernel
@@ -186,17 +203,13 @@ def size_cycles(cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray) -> No
     """
     never_inline()
     rows = layout(weights.shape[0] - cycles.shape[0], cycles.shape[0])
-    if tile.shape[1] != LANES:
+    if tile.shape[1] == LANES:
+        for lane in range(0, LANES, WIDTH):
+            _rates(weights, rows, tile, lane, wide())
+            for word in range(rows.since - rows.look):
+                _size_word(cycles, rows, tile, lane, word, wide())
+    else:
         for lane in range(tile.shape[1]):
             _rates(weights, rows, tile, lane, 0.0)
-            _may_pay(cycles, rows, tile, lane, 0.0)
-            _size_some(cycles, rows, tile, lane)
-        return
-    for first in range(0, LANES, WIDTH):
-        _rates(weights, rows, tile, first, wide())
-        if DENSE * _may_pay(cycles, rows, tile, first, wide()) > WIDTH * rows.cycles:
-            _size_all(cycles, rows, tile, first, wide())
-            continue
-        for lane in range(first, first + WIDTH):
-            if tile[KEPT, lane] <= 0.0:
-                _size_some(cycles, rows, tile, lane)
+            for word in range(rows.since - rows.look):
+                _size_word(cycles, rows, tile, lane, word, 0.0)

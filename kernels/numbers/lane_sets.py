@@ -1,26 +1,31 @@
-"""Which lanes, which bits, and the highest of a vector: what leads from eight lanes to one of them.
+"""Which lanes have work: lists of them, their bits, and the highest of a vector.
 
-Beside `kernels.numbers.lanes`, for kernels that go on with the lanes or candidates that have work.
+A loop over each lane's own work ends at another place in every lane, which no processor guesses,
+and a wrong guess costs as much as the work. A list of all lanes' work is one loop for eight lanes.
 """
 
 from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels.numbers.lanes import FLOATS, INTS, MASKS, WIDTH, entry_address
 
 _BYTE, _WORD = ir.IntType(WIDTH), ir.IntType(64)
 _PLACE = ir.IntType(32)
+LIST_ROOM = 64 * WIDTH  # entries of a list
 
 
 @intrinsic
-def _lane_numbers(typingctx: Any) -> Any:
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return ir.Constant(INTS.vector, list(range(WIDTH)))
+def _lane_numbers(typingctx: Any, like: Any) -> Any:
+    wide_ = like == FLOATS
 
-    return INTS(), lower
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return ir.Constant(INTS.vector, list(range(WIDTH))) if wide_ else _WORD(0)
+
+    return (INTS if wide_ else types.int64)(like), lower
 
 
 @intrinsic
@@ -86,8 +91,55 @@ def _gather_entries(typingctx: Any, table: Any, rows: Any, columns: Any) -> Any:
     return FLOATS(table, INTS, INTS), lower
 
 
+@intrinsic
+def _new_list(typingctx: Any) -> Any:
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        room = ir.Constant(ir.IntType(64), LIST_ROOM)
+        return cgutils.alloca_once(builder, _WORD, size=room)
+
+    return types.CPointer(types.int64)(), lower
+
+
+@intrinsic
+def _append(typingctx: Any, list_: Any, count: Any, values: Any, masks: Any) -> Any:
+    wide_ = masks == MASKS
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        to, count_, values_, masks_ = args
+        pointer = builder.gep(to, [count_])
+        if not wide_:
+            builder.store(values_, pointer)
+            return builder.add(count_, builder.zext(masks_, _WORD))
+        shape = ir.FunctionType(ir.VoidType(), [values_.type, pointer.type, masks_.type])
+        name = f"llvm.masked.compressstore.v{WIDTH}i64"
+        store = cgutils.get_or_insert_function(builder.module, shape, name)
+        builder.call(store, [values_, pointer, masks_])
+        return builder.add(
+            count_, builder.zext(builder.ctpop(builder.bitcast(masks_, _BYTE)), _WORD)
+        )
+
+    given = (INTS, MASKS) if wide_ else (types.int64, types.boolean)
+    return types.int64(list_, types.int64, *given), lower
+
+
+@intrinsic
+def _entry(typingctx: Any, list_: Any, place: Any) -> Any:
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.load(builder.gep(args[0], [args[1]]))
+
+    return types.int64(list_, types.int64), lower
+
+
+new_list: Any = _new_list
+"""new_list(): room for LIST_ROOM whole numbers, on the stack of the kernel that asks."""
+append: Any = _append
+"""append(list, count, values, masks) -> int: the values where the mask is set come after the first
+`count` entries; how many there are then. Room for as many more as there are lanes is the caller's
+to see to."""
+entry: Any = _entry
+"""entry(list, place) -> int."""
 lane_numbers: Any = _lane_numbers
-"""lane_numbers() -> Ints: 0 .. WIDTH - 1."""
+"""lane_numbers(like) -> Ints: 0 .. WIDTH - 1, or 0 for a single lane."""
 lanes_where: Any = _lanes_where
 """lanes_where(masks) -> int: bit i is set where the mask of lane i is."""
 first_bit: Any = _first_bit
