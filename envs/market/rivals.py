@@ -6,11 +6,14 @@ about future ones. Rules: four in use by public searchers, and the equilibrium o
 auction. Styles of public bidding: "Strategic Bidding Wars" (Wu et al. 2023, arXiv 2312.14510).
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from envs.market.config import RULES, STYLES
 from envs.market.flow import GWEI, SANDWICH, book, book_gas
 from envs.market.physics import (
+    CELLS,
     EFFICIENCY,
     HARM,
     LOSERS,
@@ -26,7 +29,7 @@ from envs.market.physics import (
     VALIDATOR,
     Physics,
 )
-from envs.market.randomness import draw, quantile, uniform, uniforms
+from envs.market.randomness import draws, uniform, uniforms
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.market.amm import amount_out
 from kernels.market.declaration import Declaration
@@ -62,9 +65,20 @@ from kernels.market.tile import (
     STANDING_PAYMENT,
 )
 from kernels.numbers.elementary import exp, ln
+from kernels.numbers.lane_sets import (
+    append,
+    entry,
+    first_bit,
+    gather_entries,
+    highest,
+    lane_numbers,
+    lanes_where,
+    new_list,
+)
 from kernels.numbers.lanes import (
     WIDTH,
     Floats,
+    Ints,
     any_lane,
     choose,
     gather_line,
@@ -72,6 +86,7 @@ from kernels.numbers.lanes import (
     load,
     load_words,
     most,
+    real,
     store,
     whole,
     wide,
@@ -95,6 +110,8 @@ STEALTH_SHARE = 0.3  # of what a stealth bidder will bid, shown until the end
 _RECIPROCAL = 1.0 / np.maximum(np.arange(MAX_RIVALS + 1), 1)
 SCRATCH_USE = Declaration(SCRATCH_ROWS, SCRATCH)
 COUNTS = SCRATCH_USE.row("COUNTS", OPPORTUNITIES, "rivals", "of an opportunity")
+BITS = SCRATCH_USE.row("BITS", 1, "bits", "drawn by eight rivals of one opportunity")
+BIDS_OF = SCRATCH_USE.row("BIDS_OF", 1, "ETH", "their bids, before any shade")
 RATE_NODES = SCRATCH_USE.row("RATE_NODES", OPPORTUNITIES, "node", "nearest to the ln of their rate")
 _EIGHT_BITS = 1.0 / 256.0
 _SIXTEEN_BITS = 1.0 / 65536.0
@@ -193,6 +210,42 @@ def _style(physics: Physics, bits: int, local: bool) -> int:
     return style
 
 
+class Belief(NamedTuple):
+    """What eight rivals bid on: an opportunity in a regime."""
+
+    regime: int
+    equilibrium: int  # row of the quantile table for the equilibrium bids at its rate
+    net: float  # ETH
+    gross: float  # ETH
+    gas: float
+    age: float  # slots
+
+
+@inline
+def _bids(physics: Physics, belief: Belief, bits: Ints, like: Floats) -> Floats:
+    """`rule_bid` of a rival per lane, before any shade: 8 bits choose the rule, 16 the efficiency.
+
+    Between them lie 8 bits for the style.
+    """
+    # Counted, not searched: nobody can guess where a search will end.
+    u, rule = real(bits & 0xFF) * _EIGHT_BITS, like
+    for other in range(RULES - 1):
+        rule += choose(u >= physics.rule_cdf[belief.regime, other], 1.0, like)
+    usual = whole(like) + (EFFICIENCY + belief.regime)
+    row = choose(rule == EQUILIBRIUM, whole(like) + belief.equilibrium, usual)
+    x = real(bits >> 16) * _SIXTEEN_BITS * CELLS
+    cell = whole(x)
+    low = gather_entries(physics.quantiles, row, cell)
+    efficiency = low + (x - real(cell)) * (gather_entries(physics.quantiles, row, cell + 1) - low)
+    net, gross = efficiency * belief.net, efficiency * belief.gross
+    unit = belief.gas * GWEI
+    clamped = gross / (CLAMPED_SHARE * (1.0 + AGE_DECAY * belief.age))
+    clamped = most(clamped, physics.clamp_gwei_low * unit)
+    clamped = least(least(clamped, physics.clamp_gwei_high * unit), net)
+    share = choose(rule == SHARE_80, 0.8, choose(rule == SHARE_90, 0.9, like + 1.0)) * net
+    return choose(rule == CLAMPED, clamped, share)
+
+
 @inline
 def _meet(
     physics: Physics, tile: np.ndarray, lane: int, regime: int, k: int, key: np.uint64
@@ -212,38 +265,49 @@ def _meet(
     count, node = int(tile[COUNTS + k, lane]), int(tile[RATE_NODES + k, lane])
     equilibrium = EFFICIENCY + physics.rival_log_rate.shape[0] + regime * NODES + node
     best, best_public, shown, losers, losers_bid = -1.0, False, 0.0, 0.0, 0.0
-    adaptive = -1.0
-    low, high = physics.clamp_gwei_low, physics.clamp_gwei_high
-    for rival in range(count):
-        # 8 bits choose the rule, 8 the style, 16 the efficiency.
-        bits = int(draw(key, channel + 1 + rival))
-        # Counted, not searched: nobody can guess where a search will end.
-        u, rule = (bits & 0xFF) * _EIGHT_BITS, 0
-        for other in range(RULES - 1):
-            rule += 1 if u >= physics.rule_cdf[regime, other] else 0
-        row = choose(rule == EQUILIBRIUM, equilibrium, EFFICIENCY + regime)
-        share = quantile(physics.quantiles, row, (bits >> 16) * _SIXTEEN_BITS)
-        bid = rule_bid(rule, share * net, share * gross, gas, age, low, high)
-        if not local and ((bits >> 8) & 0xFF) * _EIGHT_BITS >= physics.public_share:
-            best_public = best_public and bid <= best
+    adaptive, rival = -1.0, 0
+    like = wide()
+    numbers, belief = lane_numbers(like), Belief(regime, equilibrium, net, gross, gas, age)
+    words = whole(like) + np.int64(key)
+    while rival < count:
+        # Eight rivals at once.
+        bits = draws(words, numbers + (channel + 1 + rival))
+        bids = _bids(physics, belief, bits, like)
+        present = numbers < count - rival
+        open_share = 2.0 if local else physics.public_share
+        sealed = present & (real((bits >> 8) & 0xFF) * _EIGHT_BITS >= open_share)
+        highest_sealed = highest(choose(sealed, bids, like - 1.0))
+        # One by one those who do not bid sealed.
+        others = lanes_where(present) & ~lanes_where(sealed)
+        if others != 0:
+            store(tile, BITS, 0, real(bits))
+            store(tile, BIDS_OF, 0, bids)
+        first_sealed = first_bit(256 | lanes_where(sealed & (bids == highest_sealed)))
+        while others != 0:
+            place = first_bit(others)
+            others &= others - 1
+            if first_sealed < place and highest_sealed > best:
+                best, best_public = highest_sealed, False
+            bid = tile[BIDS_OF, place]
+            style = _style(physics, int(tile[BITS, place]) >> 8, local)
+            if style == ABSENT:
+                continue
+            bid *= physics.local_shade if local else 1.0
+            if style == ADAPTIVE:
+                # Only the strongest of them matters: the others stop below its bid.
+                losers += 1.0 if adaptive >= 0.0 else 0.0
+                losers_bid += min(adaptive, bid) if adaptive >= 0.0 else 0.0
+                adaptive = max(adaptive, bid)
+                continue
+            public = style != SEALED
+            losers += 1.0 if public else 0.0
+            losers_bid += bid if public else 0.0
+            shown = max(shown, shown_bid(style, bid, net))
+            best_public = public if bid > best else best_public
             best = max(best, bid)
-            continue
-        style = _style(physics, bits >> 8, local)
-        if style == ABSENT:
-            continue
-        bid *= physics.local_shade if local else 1.0
-        if style == ADAPTIVE:
-            # Only the strongest of them matters: the others stop below its bid.
-            losers += 1.0 if adaptive >= 0.0 else 0.0
-            losers_bid += min(adaptive, bid) if adaptive >= 0.0 else 0.0
-            adaptive = max(adaptive, bid)
-            continue
-        public = style != SEALED
-        losers += 1.0 if public else 0.0
-        losers_bid += bid if public else 0.0
-        shown = max(shown, shown_bid(style, bid, net))
-        best_public = public if bid > best else best_public
-        best = max(best, bid)
+        best_public = best_public and highest_sealed <= best
+        best = max(best, highest_sealed)
+        rival += WIDTH
     if adaptive >= 0.0:
         own = 0.0
         if int(tile[STANDING_CYCLE, lane]) == candidate and tile[STANDING_CHANNEL, lane] == PUBLIC:
@@ -263,6 +327,27 @@ def _meet(
     tile[FOUND_PUBLIC_BID + k, lane] = shown / net
 
 
+@inline
+def _meet_all(physics: Physics, tile: np.ndarray, lane: int, keys: np.ndarray) -> None:
+    """`meet_rivals` in WIDTH lanes."""
+    work, count, like = new_list(), 0, wide()
+    met = physics.world_row + MET
+    open_ = (load(tile, KEPT, lane, like) <= 0.0) | (load(tile, met, lane, like) <= 0.0)
+    store(tile, met, lane, like + 1.0)
+    for k in range(OPPORTUNITIES):
+        there = load(tile, FOUND_CYCLE + k, lane, like) >= 0.0
+        top = physics.world_row + TOP + k
+        store(tile, top, lane, choose(there, load(tile, top, lane, like), -1.0))
+        if any_lane(open_ & there):
+            _count_rivals(physics, tile, lane, keys, k)
+            count = append(work, count, lane_numbers(like) + (lane + k * LANES), open_ & there)
+    for index in range(count):
+        item = entry(work, index)
+        one = item % LANES
+        regime = int(tile[physics.world_row + REGIME, one])
+        _meet(physics, tile, one, regime, item // LANES, keys[one])
+
+
 @lean_kernel
 def meet_rivals(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> None:
     """Who else bids on the opportunities found, as if the block were built now.
@@ -271,19 +356,7 @@ def meet_rivals(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> None:
     """
     never_inline()
     for lane in range(0, LANES, WIDTH):
-        for k in range(OPPORTUNITIES):
-            _count_rivals(physics, tile, lane, keys, k)
-    met = physics.world_row + MET
-    for lane in range(LANES):
-        if tile[KEPT, lane] > 0.0 and tile[met, lane] > 0.0:
-            continue
-        tile[met, lane] = 1.0
-        regime = int(tile[physics.world_row + REGIME, lane])
-        for k in range(OPPORTUNITIES):
-            if tile[FOUND_CYCLE + k, lane] < 0.0:
-                tile[physics.world_row + TOP + k, lane] = -1.0
-                continue
-            _meet(physics, tile, lane, regime, k, keys[lane])
+        _meet_all(physics, tile, lane, keys)
 
 
 @inline

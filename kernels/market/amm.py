@@ -4,7 +4,7 @@ A tile holds its pools twice: as the head of the chain left them, and after the 
 swaps. `PoolState` names one of the two.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,7 +35,8 @@ from kernels.market.tile import (
     Layout,
     layout,
 )
-from kernels.numbers.lanes import WIDTH, Floats, choose, load, store, wide
+from kernels.numbers.lane_sets import append, entry, lane_numbers, new_list
+from kernels.numbers.lanes import WIDTH, Floats, any_lane, choose, load, store, wide
 
 SEGMENT_WIDTH = 0.02  # of ln price
 # Square-root price at the lower end of segment j, in units of that of segment 0.
@@ -235,38 +236,69 @@ def _order_by_tip(tile: np.ndarray, lane: int, like: Floats) -> None:
 
 
 @inline
-def _apply(weights: np.ndarray, state: PoolState, lane: int) -> None:
-    """The visible swaps of one lane on its overlay."""
-    tile = state.tile
+def _list_visible(tile: np.ndarray, lane: int, like: Floats, work: Any) -> int:
+    """The visible swaps of the lanes at hand, as place * LANES + lane, in the order of places.
+
+    How many there are.
+    """
+    open_ = load(tile, KEPT, lane, like) <= 0.0
+    shown = like
+    for swap_ in range(PENDING):
+        shown += choose(load(tile, PENDING_VISIBLE + swap_, lane, like) > 0.0, 1.0, like)
+    count = 0
     for place in range(PENDING):
-        pending = int(tile[PENDING_ORDER + place, lane])
-        if tile[PENDING_VISIBLE + pending, lane] <= 0.0:
+        there = open_ & (shown > place)
+        if not any_lane(there):
             break
-        amount, least = (
-            tile[PENDING_AMOUNT_IN + pending, lane],
-            tile[PENDING_MIN_OUT + pending, lane],
-        )
-        pool = int(tile[PENDING_POOL + pending, lane])
-        forward = tile[PENDING_ZERO_FOR_ONE + pending, lane] > 0.0
-        gamma = weights[pool]
-        if amount <= 0.0:
-            continue
-        row_in = state.first + pool + (0 if forward else state.pools)
-        row_out = state.first + pool + (state.pools if forward else 0)
-        capacity = 2 * state.pools
-        if amount < tile[row_in + capacity, lane]:
-            out = amount_out(amount, tile[row_in, lane], tile[row_out, lane], gamma)
-            if out < least:
-                continue
-            kept = amount if pool < int(tile[CONCENTRATED_FROM, lane]) else amount * gamma
-            tile[row_in, lane] += kept
-            tile[row_out, lane] -= out
-            tile[row_in + capacity, lane] -= amount
-            tile[row_out + capacity, lane] += out / gamma
-            tile[PENDING_AMOUNT_OUT + pending, lane] = out
-        elif _quote_across(state, lane, pool, forward, amount, gamma) >= least:
-            out = swap(state, lane, pool, forward, amount, gamma)
-            tile[PENDING_AMOUNT_OUT + pending, lane] = out
+        count = append(work, count, lane_numbers(like) + (lane + place * LANES), there)
+    return count
+
+
+@inline
+def _apply(weights: np.ndarray, state: PoolState, lane: int, pending: int) -> None:
+    """One visible swap on the overlay."""
+    tile, capacity = state.tile, 2 * state.pools
+    amount, least = tile[PENDING_AMOUNT_IN + pending, lane], tile[PENDING_MIN_OUT + pending, lane]
+    if amount <= 0.0:
+        return
+    pool = int(tile[PENDING_POOL + pending, lane])
+    forward = tile[PENDING_ZERO_FOR_ONE + pending, lane] > 0.0
+    gamma = weights[pool]
+    row0, row1 = state.first + pool, state.first + pool + state.pools
+    row_in, row_out = choose(forward, row0, row1), choose(forward, row1, row0)
+    reserve_in, reserve_out = tile[row_in, lane], tile[row_out, lane]
+    if amount < tile[row_in + capacity, lane]:
+        # `swap` within a segment, whose output is known before it is done.
+        out = amount_out(amount, reserve_in, reserve_out, gamma)
+        if out < least:
+            return
+        kept = choose(pool < int(tile[CONCENTRATED_FROM, lane]), amount, amount * gamma)
+        tile[row_in, lane] = reserve_in + kept
+        tile[row_out, lane] = reserve_out - out
+        tile[row_in + capacity, lane] -= amount
+        tile[row_out + capacity, lane] += out / gamma
+        tile[PENDING_AMOUNT_OUT + pending, lane] = out
+    elif _quote_across(state, lane, pool, forward, amount, gamma) >= least:
+        out = swap(state, lane, pool, forward, amount, gamma)
+        tile[PENDING_AMOUNT_OUT + pending, lane] = out
+
+
+@inline
+def _overlay(
+    weights: np.ndarray, rows: Layout, tile: np.ndarray, first: int, like: Floats, lanes: int
+) -> None:
+    """`overlay` in the `lanes` lanes at hand."""
+    _copy_state(rows, tile, first, like)
+    _order_by_tip(tile, first, like)
+    for swap_ in range(PENDING):
+        for lane in range(first, first + lanes):
+            tile[PENDING_ORDER + int(tile[_PLACE + swap_, lane]), lane] = swap_
+    work = new_list()
+    state = overlaid_state(tile, rows)
+    for index in range(_list_visible(tile, first, like, work)):
+        item = entry(work, index)
+        lane = item % LANES
+        _apply(weights, state, lane, int(tile[PENDING_ORDER + item // LANES, lane]))
 
 
 @lean_kernel
@@ -282,17 +314,7 @@ def overlay(cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray) -> None:
     rows = layout(weights.shape[0] - cycles.shape[0], cycles.shape[0])
     if tile.shape[1] == LANES:
         for lane in range(0, LANES, WIDTH):
-            _copy_state(rows, tile, lane, wide())
-            _order_by_tip(tile, lane, wide())
+            _overlay(weights, rows, tile, lane, wide(), WIDTH)
     else:
         for lane in range(tile.shape[1]):
-            _copy_state(rows, tile, lane, 0.0)
-            _order_by_tip(tile, lane, 0.0)
-    state = overlaid_state(tile, rows)
-    for lane in range(tile.shape[1]):
-        if tile[KEPT, lane] > 0.0:
-            continue
-        for swap_ in range(PENDING):
-            place = int(tile[_PLACE + swap_, lane])
-            tile[PENDING_ORDER + place, lane] = swap_
-        _apply(weights, state, lane)
+            _overlay(weights, rows, tile, lane, 0.0, 1)

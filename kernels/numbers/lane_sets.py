@@ -110,13 +110,14 @@ def _append(typingctx: Any, list_: Any, count: Any, values: Any, masks: Any) -> 
         if not wide_:
             builder.store(values_, pointer)
             return builder.add(count_, builder.zext(masks_, _WORD))
-        shape = ir.FunctionType(ir.VoidType(), [values_.type, pointer.type, masks_.type])
-        name = f"llvm.masked.compressstore.v{WIDTH}i64"
-        store = cgutils.get_or_insert_function(builder.module, shape, name)
-        builder.call(store, [values_, pointer, masks_])
-        return builder.add(
-            count_, builder.zext(builder.ctpop(builder.bitcast(masks_, _BYTE)), _WORD)
-        )
+        # In a register first: what a masked store wrote cannot be read back at once.
+        shape = ir.FunctionType(values_.type, [values_.type, masks_.type, values_.type])
+        name = f"llvm.experimental.vector.compress.v{WIDTH}i64"
+        compress = cgutils.get_or_insert_function(builder.module, shape, name)
+        packed = builder.call(compress, [values_, masks_, ir.Constant(values_.type, ir.Undefined)])
+        builder.store(packed, builder.bitcast(pointer, values_.type.as_pointer()), align=8)
+        more = builder.ctpop(builder.bitcast(masks_, _BYTE))
+        return builder.add(count_, builder.zext(more, _WORD))
 
     given = (INTS, MASKS) if wide_ else (types.int64, types.boolean)
     return types.int64(list_, types.int64, *given), lower
