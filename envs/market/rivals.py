@@ -6,7 +6,7 @@ about future ones. Rules: four in use by public searchers, and the equilibrium o
 auction. Styles of public bidding: "Strategic Bidding Wars" (Wu et al. 2023, arXiv 2312.14510).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from envs.market.physics import (
     VALIDATOR,
     Physics,
 )
-from envs.market.randomness import draws, uniform, uniforms
+from envs.market.randomness import draws, uniform
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.market.amm import amount_out
 from kernels.market.declaration import Declaration
@@ -81,10 +81,8 @@ from kernels.numbers.lanes import (
     Ints,
     any_lane,
     choose,
-    gather_line,
     least,
     load,
-    load_words,
     most,
     real,
     store,
@@ -109,10 +107,14 @@ STEALTH_SHARE = 0.3  # of what a stealth bidder will bid, shown until the end
 # Dividing by a small count is what costs in the Poisson loop.
 _RECIPROCAL = 1.0 / np.maximum(np.arange(MAX_RIVALS + 1), 1)
 SCRATCH_USE = Declaration(SCRATCH_ROWS, SCRATCH)
-COUNTS = SCRATCH_USE.row("COUNTS", OPPORTUNITIES, "rivals", "of an opportunity")
+# Of eight opportunities at a time, side by side in the first lanes.
+EACH_NET = SCRATCH_USE.row("EACH_NET", 1, "ETH", "net of an opportunity")
+EACH_RATE = SCRATCH_USE.row("EACH_RATE", 1, "1", "ln of its rivals' rate at a typical value")
+EACH_DRAW = SCRATCH_USE.row("EACH_DRAW", 1, "1", "what its rivals' number is drawn with")
+EACH_COUNT = SCRATCH_USE.row("EACH_COUNT", 1, "rivals", "that it has")
+EACH_NODE = SCRATCH_USE.row("EACH_NODE", 1, "node", "nearest to the ln of their rate")
 BITS = SCRATCH_USE.row("BITS", 1, "bits", "drawn by eight rivals of one opportunity")
 BIDS_OF = SCRATCH_USE.row("BIDS_OF", 1, "ETH", "their bids, before any shade")
-RATE_NODES = SCRATCH_USE.row("RATE_NODES", OPPORTUNITIES, "node", "nearest to the ln of their rate")
 _EIGHT_BITS = 1.0 / 256.0
 _SIXTEEN_BITS = 1.0 / 65536.0
 
@@ -171,24 +173,29 @@ def rival_count(log_rate: float, u: float) -> int:
 
 
 @inline
-def _count_rivals(physics: Physics, tile: np.ndarray, lane: int, keys: np.ndarray, k: int) -> None:
-    """How many rivals opportunity k has in WIDTH lanes, and the nearest node of ln rate.
+def _count_rivals(
+    physics: Physics, tile: np.ndarray, keys: np.ndarray, work: Any, first: int, count: int
+) -> None:
+    """How many rivals WIDTH opportunities have, those listed from `first` on, and the nearest node
+    of ln rate; past the end of the list the last one counts again.
 
     The Poisson rate grows with the value: ln rate = A + slope (ln net + 3.32) / 1.6.
     """
     like = wide()
-    candidate = load(tile, FOUND_CYCLE + k, lane, like)
-    if not any_lane(candidate >= 0.0):
-        return
-    regime = load(tile, physics.world_row + REGIME, lane, like)
-    net = choose(candidate >= 0.0, load(tile, FOUND_NET + k, lane, like), 1.0)
-    log_rate = gather_line(physics.rival_log_rate, whole(regime))
+    for place in range(WIDTH):
+        item = entry(work, min(first + place, count - 1))
+        lane, k = item % LANES, item // LANES
+        candidate = int(tile[FOUND_CYCLE + k, lane])
+        regime = int(tile[physics.world_row + REGIME, lane])
+        tile[EACH_NET, place] = tile[FOUND_NET + k, lane]
+        tile[EACH_RATE, place] = physics.rival_log_rate[regime]
+        tile[EACH_DRAW, place] = uniform(keys[lane], RIVALS_CHANNEL + candidate * RIVALS_STRIDE)
+    log_rate = load(tile, EACH_RATE, 0, like)
+    net = load(tile, EACH_NET, 0, like)
     log_rate += physics.value_slope * ((ln(net) - VALUE_CENTRE) / VALUE_SCALE)
-    channel = RIVALS_CHANNEL + whole(candidate) * RIVALS_STRIDE
-    u = uniforms(load_words(keys, lane, like), channel)
-    store(tile, COUNTS + k, lane, _poisson(log_rate, u))
+    store(tile, EACH_COUNT, 0, _poisson(log_rate, load(tile, EACH_DRAW, 0, like)))
     node = (least(log_rate, MAX_LOG_RATE) - NODE_FIRST) / NODE_STEP + 0.5
-    store(tile, RATE_NODES + k, lane, least(most(node, 0.0), NODES - 1.0))
+    store(tile, EACH_NODE, 0, least(most(node, 0.0), NODES - 1.0))
 
 
 @inline
@@ -248,9 +255,10 @@ def _bids(physics: Physics, belief: Belief, bits: Ints, like: Floats) -> Floats:
 
 @inline
 def _meet(
-    physics: Physics, tile: np.ndarray, lane: int, regime: int, k: int, key: np.uint64
+    physics: Physics, tile: np.ndarray, lane: int, k: int, key: np.uint64, count: int, node: int
 ) -> None:
-    """Draw the rivals of opportunity k and note the highest bid, the losers, what is shown.
+    """Draw the `count` rivals of opportunity k, whose ln rate is nearest to `node`; note the highest
+    bid, the losers, what is shown.
 
     A rival of efficiency e believes that net is e times what it is. The same candidate meets the
     same rivals at every decision of a slot.
@@ -262,7 +270,7 @@ def _meet(
     cycles, pools = physics.cycles.shape[0], physics.token0.shape[0]
     gas = candidate_gas(physics.weights, pools, cycles, candidate)
     local = tile[BUNDLES_TAKEN, lane] <= 0.0
-    count, node = int(tile[COUNTS + k, lane]), int(tile[RATE_NODES + k, lane])
+    regime = int(tile[world_row + REGIME, lane])
     equilibrium = EFFICIENCY + physics.rival_log_rate.shape[0] + regime * NODES + node
     best, best_public, shown, losers, losers_bid = -1.0, False, 0.0, 0.0, 0.0
     adaptive, rival = -1.0, 0
@@ -338,14 +346,14 @@ def _meet_all(physics: Physics, tile: np.ndarray, lane: int, keys: np.ndarray) -
         there = load(tile, FOUND_CYCLE + k, lane, like) >= 0.0
         top = physics.world_row + TOP + k
         store(tile, top, lane, choose(there, load(tile, top, lane, like), -1.0))
-        if any_lane(open_ & there):
-            _count_rivals(physics, tile, lane, keys, k)
-            count = append(work, count, lane_numbers(like) + (lane + k * LANES), open_ & there)
-    for index in range(count):
-        item = entry(work, index)
-        one = item % LANES
-        regime = int(tile[physics.world_row + REGIME, one])
-        _meet(physics, tile, one, regime, item // LANES, keys[one])
+        count = append(work, count, lane_numbers(like) + (lane + k * LANES), open_ & there)
+    for first in range(0, count, WIDTH):
+        _count_rivals(physics, tile, keys, work, first, count)
+        for index in range(first, min(first + WIDTH, count)):
+            item = entry(work, index)
+            one = item % LANES
+            rivals, node = int(tile[EACH_COUNT, index - first]), int(tile[EACH_NODE, index - first])
+            _meet(physics, tile, one, item // LANES, keys[one], rivals, node)
 
 
 @lean_kernel

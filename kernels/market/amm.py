@@ -254,6 +254,32 @@ def _list_visible(tile: np.ndarray, lane: int, like: Floats, work: Any) -> int:
     return count
 
 
+@lean_kernel
+def _apply_across(
+    state: PoolState,
+    lane: int,
+    pool: int,
+    forward: bool,
+    amount: float,
+    gamma: float,
+    least: float,
+) -> float:
+    """`swap` of what passes the end of a segment, taken back when it pays out less than `least`."""
+    never_inline()
+    tile, pools, row = state.tile, state.pools, state.first + pool
+    segment = _concentrated_at(state, lane, pool) + state.segment
+    reserve0, reserve1 = tile[row, lane], tile[row + pools, lane]
+    capacity0, capacity1 = tile[row + 2 * pools, lane], tile[row + 3 * pools, lane]
+    before = tile[segment, lane]
+    out = swap(state, lane, pool, forward, amount, gamma)
+    if out >= least:
+        return out
+    tile[row, lane], tile[row + pools, lane] = reserve0, reserve1
+    tile[row + 2 * pools, lane], tile[row + 3 * pools, lane] = capacity0, capacity1
+    tile[segment, lane] = before
+    return 0.0
+
+
 @inline
 def _apply(weights: np.ndarray, state: PoolState, lane: int, pending: int) -> None:
     """One visible swap on the overlay."""
@@ -278,9 +304,10 @@ def _apply(weights: np.ndarray, state: PoolState, lane: int, pending: int) -> No
         tile[row_in + capacity, lane] -= amount
         tile[row_out + capacity, lane] += out / gamma
         tile[PENDING_AMOUNT_OUT + pending, lane] = out
-    elif _quote_across(state, lane, pool, forward, amount, gamma) >= least:
-        out = swap(state, lane, pool, forward, amount, gamma)
-        tile[PENDING_AMOUNT_OUT + pending, lane] = out
+    else:
+        tile[PENDING_AMOUNT_OUT + pending, lane] = _apply_across(
+            state, lane, pool, forward, amount, gamma, least
+        )
 
 
 @inline

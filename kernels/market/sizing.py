@@ -37,6 +37,8 @@ from kernels.numbers.lanes import (
 )
 
 NEARLY = 1.0 - 1e-9
+# So few cycles are sized all of them, eight lanes at once: choosing would cost as much.
+FEW = WORD
 # Eight lanes at once size all cycles faster than one after the other those of one in DENSE.
 DENSE = 4
 
@@ -141,8 +143,10 @@ def _size_one(
         r = load(tile, rate + in2, lane, like)
         C = C2 + A2 * r
         A = A2 * r * load(tile, reserve + cycles[cycle, ROW_OUT + 2], lane, like)
-    amount, profit = _best_input(A, C)
-    if _is_capped(cycles, cycle, plain):
+    amount, profit = like, like
+    if any_lane(A > 1.0):
+        amount, profit = _best_input(A, C)
+    if any_lane(A > 1.0) and _is_capped(cycles, cycle, plain):
         most0 = load(tile, capacity + in0, lane, like)
         most1 = load(tile, capacity + in1, lane, like)
         over = (amount > most0) | _overfills(amount, A1, C1, most1)
@@ -179,6 +183,9 @@ def _size_word(
     cycles: np.ndarray, rows: Layout, tile: np.ndarray, lane: int, word: int, like: Floats
 ) -> None:
     """The cycles of a look row that may pay; those that earn nothing any more leave it."""
+    if rows.cycles <= FEW:
+        _size_all(cycles, rows, tile, lane, word, like)
+        return
     work = new_list()
     count = _may_pay(cycles, rows, tile, lane, word, like, work)
     if DENSE * count > WIDTH * min(WORD, rows.cycles - word * WORD):
