@@ -257,8 +257,9 @@ def _bids(physics: Physics, belief: Belief, bits: Ints, like: Floats) -> Floats:
 def _meet(
     physics: Physics, tile: np.ndarray, lane: int, k: int, key: np.uint64, count: int, node: int
 ) -> None:
-    """Draw the `count` rivals of opportunity k, whose ln rate is nearest to `node`; note the highest
-    bid, the losers, what is shown.
+    """Draw the `count` rivals of opportunity k, whose ln rate is nearest to `node`.
+
+    Notes the highest bid, the losers, what is shown.
 
     A rival of efficiency e believes that net is e times what it is. The same candidate meets the
     same rivals at every decision of a slot.
