@@ -67,6 +67,7 @@ from kernels.market.tile import (
     KEPT,
     LANES,
     OWN_TIP,
+    SAME_HEAD,
     SLOT,
     STANDING_CYCLE,
 )
@@ -216,6 +217,7 @@ def start_episode(
     tile[GAS_USED_RATIO, lane] = 1.0
     tile[OWN_TIP, lane] = physics.own_tip_gwei
     tile[KEPT, lane] = 0.0
+    tile[SAME_HEAD, lane] = 0.0
     tile[SLOT, lane] = 0.0
     tile[HISTORY_COUNT, lane] = 0.0
     tile[STANDING_CYCLE, lane] = -1.0
@@ -266,6 +268,7 @@ def present(
         mask(tiles[index], step.masks[index * LANES : (index + 1) * LANES])
         for lane in range(LANES):
             tiles[index, KEPT, lane] = 1.0
+            tiles[index, SAME_HEAD, lane] = 1.0
 
 
 @lean_kernel
@@ -306,6 +309,7 @@ def _finish_slots(
         for lane in range(LANES):
             tile[SLOT, lane] += 1.0
             tile[KEPT, lane] = 0.0
+            tile[SAME_HEAD, lane] = 0.0
 
 
 @lean_kernel

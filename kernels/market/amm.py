@@ -28,6 +28,7 @@ from kernels.market.tile import (
     PENDING_VISIBLE,
     PENDING_ZERO_FOR_ONE,
     RESERVES,
+    SAME_HEAD,
     SCRATCH,
     SCRATCH_ROWS,
     SEGMENT,
@@ -212,6 +213,26 @@ def _copy_state(rows: Layout, tile: np.ndarray, lane: int, like: Floats) -> None
 
 
 @inline
+def _restore(rows: Layout, tile: np.ndarray, first: int, like: Floats) -> None:
+    """`_copy_state` of the pools that the last overlay moved: the head is as it was."""
+    work, count = new_list(), 0
+    open_ = load(tile, KEPT, first, like) <= 0.0
+    for swap_ in range(PENDING):
+        moved = open_ & (load(tile, PENDING_AMOUNT_OUT + swap_, first, like) > 0.0)
+        count = append(work, count, lane_numbers(like) + (first + swap_ * LANES), moved)
+    for index in range(count):
+        item = entry(work, index)
+        lane = item % LANES
+        pool = int(tile[PENDING_POOL + item // LANES, lane])
+        for row in range(RESERVES + pool, rows.overlay, rows.pools):
+            tile[row + 4 * rows.pools, lane] = tile[row, lane]
+        concentrated = pool - int(tile[CONCENTRATED_FROM, lane])
+        if concentrated >= 0:
+            at = rows.concentrated + CONCENTRATED_ROWS * concentrated
+            tile[at + OVERLAY_SEGMENT, lane] = tile[at + SEGMENT, lane]
+
+
+@inline
 def _order_by_tip(tile: np.ndarray, lane: int, like: Floats) -> None:
     """Places of the visible swaps by priority fee, ties by arrival; the others come last.
 
@@ -315,7 +336,10 @@ def _overlay(
     weights: np.ndarray, rows: Layout, tile: np.ndarray, first: int, like: Floats, lanes: int
 ) -> None:
     """`overlay` in the `lanes` lanes at hand."""
-    _copy_state(rows, tile, first, like)
+    if any_lane(load(tile, SAME_HEAD, first, like) <= 0.0):
+        _copy_state(rows, tile, first, like)
+    else:
+        _restore(rows, tile, first, like)
     _order_by_tip(tile, first, like)
     for swap_ in range(PENDING):
         for lane in range(first, first + lanes):

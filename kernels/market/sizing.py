@@ -16,6 +16,10 @@ from kernels.market.tile import (
     CONCENTRATED_FROM,
     KEPT,
     LANES,
+    PENDING,
+    PENDING_AMOUNT_IN,
+    PENDING_POOL,
+    SAME_HEAD,
     WORD,
     Layout,
     layout,
@@ -44,17 +48,41 @@ DENSE = 4
 
 
 @inline
+def _rate(
+    weights: np.ndarray, rows: Layout, tile: np.ndarray, lane: int, pool: int, like: Floats
+) -> None:
+    """Rows rate and price of one pool."""
+    gamma = float(weights[pool])
+    reserve0 = load(tile, rows.overlay + pool, lane, like)
+    reserve1 = load(tile, rows.overlay + rows.pools + pool, lane, like)
+    rate0, rate1 = gamma / reserve0, gamma / reserve1
+    store(tile, rows.rate + pool, lane, rate0)
+    store(tile, rows.rate + rows.pools + pool, lane, rate1)
+    store(tile, rows.price + pool, lane, rate0 * reserve1)
+    store(tile, rows.price + rows.pools + pool, lane, rate1 * reserve0)
+
+
+@inline
 def _rates(weights: np.ndarray, rows: Layout, tile: np.ndarray, lane: int, like: Floats) -> None:
     """gamma / reserve per pool and side, shared by all cycles: divisions are what costs."""
     for pool in range(rows.pools):
-        gamma = weights[pool]
-        reserve0 = load(tile, rows.overlay + pool, lane, like)
-        reserve1 = load(tile, rows.overlay + rows.pools + pool, lane, like)
-        rate0, rate1 = gamma / reserve0, gamma / reserve1
-        store(tile, rows.rate + pool, lane, rate0)
-        store(tile, rows.rate + rows.pools + pool, lane, rate1)
-        store(tile, rows.price + pool, lane, rate0 * reserve1)
-        store(tile, rows.price + rows.pools + pool, lane, rate1 * reserve0)
+        _rate(weights, rows, tile, lane, pool, like)
+
+
+@inline
+def _rates_again(
+    weights: np.ndarray, rows: Layout, tile: np.ndarray, first: int, like: Floats
+) -> None:
+    """`_rates` of the pools that pending swaps trade in: of no other has the overlay changed."""
+    work, count = new_list(), 0
+    open_ = load(tile, KEPT, first, like) <= 0.0
+    for swap in range(PENDING):
+        there = open_ & (load(tile, PENDING_AMOUNT_IN + swap, first, like) > 0.0)
+        count = append(work, count, lane_numbers(like) + (first + swap * LANES), there)
+    for index in range(count):
+        item = entry(work, index)
+        lane = item % LANES
+        _rate(weights, rows, tile, lane, int(tile[PENDING_POOL + item // LANES, lane]), 0.0)
 
 
 @inline
@@ -212,7 +240,10 @@ def size_cycles(cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray) -> No
     rows = layout(weights.shape[0] - cycles.shape[0], cycles.shape[0])
     if tile.shape[1] == LANES:
         for lane in range(0, LANES, WIDTH):
-            _rates(weights, rows, tile, lane, wide())
+            if any_lane(load(tile, SAME_HEAD, lane, wide()) <= 0.0):
+                _rates(weights, rows, tile, lane, wide())
+            else:
+                _rates_again(weights, rows, tile, lane, wide())
             for word in range(rows.since - rows.look):
                 _size_word(cycles, rows, tile, lane, word, wide())
     else:

@@ -124,6 +124,7 @@ KEPT = _row(
     "0/1",
     "1 where the last search holds: pools, gas and what the mempool shows are as they were",
 )
+SAME_HEAD = _row("SAME_HEAD", 1, "0/1", "1 where the pools are those of the last search")
 SCRATCH_ROWS = _row("SCRATCH_ROWS", SCRATCH, "any", "what a kernel keeps between two of its loops")
 FIXED_ROWS = _fixed.end
 RESERVES = FIXED_ROWS  # the first rows that depend on the graph
