@@ -230,10 +230,7 @@ class Belief(NamedTuple):
 
 @inline
 def _bids(physics: Physics, belief: Belief, bits: Ints, like: Floats) -> Floats:
-    """`rule_bid` of a rival per lane, before any shade: 8 bits choose the rule, 16 the efficiency.
-
-    Between them lie 8 bits for the style.
-    """
+    """`rule_bid` of a rival per lane, before any shade. Bits: 8 rule, 8 style, 16 efficiency."""
     # Counted, not searched: nobody can guess where a search will end.
     u, rule = real(bits & 0xFF) * _EIGHT_BITS, like
     for other in range(RULES - 1):
@@ -257,12 +254,10 @@ def _bids(physics: Physics, belief: Belief, bits: Ints, like: Floats) -> Floats:
 def _meet(
     physics: Physics, tile: np.ndarray, lane: int, k: int, key: np.uint64, count: int, node: int
 ) -> None:
-    """Draw the `count` rivals of opportunity k, whose ln rate is nearest to `node`.
+    """Draw the `count` rivals of opportunity k, whose ln rate is nearest to `node`: notes the
+    highest bid, the losers, what is shown. The same candidate meets the same rivals all slot long.
 
-    Notes the highest bid, the losers, what is shown.
-
-    A rival of efficiency e believes that net is e times what it is. The same candidate meets the
-    same rivals at every decision of a slot.
+    A rival of efficiency e believes that net is e times what it is.
     """
     world_row = physics.world_row
     net, gross = tile[FOUND_NET + k, lane], tile[FOUND_GROSS + k, lane]
@@ -308,11 +303,10 @@ def _meet(
                 losers_bid += min(adaptive, bid) if adaptive >= 0.0 else 0.0
                 adaptive = max(adaptive, bid)
                 continue
-            public = style != SEALED
-            losers += 1.0 if public else 0.0
-            losers_bid += bid if public else 0.0
+            losers += 1.0
+            losers_bid += bid
             shown = max(shown, shown_bid(style, bid, net))
-            best_public = public if bid > best else best_public
+            best_public = True if bid > best else best_public
             best = max(best, bid)
         best_public = best_public and highest_sealed <= best
         best = max(best, highest_sealed)
