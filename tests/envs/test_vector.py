@@ -193,7 +193,7 @@ def test_lanes_do_not_depend_on_the_thread_that_plays_them() -> None:
 def test_the_single_environment_is_lane_zero() -> None:
     vector, single = (
         markets(3, seed=9, episode_slots=7),
-        Searcher(MarketConfig(episode_slots=7, ticks_per_slot=3), paths(), seed=9),
+        Searcher(MarketConfig(era="rich", episode_slots=7, ticks_per_slot=3), paths(), seed=9),
     )
     shown, _ = single.reset()
     ends = 0
