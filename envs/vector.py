@@ -48,7 +48,7 @@ from envs.market.physics import (
     world_rows,
 )
 from envs.market.randomness import SEED_BITS, lane_keys
-from envs.market.simulator import Lanes, Step, play
+from envs.market.simulator import Lanes, Step, play, present
 from kernels.market.action import ACTIONS, PASS
 from kernels.market.observation import LIMIT, SIZE
 from kernels.market.tile import BUNDLE, CHANNELS, LANES, PUBLIC, RESERVES, SLOT, new_tile
@@ -311,14 +311,17 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
             infos,
         )
 
+    @property
+    def _lanes(self) -> Lanes:
+        return Lanes(self._tiles, self._lane_keys, self._keys)
+
     def _play(self, restart: bool) -> None:
-        play(
-            self._physics,
-            self._prices,
-            Lanes(self._tiles, self._lane_keys, self._keys),
-            restart,
-            self._step,
-        )
+        play(self._physics, self._prices, self._lanes, restart, self._step)
+
+    def compile_decision(self) -> None:
+        """Compile, or load, what shows a decision alone: a part of `step` and `reset`, which begin
+        anew whatever it leaves behind before the first `reset`."""
+        present(self._physics, self._lanes, self._step, 0, 1, True)
 
     def _infos(self, truncated: NDArray[np.bool_]) -> dict[str, Any]:
         # One copy, in which every column is contiguous, serves all infos.

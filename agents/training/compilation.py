@@ -23,8 +23,6 @@ from agents.learner.rollout_buffer import SortedRolloutBuffer
 from agents.progress import NotedReport
 from envs.market.config import MarketConfig
 from envs.market.paths import stand_in_paths
-from envs.market.physics import physics_of
-from envs.market.simulator import present
 from envs.vector import MarketVectorEnv
 from kernels.learning.loss import LossWeights
 from kernels.market.action import ACTIONS
@@ -124,11 +122,8 @@ def compile_kernels(part: str) -> None:
         return
     env = MarketVectorEnv(LANES, MarketConfig(), stand_in_paths(days=1))
     if part == "decisions":
-        masks = np.zeros((LANES, ACTIONS), np.bool_)
-        observations = np.zeros((LANES, SIZE), np.float32)
-        physics = physics_of(env.config, env.config.graph)
-        keys = np.zeros(LANES, np.uint64)
-        present(physics, env.state()["tiles"][0], keys, observations, masks)
+        env.compile_decision()
+        observations, masks = np.zeros((LANES, SIZE), np.float32), env.action_masks()
         layer = np.zeros((ACTIONS, SIZE), np.float32), np.zeros(ACTIONS, np.float32)
         network_bidder(Network((layer,)))(observations, masks)
     else:

@@ -354,7 +354,8 @@ def informed_trades(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> Non
         for first in range(0, pools, POOLS_AT_ONCE):
             for index in range(_watch(physics, tile, first_lane, keys, first, work)):
                 item = entry(work, index)
-                lane, pool = item % LANES, item // LANES
+                lane: int = item % LANES
+                pool: int = item // LANES
                 gas_eth = physics.swap_gas * (tile[BASE_FEE, lane] + physics.own_tip_gwei) * GWEI
                 _trade(physics, tile, lane, pool, keys[lane], gas_eth)
 

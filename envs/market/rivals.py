@@ -184,7 +184,8 @@ def _count_rivals(
     like = wide()
     for place in range(WIDTH):
         item = entry(work, min(first + place, count - 1))
-        lane, k = item % LANES, item // LANES
+        lane: int = item % LANES
+        k: int = item // LANES
         candidate = int(tile[FOUND_CYCLE + k, lane])
         regime = int(tile[physics.world_row + REGIME, lane])
         tile[EACH_NET, place] = tile[FOUND_NET + k, lane]
@@ -346,7 +347,7 @@ def _meet_all(physics: Physics, tile: np.ndarray, lane: int, keys: np.ndarray) -
         _count_rivals(physics, tile, keys, work, first, count)
         for index in range(first, min(first + WIDTH, count)):
             item = entry(work, index)
-            one = item % LANES
+            one: int = item % LANES
             rivals, node = int(tile[EACH_COUNT, index - first]), int(tile[EACH_NODE, index - first])
             _meet(physics, tile, one, item // LANES, keys[one], rivals, node)
 

@@ -160,7 +160,8 @@ def _choose_next(
     stay = 0
     for index in range(count):
         item = entry(paying, index)
-        candidate, lane = item // LANES, item % LANES
+        candidate: int = item // LANES
+        lane: int = item % LANES
         chosen = int(tile[FOUND_CYCLE + k - 1, lane])
         free = not _share_a_pool(cycles, tile, lane, chosen, candidate)
         _prefer(tile, lane, k, candidate, tile[rows.net + candidate, lane], free)
