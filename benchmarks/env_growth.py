@@ -11,9 +11,11 @@ from matplotlib.figure import Figure
 
 from benchmarks.env import SEED, drawn_actions
 from benchmarks.harness import Measurement
+from configs.eras import MAJOR_V2_DEPTH, MAJOR_V3_DEPTH, TAIL_DEEPER, TAIL_SECOND
 from envs.market.config import Loans, MarketConfig, Pools
 from envs.market.paths import PricePaths, stand_in_paths
 from envs.vector import MarketVectorEnv
+from kernels.market.tile import FOUND_COUNT
 
 VENUES = (1, 2, 3)  # of each kind, over three tokens
 DOLLARS = (1, 2, 3)  # dollar tokens at two venues of each kind
@@ -21,7 +23,9 @@ SWAPS = (0.5, 1.5, 3.0, 6.0, 12.0)  # per slot
 ROUNDS = 5
 TICKS = 3  # decisions per slot, but where they are what varies
 DECISIONS = (1, 2, 3, 6)  # per slot
-AXES = ("pools", "tokens", "swaps per slot", "decisions per slot")
+WIDE = (8, 16, 32, 64, 128, 256)  # pools of a market of true size
+AXES = ("pools", "tokens", "swaps per slot", "decisions per slot", "pools of true size")
+TARGET_POOLS, TARGET_RATE = 128, 0.5e6  # decisions per second
 
 
 def larger(venues: int, dollars: int) -> MarketConfig:
@@ -42,6 +46,47 @@ def larger(venues: int, dollars: int) -> MarketConfig:
     return MarketConfig(era="rich", ticks_per_slot=TICKS, pools=pools, loans=Loans(pools=(1, 1)))
 
 
+def true_size(pools: int) -> MarketConfig:
+    """The era 2021 on so many pools: arrivals, sizes, fees and traders are its own, so that few
+    cycles pay at a time, however many there are.
+
+    Two venues of WETH/USDC; then long-tail tokens with a constant-product and a concentrated pool
+    against WETH each, every fourth of them with one against USDC too. Users take all pools alike.
+    """
+    plain, concentrated = [(0, 1)], [(0, 1)]
+    depth, second = [MAJOR_V2_DEPTH], [MAJOR_V3_DEPTH[0]]
+    token = 2
+    while len(plain) + len(concentrated) < pools:
+        tail = token % len(TAIL_DEEPER)
+        plain.append((0, token))
+        depth.append(TAIL_DEEPER[tail])
+        if len(plain) + len(concentrated) < pools:
+            concentrated.append((0, token))
+            second.append(TAIL_SECOND[tail])
+        if token % 4 == 0 and len(plain) + len(concentrated) < pools:
+            plain.append((1, token))
+            depth.append(TAIL_SECOND[tail])
+        token += 1
+    pairs = plain + concentrated
+    changes = {
+        "ticks_per_slot": TICKS,
+        "pools.symbols": ("WETH", "USDC", *(f"TAIL{k}" for k in range(2, token))),
+        "pools.decimals": (18, 6, *(18,) * (token - 2)),
+        "pools.eth_exposure": (0.0, -1.0, *(0.0,) * (token - 2)),
+        "pools.btc_exposure": (0.0,) * token,
+        "pools.token0": tuple(a for a, _ in pairs),
+        "pools.token1": tuple(b for _, b in pairs),
+        "pools.concentrated": len(concentrated),
+        "pools.fee_pips": (3000,) * len(pairs),
+        "pools.depth_eth": tuple(depth + second),
+        "users.size_scale": (),
+        "users.pool_weight": (),
+        "informed.payment_law": (),
+        "loans.pools": (0, 0, 0, 0),
+    }
+    return MarketConfig(era="2021").changed(changes)
+
+
 def cases() -> list[tuple[str, float, MarketConfig]]:
     """(axis, place on it, market) of every point; the other quantities are the default's."""
     default = MarketConfig(era="rich", ticks_per_slot=TICKS)
@@ -55,6 +100,7 @@ def cases() -> list[tuple[str, float, MarketConfig]]:
             ("decisions per slot", float(count), replace(default, ticks_per_slot=count))
             for count in DECISIONS
         ),
+        *(("pools of true size", float(pools), true_size(pools)) for pools in WIDE),
     ]
 
 
@@ -77,14 +123,18 @@ def measure(
     seconds = min(rounds)
     pools, cycles = len(config.pools.token0), config.graph.cycle_hops.size
     note = f"{pools} pools, {cycles} cycles, {lanes * steps / seconds:,.0f} steps/s"
-    extra = {"place": place, "pools": float(pools), "cycles": float(cycles)}
+    paying = float(env._tiles[:, FOUND_COUNT].mean())
+    extra = {"place": place, "pools": float(pools), "cycles": float(cycles), "paying": paying}
     name = f"growth: {place:g} {axis}"
-    return Measurement(name, 1e9 * seconds / (lanes * steps), "ns/step", note, extra)
+    wanted = axis == "pools of true size" and pools == TARGET_POOLS
+    most = 1e9 / TARGET_RATE if wanted else None
+    cost = 1e9 * seconds / (lanes * steps)
+    return Measurement(name, cost, "ns/step", note, extra, at_most=most)
 
 
 def draw(rows: list[Measurement], folder: Path) -> None:
     """growth.png: one panel per axis, all on one scale."""
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    figure = Figure(figsize=(13.5, 3.2), layout="constrained")
     panels = figure.subplots(1, len(AXES), sharey=True)
     for panel, axis in zip(panels, AXES):
         shown = [row for row in rows if row.name.endswith(f" {axis}")]
@@ -95,6 +145,13 @@ def draw(rows: list[Measurement], folder: Path) -> None:
                 label = f"{row.extra['cycles']:.0f} cycles"
                 at = (row.extra["place"], row.value)
                 panel.annotate(label, at, (0, -12), textcoords="offset points", fontsize=7)
+        if axis == "pools of true size":
+            panel.set_xscale("log", base=2)
+            panel.set_xticks(WIDE, [str(pools) for pools in WIDE])
+            for row in shown:
+                label = f"{row.extra['cycles']:.0f} cycles\n{row.extra['paying']:.1f} pay"
+                at = (row.extra["place"], row.value)
+                panel.annotate(label, at, (0, 6), textcoords="offset points", fontsize=6)
         panel.set_xlabel(axis)
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("processor ns per decision")

@@ -10,8 +10,9 @@ import numpy as np
 
 from benchmarks.harness import Measurement
 from envs.market.bidding import decide_early
-from envs.market.block import build_blocks
+from envs.market.block import clear_block, settle_auctions
 from envs.market.flow import informed_trades
+from envs.market.inclusion import include_unseen, include_visible
 from envs.market.mempool import receive, show_pending
 from envs.market.paths import RecordedFlow
 from envs.market.physics import TICK_INDEX, Physics
@@ -24,7 +25,7 @@ from kernels.market.lending import size_liquidations
 from kernels.market.observation import SIZE, encode
 from kernels.market.opportunities import find
 from kernels.market.sizing import size_cycles
-from kernels.market.tile import LANES
+from kernels.market.tile import KEPT, LANES, SAME_HEAD
 
 SEED = 11
 
@@ -93,9 +94,13 @@ def _early(physics: Physics, tiles: np.ndarray, work: Work) -> None:
 @lean_kernel
 def _block(physics: Physics, tiles: np.ndarray, work: Work) -> None:
     for i in range(tiles.shape[0]):
-        build_blocks(
+        include_visible(physics, tiles[i], work.keys[i])
+        include_unseen(physics, tiles[i], work.keys[i], True)
+        settle_auctions(
             physics, tiles[i], work.keys[i], work.actions[i], work.reward[i], work.outcome[i]
         )
+        include_unseen(physics, tiles[i], work.keys[i], False)
+        clear_block(physics, tiles[i])
 
 
 @lean_kernel
@@ -145,11 +150,15 @@ def _fastest(
 
 
 def by_stage(env: MarketVectorEnv, actions: list[np.ndarray]) -> list[Measurement]:
-    """One measurement per stage, on the states that `actions` lead through."""
+    """One measurement per stage, on the states that `actions` lead through.
+
+    As if something had changed in every lane: within a slot about half of them keep what was found.
+    """
     physics, ticks, states = env._physics, [], []
     for each in actions:
         env.step(each)
         states.append(env._tiles.copy())
+        states[-1][:, [KEPT, SAME_HEAD]] = 0.0
         ticks.append(states[-1][0, physics.world_row + TICK_INDEX, 0] + 1.0)
     last = [
         state for state, tick in zip(states, ticks, strict=True) if tick == physics.ticks_per_slot

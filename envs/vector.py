@@ -311,24 +311,21 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
             infos,
         )
 
+    @property
+    def _lanes(self) -> Lanes:
+        return Lanes(self._tiles, self._lane_keys, self._keys)
+
     def _play(self, restart: bool) -> None:
-        play(
-            self._physics,
-            self._prices,
-            Lanes(self._tiles, self._lane_keys, self._keys),
-            restart,
-            self._step,
-        )
+        play(self._physics, self._prices, self._lanes, restart, self._step)
 
     def _infos(self, truncated: NDArray[np.bool_]) -> dict[str, Any]:
-        outcome = self._outcome[: self.num_envs]
-        infos: dict[str, Any] = {
-            name: outcome[:, column].copy() for name, column in _FLOAT_INFOS.items()
-        }
+        # One copy, in which every column is contiguous, serves all infos.
+        outcome = self._outcome[: self.num_envs].T.copy()
+        infos: dict[str, Any] = {name: outcome[column] for name, column in _FLOAT_INFOS.items()}
         for name, column in _INT_INFOS.items():
-            infos[name] = outcome[:, column].astype(np.int64)
+            infos[name] = outcome[column].astype(np.int64)
         infos["won"] = infos["outcome"] == WON
-        infos["settled"] = outcome[:, SETTLED] > 0.0
+        infos["settled"] = outcome[SETTLED] > 0.0
         if truncated.any():
             infos["final_obs"] = self._final[: self.num_envs].copy()
             infos["_final_obs"] = truncated.copy()

@@ -2,9 +2,18 @@
 
 import numpy as np
 
-from envs.market.physics import CANCEL_BURNT, CANCEL_COST, MARK, MARKED, STANDING_NET, TOP, Physics
+from envs.market.physics import (
+    CANCEL_BURNT,
+    CANCEL_COST,
+    MARK,
+    MARKED,
+    MET,
+    STANDING_NET,
+    TOP,
+    Physics,
+)
 from kernels.compile import inline, lean_kernel, never_inline
-from kernels.market.action import BID, CANCEL_BID, PPM, decode
+from kernels.market.action import BID, CANCEL_BID, PASS, PPM, decode
 from kernels.market.mempool import bumped
 from kernels.market.opportunities import candidate_gas, size_of
 from kernels.market.tile import (
@@ -113,6 +122,12 @@ def _worth(physics: Physics, tile: np.ndarray, lane: int) -> float:
     return -revert_cost(physics, tile, lane) if public else 0.0
 
 
+@inline
+def _in_public(tile: np.ndarray, lane: int) -> bool:
+    """Whether a bid of ours waits in the public mempool."""
+    return tile[STANDING_CYCLE, lane] >= 0.0 and tile[STANDING_CHANNEL, lane] == PUBLIC
+
+
 @lean_kernel
 def decide_early(
     physics: Physics, tile: np.ndarray, actions: np.ndarray, reward: np.ndarray
@@ -121,7 +136,11 @@ def decide_early(
     never_inline()
     row = physics.world_row + MARK
     for lane in range(LANES):
+        seen = _in_public(tile, lane)
         place(physics, tile, lane, actions[lane])
+        # Rivals look at what we show.
+        if actions[lane] != PASS and (seen or _in_public(tile, lane)):
+            tile[physics.world_row + MET, lane] = 0.0
         reward[lane] = 0.0
         if physics.reward == MARKED:
             cost = tile[physics.world_row + CANCEL_COST, lane]

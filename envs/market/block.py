@@ -13,7 +13,6 @@ from envs.market.flow import (
     GWEI,
     book_gas,
 )
-from envs.market.inclusion import include_unseen, include_visible
 from envs.market.mempool import clear_included
 from envs.market.physics import (
     BURNT,
@@ -274,7 +273,7 @@ def _reward(physics: Physics, profit: float, at_stake: float) -> float:
 
 
 @lean_kernel
-def build_blocks(
+def settle_auctions(
     physics: Physics,
     tile: np.ndarray,
     keys: np.ndarray,
@@ -282,15 +281,12 @@ def build_blocks(
     reward: np.ndarray,
     outcome: np.ndarray,
 ) -> None:
-    """The last decision of a slot and its block: writes reward[lanes] and outcome[lanes].
+    """The last decision of a slot and its auction: writes reward[lanes] and outcome[lanes].
 
-    Order: visible swaps by priority fee, unseen swaps ahead, bundles and public arbitrages by
-    payment, other unseen swaps.
+    Bundles and public arbitrages by payment, between the unseen swaps ahead and the others.
     """
     never_inline()
     world_row = physics.world_row
-    include_visible(physics, tile, keys)
-    include_unseen(physics, tile, keys, True)
     for lane in range(LANES):
         result = outcome[lane]
         for column in range(OUTCOME_COLUMNS):
@@ -309,7 +305,12 @@ def build_blocks(
         tile[world_row + CANCEL_COST, lane] = 0.0
         tile[world_row + CANCEL_BURNT, lane] = 0.0
         tile[STANDING_CYCLE, lane] = -1.0
-    include_unseen(physics, tile, keys, False)
+
+
+@lean_kernel
+def clear_block(physics: Physics, tile: np.ndarray) -> None:
+    """The mempool after the blocks."""
+    never_inline()
     for lane in range(LANES):
-        if tile[world_row + MISSED, lane] <= 0.0:
+        if tile[physics.world_row + MISSED, lane] <= 0.0:
             clear_included(tile, lane)

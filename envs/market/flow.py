@@ -4,7 +4,7 @@ Every function plays its part for all lanes of a tile; `keys` uint64[lanes] are 
 Everybody pays gas, and every token that moves is booked to a party.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,12 +44,12 @@ from kernels.market.tile import (
     SCRATCH_ROWS,
 )
 from kernels.numbers.elementary import exp
+from kernels.numbers.lane_sets import LIST_ROOM, append, entry, lane_numbers, new_list
 from kernels.numbers.lanes import (
     WIDTH,
     Floats,
     any_lane,
     choose,
-    from_bits,
     load,
     load_words,
     square_root,
@@ -75,24 +75,35 @@ PROPOSER = 49
 SANDWICH = 50
 PROVIDER = 51  # [3]
 SWAP_CARE = 54  # [M] fee cap, tolerance and delay
-START_DEPTH = 64  # [P]
-START_ERROR = 128  # [P]
-INFORMED = 192  # [P]
-MAX_POOLS = 62
+# By pool, see channel_of.
+START_DEPTH = 64
+START_ERROR = 128
+START_PLACE = 160
+INFORMED = 192
 RARE = 1 << 20
 ARRIVAL = RARE  # [2 * arrivals]
 LOAN_OPEN = RARE + 64  # [3 B]
-INFORMED_PAYS = RARE + 128  # [P]
+INFORMED_PAYS = RARE + 128  # by pool
+NEAR_POOLS = 32  # pools whose channels follow one another
+FAR = 1 << 22  # channels of the others: MAX_POOLS for each kind, which its first channel counts
+MAX_POOLS = 4096
 
 GWEI = 1e-9
+POOLS_AT_ONCE = LIST_ROOM // WIDTH - 1
 SCRATCH_USE = Declaration(SCRATCH_ROWS, SCRATCH)
-WATCHED = SCRATCH_USE.row(
-    "WATCHED", 1, "bits", "pools that an informed trader takes on, see _watch"
-)
 DRIFT = SCRATCH_USE.row("DRIFT", 2, "1", "of the log prices in this slot")
 DEVIATION = SCRATCH_USE.row("DEVIATION", 2, "1", "of the log prices in this slot")
 # sqrt((n - 1) / n) with n slots left to the close, by slots played in the minute.
 BRIDGE_NOISE = np.sqrt(1.0 - 1.0 / np.arange(SLOTS_PER_MINUTE, 0, -1))
+
+
+@inline
+def channel_of(first: int, pool: int) -> int:
+    """Channel of a pool, for a kind of draw that every pool makes."""
+    if pool < NEAR_POOLS:
+        return first + pool
+    kind = first if first < RARE else 256 + first - RARE
+    return FAR + kind * MAX_POOLS + pool
 
 
 class Prices(NamedTuple):
@@ -261,17 +272,20 @@ def _pull(
 
 
 @inline
-def _watch(physics: Physics, tile: np.ndarray, lane: int, keys: np.ndarray, like: Floats) -> None:
-    """Row WATCHED: the pools that somebody watches and whose gap pays the gas, as bits.
+def _watch(
+    physics: Physics, tile: np.ndarray, lane: int, keys: np.ndarray, first: int, work: Any
+) -> int:
+    """Of the pools from `first` on, as many as a list holds: those that somebody watches and whose
+    gap pays the gas, as pool * LANES + lane. How many there are.
 
     The profit is counted as if the present liquidity of a pool went on without end.
     """
-    pools, world_row = physics.token0.shape[0], physics.world_row
+    pools, world_row, like = physics.token0.shape[0], physics.world_row, wide()
     words = load_words(keys, lane, like)
     gas = (load(tile, BASE_FEE, lane, like) + physics.own_tip_gwei) * (physics.swap_gas * GWEI)
     built = load(tile, world_row + MISSED, lane, like) <= 0.0
-    bits = whole(like)
-    for pool in range(pools):
+    count = 0
+    for pool in range(first, min(first + POOLS_AT_ONCE, pools)):
         gamma = physics.weights[pool]
         price0 = load(tile, world_row + PRICE + physics.token0[pool], lane, like)
         price1 = load(tile, world_row + PRICE + physics.token1[pool], lane, like)
@@ -281,7 +295,7 @@ def _watch(physics: Physics, tile: np.ndarray, lane: int, keys: np.ndarray, like
         forward = gamma * value1 > value0
         outside = built & (forward | (gamma * value0 > value1))
         outside = outside & (
-            uniforms(words, whole(like) + (INFORMED + pool)) < physics.informed_probability
+            uniforms(words, whole(like) + channel_of(INFORMED, pool)) < physics.informed_probability
         )
         if not any_lane(outside):
             continue
@@ -290,8 +304,8 @@ def _watch(physics: Physics, tile: np.ndarray, lane: int, keys: np.ndarray, like
         paid = square_root(gamma * side_in * side_out) - side_in
         margin = paid * side_out / (side_in + paid) - paid / gamma
         pays = outside & (margin > gas)
-        bits = bits | choose(pays, whole(like) + (1 << pool), whole(like))
-    store(tile, WATCHED, lane, from_bits(bits))
+        count = append(work, count, lane_numbers(like) + (lane + pool * LANES), pays)
+    return count
 
 
 @inline
@@ -316,7 +330,7 @@ def _trade(
     book_gas(tile, lane, world_row, holder, physics.swap_gas, physics.own_tip_gwei)
     volume = amount * price_in
     tip = physics.swap_gas * physics.own_tip_gwei * GWEI
-    u = uniform(key, INFORMED_PAYS + pool)
+    u = uniform(key, channel_of(INFORMED_PAYS, pool))
     payment = quantile(physics.quantiles, physics.payment_row[pool], u) * volume - tip
     payment = max(min(payment, out * price_out - volume - gas_eth), 0.0)
     tile[holder, lane] -= payment
@@ -334,17 +348,16 @@ def informed_trades(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> Non
     drawn share of their volume, priority fee included, or all that is left when that is less.
     """
     never_inline()
-    for lane in range(0, LANES, WIDTH):
-        _watch(physics, tile, lane, keys, wide())
-    for lane in range(LANES):
-        watched = np.float64(tile[WATCHED, lane]).view(np.int64)
-        gas_eth = physics.swap_gas * (tile[BASE_FEE, lane] + physics.own_tip_gwei) * GWEI
-        pool = 0
-        while watched != 0:
-            if watched & 1 == 1:
+    work, pools = new_list(), physics.token0.shape[0]
+    for first_lane in range(0, LANES, WIDTH):
+        # A trade moves its own pool alone, so that pools may be watched some at a time.
+        for first in range(0, pools, POOLS_AT_ONCE):
+            for index in range(_watch(physics, tile, first_lane, keys, first, work)):
+                item = entry(work, index)
+                lane: int = item % LANES
+                pool: int = item // LANES
+                gas_eth = physics.swap_gas * (tile[BASE_FEE, lane] + physics.own_tip_gwei) * GWEI
                 _trade(physics, tile, lane, pool, keys[lane], gas_eth)
-            watched >>= 1
-            pool += 1
 
 
 @inline

@@ -5,7 +5,14 @@ Amounts of a concentrated position: Uniswap v3 white paper, section 6.2.
 
 import numpy as np
 
-from envs.market.flow import PROVIDER, START_DEPTH, START_ERROR, book
+from envs.market.flow import (
+    PROVIDER,
+    START_DEPTH,
+    START_ERROR,
+    START_PLACE,
+    book,
+    channel_of,
+)
 from envs.market.physics import INITIAL, INSIDE, MISSED, NORMAL, PRICE, PROVIDERS, Physics, rows_of
 from envs.market.randomness import draw, quantile, uniform
 from kernels.compile import inline, lean_kernel, never_inline
@@ -48,7 +55,7 @@ def _start_concentrated(
     root, deepest = np.sqrt(reserve1 / reserve0), np.sqrt(reserve0 * reserve1)
     index = pool - int(tile[CONCENTRATED_FROM, lane])
     at = rows_of(physics).concentrated + CONCENTRATED_ROWS * index
-    place = FIRST_SEGMENT + 2.0 * uniform(key, START_ERROR + 32 + pool)
+    place = FIRST_SEGMENT + 2.0 * uniform(key, channel_of(START_PLACE, pool))
     lowest = root * np.exp(-0.5 * SEGMENT_WIDTH * place)
     tile[at + LOWEST_ROOT, lane] = lowest
     total0, total1 = 0.0, 0.0
@@ -71,9 +78,11 @@ def start_pools(physics: Physics, tile: np.ndarray, lane: int, key: np.uint64) -
     capacity = rows_of(physics).capacity
     initial, inside = book(world_row, tokens, INITIAL), book(world_row, tokens, INSIDE)
     for pool in range(pools):
-        z = quantile(physics.quantiles, NORMAL, uniform(key, START_DEPTH + pool))
+        z = quantile(physics.quantiles, NORMAL, uniform(key, channel_of(START_DEPTH, pool)))
         depth = physics.depth_eth[pool] * np.exp(physics.depth_sigma * z)
-        error = physics.start_noise[pool] * (2.0 * uniform(key, START_ERROR + pool) - 1.0)
+        error = physics.start_noise[pool] * (
+            2.0 * uniform(key, channel_of(START_ERROR, pool)) - 1.0
+        )
         token0, token1 = physics.token0[pool], physics.token1[pool]
         held0 = depth / tile[world_row + PRICE + token0, lane]
         held1 = depth / tile[world_row + PRICE + token1, lane] * np.exp(error)

@@ -44,6 +44,7 @@ from kernels.market.declaration import Declaration
 from kernels.market.mempool import bumped, effective_tip, waiting_tip
 from kernels.market.tile import (
     BASE_FEE,
+    KEPT,
     LANES,
     PENDING,
     PENDING_AMOUNT_IN,
@@ -322,7 +323,9 @@ def _show(physics: Physics, tile: np.ndarray, lane: int, like: Floats) -> None:
     now -= physics.decision_lead_s
     store(tile, TICK, lane, now / SLOT_S)
     base_fee = load(tile, BASE_FEE, lane, like)
+    kept = load(tile, KEPT, lane, like) > 0.0
     for swap in range(PENDING):
+        before = load(tile, PENDING_VISIBLE + swap, lane, like)
         cap = load(tile, world_row + WAITING_CAP + swap, lane, like)
         tip = effective_tip(cap, load(tile, world_row + WAITING_TIP + swap, lane, like), base_fee)
         kind = load(tile, world_row + WAITING_KIND + swap, lane, like)
@@ -338,6 +341,8 @@ def _show(physics: Physics, tile: np.ndarray, lane: int, like: Floats) -> None:
         if any_lane(present & (after >= 0.0)):
             for one in range(lane, lane + WIDTH):
                 _wait_for_earlier(tile, one, world_row, swap)
+        kept = kept & (load(tile, PENDING_VISIBLE + swap, lane, like) == before)
+    store(tile, KEPT, lane, choose(kept, 1.0, like))
 
 
 @inline
@@ -356,8 +361,8 @@ def _wait_for_earlier(tile: np.ndarray, lane: int, world_row: int, swap: int) ->
 def show_pending(physics: Physics, tile: np.ndarray) -> None:
     """What can be included at the present base fee, and what of it the mempool shows by now.
 
-    Writes PENDING_TIP (-1 when a block cannot take the swap), PENDING_VISIBLE, PENDING_REFUND and
-    TICK.
+    Writes PENDING_TIP (-1 when a block cannot take the swap), PENDING_VISIBLE, PENDING_REFUND,
+    TICK, and KEPT: of the lanes where it is set, it stays so where the mempool shows no more.
     """
     never_inline()
     for lane in range(0, LANES, WIDTH):

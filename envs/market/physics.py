@@ -76,6 +76,7 @@ LOSERS_BID = _row("LOSERS_BID", OPPORTUNITIES, "ETH", "sum of the bids of LOSERS
 TOP_PUBLIC = _row(
     "TOP_PUBLIC", OPPORTUNITIES, "0/1", "1 when the highest bid is a public transaction"
 )
+MET = _row("MET", 1, "0/1", "1 where the rows of rivals hold unless what is found changes")
 LOAN_ORACLE = _row("LOAN_ORACLE", 2, "1", "ln ETH/USD, ln BTC/USD of the oracle")
 LOG_FEE_MEAN = _row(
     "LOG_FEE_MEAN", 2, "1", "exponential means of ln base fee (gwei), fast and slow"

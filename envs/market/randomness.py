@@ -111,13 +111,19 @@ def quantile(table: np.ndarray, row: int, u: float) -> float:
 
 
 @inline
-def uniforms(keys: Ints, channel: Ints) -> Floats:
-    """`uniform` in the lanes at hand: 32-bit arithmetic in the low halves of 64-bit words."""
+def draws(keys: Ints, channel: Ints) -> Ints:
+    """`draw` in the lanes at hand: 32-bit arithmetic in the low halves of 64-bit words."""
     x = ((keys & _MASK32) + ((channel * int(_STEP)) & _MASK32)) & _MASK32
     x = ((x ^ (x >> 16)) * int(_LOW_A)) & _MASK32
     x = x ^ ((keys >> 32) & _MASK32)
     x = ((x ^ (x >> 15)) * int(_LOW_B)) & _MASK32
-    return real(x ^ (x >> 16)) * TO_UNIT
+    return x ^ (x >> 16)
+
+
+@inline
+def uniforms(keys: Ints, channel: Ints) -> Floats:
+    """`uniform` in the lanes at hand."""
+    return real(draws(keys, channel)) * TO_UNIT
 
 
 @inline

@@ -6,15 +6,19 @@ about future ones. Rules: four in use by public searchers, and the equilibrium o
 auction. Styles of public bidding: "Strategic Bidding Wars" (Wu et al. 2023, arXiv 2312.14510).
 """
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from envs.market.config import RULES, STYLES
 from envs.market.flow import GWEI, SANDWICH, book, book_gas
 from envs.market.physics import (
+    CELLS,
     EFFICIENCY,
     HARM,
     LOSERS,
     LOSERS_BID,
+    MET,
     NODE_FIRST,
     NODE_STEP,
     NODES,
@@ -25,7 +29,7 @@ from envs.market.physics import (
     VALIDATOR,
     Physics,
 )
-from envs.market.randomness import draw, quantile, uniform, uniforms
+from envs.market.randomness import draws, uniform
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.market.amm import amount_out
 from kernels.market.declaration import Declaration
@@ -41,6 +45,7 @@ from kernels.market.tile import (
     FOUND_GROSS,
     FOUND_NET,
     FOUND_PUBLIC_BID,
+    KEPT,
     LANES,
     OPPORTUNITIES,
     OWN_TIP,
@@ -60,16 +65,26 @@ from kernels.market.tile import (
     STANDING_PAYMENT,
 )
 from kernels.numbers.elementary import exp, ln
+from kernels.numbers.lane_sets import (
+    append,
+    entry,
+    first_bit,
+    gather_entries,
+    highest,
+    lane_numbers,
+    lanes_where,
+    new_list,
+)
 from kernels.numbers.lanes import (
     WIDTH,
     Floats,
+    Ints,
     any_lane,
     choose,
-    gather_line,
     least,
     load,
-    load_words,
     most,
+    real,
     store,
     whole,
     wide,
@@ -92,8 +107,14 @@ STEALTH_SHARE = 0.3  # of what a stealth bidder will bid, shown until the end
 # Dividing by a small count is what costs in the Poisson loop.
 _RECIPROCAL = 1.0 / np.maximum(np.arange(MAX_RIVALS + 1), 1)
 SCRATCH_USE = Declaration(SCRATCH_ROWS, SCRATCH)
-COUNTS = SCRATCH_USE.row("COUNTS", OPPORTUNITIES, "rivals", "of an opportunity")
-RATE_NODES = SCRATCH_USE.row("RATE_NODES", OPPORTUNITIES, "node", "nearest to the ln of their rate")
+# Of eight opportunities at a time, side by side in the first lanes.
+EACH_NET = SCRATCH_USE.row("EACH_NET", 1, "ETH", "net of an opportunity")
+EACH_RATE = SCRATCH_USE.row("EACH_RATE", 1, "1", "ln of its rivals' rate at a typical value")
+EACH_DRAW = SCRATCH_USE.row("EACH_DRAW", 1, "1", "what its rivals' number is drawn with")
+EACH_COUNT = SCRATCH_USE.row("EACH_COUNT", 1, "rivals", "that it has")
+EACH_NODE = SCRATCH_USE.row("EACH_NODE", 1, "node", "nearest to the ln of their rate")
+BITS = SCRATCH_USE.row("BITS", 1, "bits", "drawn by eight rivals of one opportunity")
+BIDS_OF = SCRATCH_USE.row("BIDS_OF", 1, "ETH", "their bids, before any shade")
 _EIGHT_BITS = 1.0 / 256.0
 _SIXTEEN_BITS = 1.0 / 65536.0
 
@@ -152,24 +173,30 @@ def rival_count(log_rate: float, u: float) -> int:
 
 
 @inline
-def _count_rivals(physics: Physics, tile: np.ndarray, lane: int, keys: np.ndarray, k: int) -> None:
-    """How many rivals opportunity k has in WIDTH lanes, and the nearest node of ln rate.
+def _count_rivals(
+    physics: Physics, tile: np.ndarray, keys: np.ndarray, work: Any, first: int, count: int
+) -> None:
+    """How many rivals WIDTH opportunities have, those listed from `first` on, and the nearest node
+    of ln rate; past the end of the list the last one counts again.
 
     The Poisson rate grows with the value: ln rate = A + slope (ln net + 3.32) / 1.6.
     """
     like = wide()
-    candidate = load(tile, FOUND_CYCLE + k, lane, like)
-    if not any_lane(candidate >= 0.0):
-        return
-    regime = load(tile, physics.world_row + REGIME, lane, like)
-    net = choose(candidate >= 0.0, load(tile, FOUND_NET + k, lane, like), 1.0)
-    log_rate = gather_line(physics.rival_log_rate, whole(regime))
+    for place in range(WIDTH):
+        item = entry(work, min(first + place, count - 1))
+        lane: int = item % LANES
+        k: int = item // LANES
+        candidate = int(tile[FOUND_CYCLE + k, lane])
+        regime = int(tile[physics.world_row + REGIME, lane])
+        tile[EACH_NET, place] = tile[FOUND_NET + k, lane]
+        tile[EACH_RATE, place] = physics.rival_log_rate[regime]
+        tile[EACH_DRAW, place] = uniform(keys[lane], RIVALS_CHANNEL + candidate * RIVALS_STRIDE)
+    log_rate = load(tile, EACH_RATE, 0, like)
+    net = load(tile, EACH_NET, 0, like)
     log_rate += physics.value_slope * ((ln(net) - VALUE_CENTRE) / VALUE_SCALE)
-    channel = RIVALS_CHANNEL + whole(candidate) * RIVALS_STRIDE
-    u = uniforms(load_words(keys, lane, like), channel)
-    store(tile, COUNTS + k, lane, _poisson(log_rate, u))
+    store(tile, EACH_COUNT, 0, _poisson(log_rate, load(tile, EACH_DRAW, 0, like)))
     node = (least(log_rate, MAX_LOG_RATE) - NODE_FIRST) / NODE_STEP + 0.5
-    store(tile, RATE_NODES + k, lane, least(most(node, 0.0), NODES - 1.0))
+    store(tile, EACH_NODE, 0, least(most(node, 0.0), NODES - 1.0))
 
 
 @inline
@@ -191,14 +218,47 @@ def _style(physics: Physics, bits: int, local: bool) -> int:
     return style
 
 
+class Belief(NamedTuple):
+    """What eight rivals bid on: an opportunity in a regime."""
+
+    regime: int
+    equilibrium: int  # row of the quantile table for the equilibrium bids at its rate
+    net: float  # ETH
+    gross: float  # ETH
+    gas: float
+    age: float  # slots
+
+
+@inline
+def _bids(physics: Physics, belief: Belief, bits: Ints, like: Floats) -> Floats:
+    """`rule_bid` of a rival per lane, before any shade. Bits: 8 rule, 8 style, 16 efficiency."""
+    # Counted, not searched: nobody can guess where a search will end.
+    u, rule = real(bits & 0xFF) * _EIGHT_BITS, like
+    for other in range(RULES - 1):
+        rule += choose(u >= physics.rule_cdf[belief.regime, other], 1.0, like)
+    usual = whole(like) + (EFFICIENCY + belief.regime)
+    row = choose(rule == EQUILIBRIUM, whole(like) + belief.equilibrium, usual)
+    x = real(bits >> 16) * _SIXTEEN_BITS * CELLS
+    cell = whole(x)
+    low = gather_entries(physics.quantiles, row, cell)
+    efficiency = low + (x - real(cell)) * (gather_entries(physics.quantiles, row, cell + 1) - low)
+    net, gross = efficiency * belief.net, efficiency * belief.gross
+    unit = belief.gas * GWEI
+    clamped = gross / (CLAMPED_SHARE * (1.0 + AGE_DECAY * belief.age))
+    clamped = most(clamped, physics.clamp_gwei_low * unit)
+    clamped = least(least(clamped, physics.clamp_gwei_high * unit), net)
+    share = choose(rule == SHARE_80, 0.8, choose(rule == SHARE_90, 0.9, like + 1.0)) * net
+    return choose(rule == CLAMPED, clamped, share)
+
+
 @inline
 def _meet(
-    physics: Physics, tile: np.ndarray, lane: int, regime: int, k: int, key: np.uint64
+    physics: Physics, tile: np.ndarray, lane: int, k: int, key: np.uint64, count: int, node: int
 ) -> None:
-    """Draw the rivals of opportunity k and note the highest bid, the losers, what is shown.
+    """Draw the `count` rivals of opportunity k, whose ln rate is nearest to `node`: notes the
+    highest bid, the losers, what is shown. The same candidate meets the same rivals all slot long.
 
-    A rival of efficiency e believes that net is e times what it is. The same candidate meets the
-    same rivals at every decision of a slot.
+    A rival of efficiency e believes that net is e times what it is.
     """
     world_row = physics.world_row
     net, gross = tile[FOUND_NET + k, lane], tile[FOUND_GROSS + k, lane]
@@ -207,41 +267,51 @@ def _meet(
     cycles, pools = physics.cycles.shape[0], physics.token0.shape[0]
     gas = candidate_gas(physics.weights, pools, cycles, candidate)
     local = tile[BUNDLES_TAKEN, lane] <= 0.0
-    count, node = int(tile[COUNTS + k, lane]), int(tile[RATE_NODES + k, lane])
+    regime = int(tile[world_row + REGIME, lane])
     equilibrium = EFFICIENCY + physics.rival_log_rate.shape[0] + regime * NODES + node
     best, best_public, shown, losers, losers_bid = -1.0, False, 0.0, 0.0, 0.0
-    adaptive = -1.0
-    low, high = physics.clamp_gwei_low, physics.clamp_gwei_high
-    for rival in range(count):
-        # 8 bits choose the rule, 8 the style, 16 the efficiency.
-        bits = int(draw(key, channel + 1 + rival))
-        # Counted, not searched: nobody can guess where a search will end.
-        u, rule = (bits & 0xFF) * _EIGHT_BITS, 0
-        for other in range(RULES - 1):
-            rule += 1 if u >= physics.rule_cdf[regime, other] else 0
-        row = choose(rule == EQUILIBRIUM, equilibrium, EFFICIENCY + regime)
-        share = quantile(physics.quantiles, row, (bits >> 16) * _SIXTEEN_BITS)
-        bid = rule_bid(rule, share * net, share * gross, gas, age, low, high)
-        if not local and ((bits >> 8) & 0xFF) * _EIGHT_BITS >= physics.public_share:
-            best_public = best_public and bid <= best
+    adaptive, rival = -1.0, 0
+    like = wide()
+    numbers, belief = lane_numbers(like), Belief(regime, equilibrium, net, gross, gas, age)
+    words = whole(like) + np.int64(key)
+    while rival < count:
+        # Eight rivals at once.
+        bits = draws(words, numbers + (channel + 1 + rival))
+        bids = _bids(physics, belief, bits, like)
+        present = numbers < count - rival
+        open_share = 2.0 if local else physics.public_share
+        sealed = present & (real((bits >> 8) & 0xFF) * _EIGHT_BITS >= open_share)
+        highest_sealed = highest(choose(sealed, bids, like - 1.0))
+        # One by one those who do not bid sealed.
+        others = lanes_where(present) & ~lanes_where(sealed)
+        if others != 0:
+            store(tile, BITS, 0, real(bits))
+            store(tile, BIDS_OF, 0, bids)
+        first_sealed = first_bit(256 | lanes_where(sealed & (bids == highest_sealed)))
+        while others != 0:
+            place = first_bit(others)
+            others &= others - 1
+            if first_sealed < place and highest_sealed > best:
+                best, best_public = highest_sealed, False
+            bid = tile[BIDS_OF, place]
+            style = _style(physics, int(tile[BITS, place]) >> 8, local)
+            if style == ABSENT:
+                continue
+            bid *= physics.local_shade if local else 1.0
+            if style == ADAPTIVE:
+                # Only the strongest of them matters: the others stop below its bid.
+                losers += 1.0 if adaptive >= 0.0 else 0.0
+                losers_bid += min(adaptive, bid) if adaptive >= 0.0 else 0.0
+                adaptive = max(adaptive, bid)
+                continue
+            losers += 1.0
+            losers_bid += bid
+            shown = max(shown, shown_bid(style, bid, net))
+            best_public = True if bid > best else best_public
             best = max(best, bid)
-            continue
-        style = _style(physics, bits >> 8, local)
-        if style == ABSENT:
-            continue
-        bid *= physics.local_shade if local else 1.0
-        if style == ADAPTIVE:
-            # Only the strongest of them matters: the others stop below its bid.
-            losers += 1.0 if adaptive >= 0.0 else 0.0
-            losers_bid += min(adaptive, bid) if adaptive >= 0.0 else 0.0
-            adaptive = max(adaptive, bid)
-            continue
-        public = style != SEALED
-        losers += 1.0 if public else 0.0
-        losers_bid += bid if public else 0.0
-        shown = max(shown, shown_bid(style, bid, net))
-        best_public = public if bid > best else best_public
-        best = max(best, bid)
+        best_public = best_public and highest_sealed <= best
+        best = max(best, highest_sealed)
+        rival += WIDTH
     if adaptive >= 0.0:
         own = 0.0
         if int(tile[STANDING_CYCLE, lane]) == candidate and tile[STANDING_CHANNEL, lane] == PUBLIC:
@@ -261,6 +331,27 @@ def _meet(
     tile[FOUND_PUBLIC_BID + k, lane] = shown / net
 
 
+@inline
+def _meet_all(physics: Physics, tile: np.ndarray, lane: int, keys: np.ndarray) -> None:
+    """`meet_rivals` in WIDTH lanes."""
+    work, count, like = new_list(), 0, wide()
+    met = physics.world_row + MET
+    open_ = (load(tile, KEPT, lane, like) <= 0.0) | (load(tile, met, lane, like) <= 0.0)
+    store(tile, met, lane, like + 1.0)
+    for k in range(OPPORTUNITIES):
+        there = load(tile, FOUND_CYCLE + k, lane, like) >= 0.0
+        top = physics.world_row + TOP + k
+        store(tile, top, lane, choose(there, load(tile, top, lane, like), -1.0))
+        count = append(work, count, lane_numbers(like) + (lane + k * LANES), open_ & there)
+    for first in range(0, count, WIDTH):
+        _count_rivals(physics, tile, keys, work, first, count)
+        for index in range(first, min(first + WIDTH, count)):
+            item = entry(work, index)
+            one: int = item % LANES
+            rivals, node = int(tile[EACH_COUNT, index - first]), int(tile[EACH_NODE, index - first])
+            _meet(physics, tile, one, item // LANES, keys[one], rivals, node)
+
+
 @lean_kernel
 def meet_rivals(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> None:
     """Who else bids on the opportunities found, as if the block were built now.
@@ -269,15 +360,7 @@ def meet_rivals(physics: Physics, tile: np.ndarray, keys: np.ndarray) -> None:
     """
     never_inline()
     for lane in range(0, LANES, WIDTH):
-        for k in range(OPPORTUNITIES):
-            _count_rivals(physics, tile, lane, keys, k)
-    for lane in range(LANES):
-        regime = int(tile[physics.world_row + REGIME, lane])
-        for k in range(OPPORTUNITIES):
-            if tile[FOUND_CYCLE + k, lane] < 0.0:
-                tile[physics.world_row + TOP + k, lane] = -1.0
-                continue
-            _meet(physics, tile, lane, regime, k, keys[lane])
+        _meet_all(physics, tile, lane, keys)
 
 
 @inline

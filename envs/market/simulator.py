@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from envs.market.bidding import decide_early
-from envs.market.block import OUTCOME_COLUMNS, REGIME_NOW, build_blocks
+from envs.market.block import OUTCOME_COLUMNS, REGIME_NOW, clear_block, settle_auctions
 from envs.market.flow import (
     BLOCK_MISSED,
     GAS_USED,
@@ -22,6 +22,7 @@ from envs.market.flow import (
     informed_trades,
     set_prices,
 )
+from envs.market.inclusion import include_unseen, include_visible
 from envs.market.lending import advance_loans, start_loans
 from envs.market.liquidity import provide_liquidity, start_pools
 from envs.market.mempool import clear_pending, receive, show_pending
@@ -49,7 +50,11 @@ from envs.market.rivals import meet_rivals
 from kernels.chain.fees import next_base_fee_f64
 from kernels.compile import inline, lean_kernel, never_inline
 from kernels.market.action import mask
-from kernels.market.observation import encode, ln, search
+from kernels.market.amm import overlay
+from kernels.market.lending import size_liquidations
+from kernels.market.observation import encode, encode_slot, ln
+from kernels.market.opportunities import find
+from kernels.market.sizing import size_cycles
 from kernels.market.tile import (
     BASE_FEE,
     BUNDLES_TAKEN,
@@ -59,12 +64,15 @@ from kernels.market.tile import (
     GAS_USED_RATIO,
     HISTORY_COUNT,
     HISTORY_VALUE,
+    KEPT,
     LANES,
     OWN_TIP,
+    SAME_HEAD,
     SLOT,
     STANDING_CYCLE,
 )
 
+TOGETHER = 8  # tiles; those of 128 markets stay in a second-level cache
 MIN_BASE_FEE = 0.01  # gwei; the least fee seen is 0.045
 
 
@@ -208,6 +216,8 @@ def start_episode(
     _forget_fees(tile, lane, world_row)
     tile[GAS_USED_RATIO, lane] = 1.0
     tile[OWN_TIP, lane] = physics.own_tip_gwei
+    tile[KEPT, lane] = 0.0
+    tile[SAME_HEAD, lane] = 0.0
     tile[SLOT, lane] = 0.0
     tile[HISTORY_COUNT, lane] = 0.0
     tile[STANDING_CYCLE, lane] = -1.0
@@ -228,42 +238,117 @@ def start_episode(
 
 @lean_kernel
 def present(
-    physics: Physics,
-    tile: np.ndarray,
-    keys: np.ndarray,
-    observation: np.ndarray,
-    masks: np.ndarray,
+    physics: Physics, lanes: Lanes, step: Step, begin: int, end: int, new_slot: bool
 ) -> None:
-    """Show the agent what it can know at this decision."""
+    """Show the agent what it can know at this decision, in the tiles from `begin` to before `end`.
+
+    Lanes in which nothing new can be found keep what was found. Past auctions are encoded anew in
+    a new slot alone.
+    """
     never_inline()
-    show_pending(physics, tile)
-    search(physics.cycles, physics.weights, tile)
-    meet_rivals(physics, tile, keys)
-    encode(tile, observation)
-    mask(tile, masks)
+    tiles, cycles, weights = lanes.tiles, physics.cycles, physics.weights
+    for index in range(begin, end):
+        show_pending(physics, tiles[index])
+    for index in range(begin, end):
+        overlay(cycles, weights, tiles[index])
+    for index in range(begin, end):
+        size_cycles(cycles, weights, tiles[index])
+        size_liquidations(cycles, weights, tiles[index])
+    for index in range(begin, end):
+        find(cycles, weights, tiles[index])
+    for index in range(begin, end):
+        meet_rivals(physics, tiles[index], lanes.slot_keys[index * LANES : (index + 1) * LANES])
+    for index in range(begin, end):
+        shown = step.observation[index * LANES : (index + 1) * LANES]
+        if new_slot:
+            encode(tiles[index], shown)
+        else:
+            encode_slot(tiles[index], shown)
+    for index in range(begin, end):
+        mask(tiles[index], step.masks[index * LANES : (index + 1) * LANES])
+        for lane in range(LANES):
+            tiles[index, KEPT, lane] = 1.0
+            tiles[index, SAME_HEAD, lane] = 1.0
 
 
 @lean_kernel
-def _finish_slot(
-    physics: Physics,
-    prices: Prices,
-    tile: np.ndarray,
-    keys: np.ndarray,
-    actions: np.ndarray,
-    reward: np.ndarray,
-    outcome: np.ndarray,
+def _finish_slots(
+    physics: Physics, prices: Prices, lanes: Lanes, step: Step, begin: int, end: int
 ) -> None:
-    """The block, and everything that changes between two slots."""
+    """The blocks, and everything that changes between two slots."""
     never_inline()
-    build_blocks(physics, tile, keys, actions, reward, outcome)
-    provide_liquidity(physics, tile, keys)
-    informed_trades(physics, tile, keys)
-    _advance_base_fees(physics, prices.recorded, tile, keys)
-    advance_regimes(physics, tile, keys)
-    advance_prices(physics, prices, tile, keys)
-    advance_loans(physics, tile, keys)
+    tiles = lanes.tiles
+    for index in range(begin, end):
+        keys = lanes.slot_keys[index * LANES : (index + 1) * LANES]
+        include_visible(physics, tiles[index], keys)
+    for index in range(begin, end):
+        keys = lanes.slot_keys[index * LANES : (index + 1) * LANES]
+        include_unseen(physics, tiles[index], keys, True)
+    for index in range(begin, end):
+        first, last = index * LANES, (index + 1) * LANES
+        acted, paid, came = (
+            step.actions[first:last],
+            step.reward[first:last],
+            step.outcome[first:last],
+        )
+        settle_auctions(physics, tiles[index], lanes.slot_keys[first:last], acted, paid, came)
+    for index in range(begin, end):
+        keys = lanes.slot_keys[index * LANES : (index + 1) * LANES]
+        include_unseen(physics, tiles[index], keys, False)
+        clear_block(physics, tiles[index])
+    for index in range(begin, end):
+        keys = lanes.slot_keys[index * LANES : (index + 1) * LANES]
+        provide_liquidity(physics, tiles[index], keys)
+        informed_trades(physics, tiles[index], keys)
+    for index in range(begin, end):
+        tile, keys = tiles[index], lanes.slot_keys[index * LANES : (index + 1) * LANES]
+        _advance_base_fees(physics, prices.recorded, tile, keys)
+        advance_regimes(physics, tile, keys)
+        advance_prices(physics, prices, tile, keys)
+        advance_loans(physics, tile, keys)
+        for lane in range(LANES):
+            tile[SLOT, lane] += 1.0
+            tile[KEPT, lane] = 0.0
+            tile[SAME_HEAD, lane] = 0.0
+
+
+@lean_kernel
+def _decide_early(physics: Physics, lanes: Lanes, step: Step, begin: int, end: int) -> None:
+    """A decision before the last of a slot."""
+    never_inline()
+    world_row = physics.world_row
+    for index in range(begin, end):
+        tile, first, last = lanes.tiles[index], index * LANES, (index + 1) * LANES
+        decide_early(physics, tile, step.actions[first:last], step.reward[first:last])
+        for lane in range(LANES):
+            tile[world_row + TICK_INDEX, lane] += 1.0
+            step.truncated[first + lane] = False
+            for column in range(OUTCOME_COLUMNS):
+                step.outcome[first + lane, column] = 0.0
+            step.outcome[first + lane, REGIME_NOW] = tile[world_row + REGIME, lane]
+
+
+@lean_kernel
+def _start_anew(
+    physics: Physics, prices: Prices, lanes: Lanes, step: Step, index: int, restart: bool
+) -> None:
+    """The next episode in the lanes of a tile whose episode has ended, or with `restart` in all."""
+    never_inline()
+    tile, first, last = lanes.tiles[index], index * LANES, (index + 1) * LANES
     for lane in range(LANES):
-        tile[SLOT, lane] += 1.0
+        at = first + lane
+        if not restart:
+            if not step.truncated[at]:
+                continue
+            for column in range(step.observation.shape[1]):
+                step.final_observation[at, column] = step.observation[at, column]
+            tile[physics.world_row + EPISODE, lane] += 1.0
+        start_episode(physics, prices, tile, lane, lanes.own_keys[at])
+    slot = lanes.slot_keys[first:last]
+    _slot_keys(physics, tile, lanes.own_keys[first:last], slot)
+    _begin_slots(physics, prices.recorded, tile, slot, step.truncated[first:last], restart)
+    # Lanes in mid-episode are presented a second time, which changes nothing in them.
+    present(physics, lanes, step, index, index + 1, True)
 
 
 @lean_kernel
@@ -273,46 +358,37 @@ def play(physics: Physics, prices: Prices, lanes: Lanes, restart: bool, step: St
     Lanes whose episode ends get their last observation in `final_observation` and start the next
     one, so that `observation` and `masks` belong to the next decision (SAME_STEP). With `restart`
     nothing is played and every lane starts the episode in its row EPISODE.
+
+    Every stage goes through TOGETHER tiles before the next one begins: its code is longer than the
+    cache of instructions, and is fetched once for all of them.
     """
-    world_row, recorded = physics.world_row, prices.recorded
-    actions, reward, outcome = step.actions, step.reward, step.outcome
-    observation, masks, truncated = step.observation, step.masks, step.truncated
-    for index in range(lanes.tiles.shape[0]):
-        tile = lanes.tiles[index]
-        first, last = index * LANES, (index + 1) * LANES
-        own, slot = lanes.own_keys[first:last], lanes.slot_keys[first:last]
-        ended = restart
-        if not restart:
-            _slot_keys(physics, tile, own, slot)
-            if tile[world_row + TICK_INDEX, 0] + 1.0 < physics.ticks_per_slot:
-                decide_early(physics, tile, actions[first:last], reward[first:last])
-                for lane in range(LANES):
-                    tile[world_row + TICK_INDEX, lane] += 1.0
-                    truncated[first + lane] = False
-                    for column in range(OUTCOME_COLUMNS):
-                        outcome[first + lane, column] = 0.0
-                    outcome[first + lane, REGIME_NOW] = tile[world_row + REGIME, lane]
-            else:
-                acted, paid, came = actions[first:last], reward[first:last], outcome[first:last]
-                _finish_slot(physics, prices, tile, slot, acted, paid, came)
-                _slot_keys(physics, tile, own, slot)
-                _begin_slots(physics, recorded, tile, slot, truncated[first:last], True)
-                for lane in range(LANES):
-                    truncated[first + lane] = tile[SLOT, lane] >= physics.episode_slots
-                    ended = ended or truncated[first + lane]
-            present(physics, tile, slot, observation[first:last], masks[first:last])
-            if not ended:
-                continue
-        for lane in range(LANES):
-            at = first + lane
-            if not restart:
-                if not truncated[at]:
-                    continue
-                for column in range(observation.shape[1]):
-                    step.final_observation[at, column] = observation[at, column]
-                tile[world_row + EPISODE, lane] += 1.0
-            start_episode(physics, prices, tile, lane, own[lane])
-        _slot_keys(physics, tile, own, slot)
-        _begin_slots(physics, recorded, tile, slot, truncated[first:last], restart)
-        # Lanes in mid-episode are presented a second time, which changes nothing in them.
-        present(physics, tile, slot, observation[first:last], masks[first:last])
+    world_row, count = physics.world_row, lanes.tiles.shape[0]
+    if restart:
+        for index in range(count):
+            _start_anew(physics, prices, lanes, step, index, True)
+        return
+    for begin in range(0, count, TOGETHER):
+        end = min(begin + TOGETHER, count)
+        for index in range(begin, end):
+            own = lanes.own_keys[index * LANES : (index + 1) * LANES]
+            slot = lanes.slot_keys[index * LANES : (index + 1) * LANES]
+            _slot_keys(physics, lanes.tiles[index], own, slot)
+        if lanes.tiles[begin, world_row + TICK_INDEX, 0] + 1.0 < physics.ticks_per_slot:
+            _decide_early(physics, lanes, step, begin, end)
+            present(physics, lanes, step, begin, end, False)
+            continue
+        _finish_slots(physics, prices, lanes, step, begin, end)
+        for index in range(begin, end):
+            tile, first, last = lanes.tiles[index], index * LANES, (index + 1) * LANES
+            slot, truncated = lanes.slot_keys[first:last], step.truncated[first:last]
+            _slot_keys(physics, tile, lanes.own_keys[first:last], slot)
+            _begin_slots(physics, prices.recorded, tile, slot, truncated, True)
+        present(physics, lanes, step, begin, end, True)
+        for index in range(begin, end):
+            ended = False
+            for lane in range(LANES):
+                at = index * LANES + lane
+                step.truncated[at] = lanes.tiles[index, SLOT, lane] >= physics.episode_slots
+                ended = ended or step.truncated[at]
+            if ended:
+                _start_anew(physics, prices, lanes, step, index, False)

@@ -4,7 +4,7 @@ A tile holds its pools twice: as the head of the chain left them, and after the 
 swaps. `PoolState` names one of the two.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from kernels.market.declaration import Declaration
 from kernels.market.tile import (
     CONCENTRATED_FROM,
     CONCENTRATED_ROWS,
+    KEPT,
     LANES,
     LIQUIDITY,
     LOWEST_ROOT,
@@ -27,6 +28,7 @@ from kernels.market.tile import (
     PENDING_VISIBLE,
     PENDING_ZERO_FOR_ONE,
     RESERVES,
+    SAME_HEAD,
     SCRATCH,
     SCRATCH_ROWS,
     SEGMENT,
@@ -34,7 +36,8 @@ from kernels.market.tile import (
     Layout,
     layout,
 )
-from kernels.numbers.lanes import WIDTH, Floats, choose, load, store, wide
+from kernels.numbers.lane_sets import append, entry, lane_numbers, new_list
+from kernels.numbers.lanes import WIDTH, Floats, any_lane, choose, load, store, wide
 
 SEGMENT_WIDTH = 0.02  # of ln price
 # Square-root price at the lower end of segment j, in units of that of segment 0.
@@ -195,11 +198,38 @@ def quote(
 
 @inline
 def _copy_state(rows: Layout, tile: np.ndarray, lane: int, like: Floats) -> None:
+    kept = load(tile, KEPT, lane, like) > 0.0
     for row in range(RESERVES, rows.overlay):
-        store(tile, row + 4 * rows.pools, lane, load(tile, row, lane, like))
+        before = load(tile, row + 4 * rows.pools, lane, like)
+        head = load(tile, row, lane, like)
+        store(tile, row + 4 * rows.pools, lane, choose(kept, before, head))
     for index in range(rows.pools - int(tile[CONCENTRATED_FROM, lane])):
         at = rows.concentrated + CONCENTRATED_ROWS * index
-        store(tile, at + OVERLAY_SEGMENT, lane, load(tile, at + SEGMENT, lane, like))
+        before, head = (
+            load(tile, at + OVERLAY_SEGMENT, lane, like),
+            load(tile, at + SEGMENT, lane, like),
+        )
+        store(tile, at + OVERLAY_SEGMENT, lane, choose(kept, before, head))
+
+
+@inline
+def _restore(rows: Layout, tile: np.ndarray, first: int, like: Floats) -> None:
+    """`_copy_state` of the pools that the last overlay moved: the head is as it was."""
+    work, count = new_list(), 0
+    open_ = load(tile, KEPT, first, like) <= 0.0
+    for swap_ in range(PENDING):
+        moved = open_ & (load(tile, PENDING_AMOUNT_OUT + swap_, first, like) > 0.0)
+        count = append(work, count, lane_numbers(like) + (first + swap_ * LANES), moved)
+    for index in range(count):
+        item = entry(work, index)
+        lane = item % LANES
+        pool = int(tile[PENDING_POOL + item // LANES, lane])
+        for row in range(RESERVES + pool, rows.overlay, rows.pools):
+            tile[row + 4 * rows.pools, lane] = tile[row, lane]
+        concentrated = pool - int(tile[CONCENTRATED_FROM, lane])
+        if concentrated >= 0:
+            at = rows.concentrated + CONCENTRATED_ROWS * concentrated
+            tile[at + OVERLAY_SEGMENT, lane] = tile[at + SEGMENT, lane]
 
 
 @inline
@@ -209,11 +239,13 @@ def _order_by_tip(tile: np.ndarray, lane: int, like: Floats) -> None:
     A place is the number of swaps that come before: no branch depends on the data. Writes it to
     scratch, and that no swap has been applied.
     """
+    kept = load(tile, KEPT, lane, like) > 0.0
     for swap_ in range(PENDING):
         shown = load(tile, PENDING_VISIBLE + swap_, lane, like) > 0.0
         paid = choose(shown, load(tile, PENDING_TIP + swap_, lane, like), like - 1.0)
         store(tile, _TIP + swap_, lane, paid)
-        store(tile, PENDING_AMOUNT_OUT + swap_, lane, like)
+        before = load(tile, PENDING_AMOUNT_OUT + swap_, lane, like)
+        store(tile, PENDING_AMOUNT_OUT + swap_, lane, choose(kept, before, like))
     for one in range(PENDING):
         mine, before = load(tile, _TIP + one, lane, like), like
         for other in range(PENDING):
@@ -225,26 +257,99 @@ def _order_by_tip(tile: np.ndarray, lane: int, like: Floats) -> None:
 
 
 @inline
-def _apply(weights: np.ndarray, state: PoolState, lane: int) -> None:
-    """The visible swaps of one lane on its overlay."""
-    tile = state.tile
+def _list_visible(tile: np.ndarray, lane: int, like: Floats, work: Any) -> int:
+    """The visible swaps of the lanes at hand, as place * LANES + lane, in the order of places.
+
+    How many there are.
+    """
+    open_ = load(tile, KEPT, lane, like) <= 0.0
+    shown = like
+    for swap_ in range(PENDING):
+        shown += choose(load(tile, PENDING_VISIBLE + swap_, lane, like) > 0.0, 1.0, like)
+    count = 0
     for place in range(PENDING):
-        pending = int(tile[PENDING_ORDER + place, lane])
-        if tile[PENDING_VISIBLE + pending, lane] <= 0.0:
+        there = open_ & (shown > place)
+        if not any_lane(there):
             break
-        amount, least = (
-            tile[PENDING_AMOUNT_IN + pending, lane],
-            tile[PENDING_MIN_OUT + pending, lane],
+        count = append(work, count, lane_numbers(like) + (lane + place * LANES), there)
+    return count
+
+
+@lean_kernel
+def _apply_across(
+    state: PoolState,
+    lane: int,
+    pool: int,
+    forward: bool,
+    amount: float,
+    gamma: float,
+    least: float,
+) -> float:
+    """`swap` of what passes the end of a segment, taken back when it pays out less than `least`."""
+    never_inline()
+    tile, pools, row = state.tile, state.pools, state.first + pool
+    segment = _concentrated_at(state, lane, pool) + state.segment
+    reserve0, reserve1 = tile[row, lane], tile[row + pools, lane]
+    capacity0, capacity1 = tile[row + 2 * pools, lane], tile[row + 3 * pools, lane]
+    before = tile[segment, lane]
+    out = swap(state, lane, pool, forward, amount, gamma)
+    if out >= least:
+        return out
+    tile[row, lane], tile[row + pools, lane] = reserve0, reserve1
+    tile[row + 2 * pools, lane], tile[row + 3 * pools, lane] = capacity0, capacity1
+    tile[segment, lane] = before
+    return 0.0
+
+
+@inline
+def _apply(weights: np.ndarray, state: PoolState, lane: int, pending: int) -> None:
+    """One visible swap on the overlay."""
+    tile, capacity = state.tile, 2 * state.pools
+    amount, least = tile[PENDING_AMOUNT_IN + pending, lane], tile[PENDING_MIN_OUT + pending, lane]
+    if amount <= 0.0:
+        return
+    pool = int(tile[PENDING_POOL + pending, lane])
+    forward = tile[PENDING_ZERO_FOR_ONE + pending, lane] > 0.0
+    gamma = weights[pool]
+    row0, row1 = state.first + pool, state.first + pool + state.pools
+    row_in, row_out = choose(forward, row0, row1), choose(forward, row1, row0)
+    reserve_in, reserve_out = tile[row_in, lane], tile[row_out, lane]
+    if amount < tile[row_in + capacity, lane]:
+        # `swap` within a segment, whose output is known before it is done.
+        out = amount_out(amount, reserve_in, reserve_out, gamma)
+        if out < least:
+            return
+        kept = choose(pool < int(tile[CONCENTRATED_FROM, lane]), amount, amount * gamma)
+        tile[row_in, lane] = reserve_in + kept
+        tile[row_out, lane] = reserve_out - out
+        tile[row_in + capacity, lane] -= amount
+        tile[row_out + capacity, lane] += out / gamma
+        tile[PENDING_AMOUNT_OUT + pending, lane] = out
+    else:
+        tile[PENDING_AMOUNT_OUT + pending, lane] = _apply_across(
+            state, lane, pool, forward, amount, gamma, least
         )
-        pool = int(tile[PENDING_POOL + pending, lane])
-        forward = tile[PENDING_ZERO_FOR_ONE + pending, lane] > 0.0
-        gamma = weights[pool]
-        if amount <= 0.0:
-            continue
-        out = quote(state, lane, pool, forward, amount, gamma)
-        if out >= least:
-            out = swap(state, lane, pool, forward, amount, gamma)
-            tile[PENDING_AMOUNT_OUT + pending, lane] = out
+
+
+@inline
+def _overlay(
+    weights: np.ndarray, rows: Layout, tile: np.ndarray, first: int, like: Floats, lanes: int
+) -> None:
+    """`overlay` in the `lanes` lanes at hand."""
+    if any_lane(load(tile, SAME_HEAD, first, like) <= 0.0):
+        _copy_state(rows, tile, first, like)
+    else:
+        _restore(rows, tile, first, like)
+    _order_by_tip(tile, first, like)
+    for swap_ in range(PENDING):
+        for lane in range(first, first + lanes):
+            tile[PENDING_ORDER + int(tile[_PLACE + swap_, lane]), lane] = swap_
+    work = new_list()
+    state = overlaid_state(tile, rows)
+    for index in range(_list_visible(tile, first, like, work)):
+        item = entry(work, index)
+        lane = item % LANES
+        _apply(weights, state, lane, int(tile[PENDING_ORDER + item // LANES, lane]))
 
 
 @lean_kernel
@@ -253,21 +358,14 @@ def overlay(cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray) -> None:
 
     Reads the reserve and pending rows; writes the overlay rows, PENDING_AMOUNT_OUT (0 for swaps
     not applied, or below their minimum) and PENDING_ORDER. Priority fee descending, ties by arrival
-    (index m). Pool indices are trusted to lie in 0 .. P - 1, and swapped pools to have reserves.
+    (index m). Lanes whose row KEPT is set stay as they are. Pool indices are trusted to lie in
+    0 .. P - 1, and swapped pools to have reserves.
     """
     never_inline()
     rows = layout(weights.shape[0] - cycles.shape[0], cycles.shape[0])
     if tile.shape[1] == LANES:
         for lane in range(0, LANES, WIDTH):
-            _copy_state(rows, tile, lane, wide())
-            _order_by_tip(tile, lane, wide())
+            _overlay(weights, rows, tile, lane, wide(), WIDTH)
     else:
         for lane in range(tile.shape[1]):
-            _copy_state(rows, tile, lane, 0.0)
-            _order_by_tip(tile, lane, 0.0)
-    state = overlaid_state(tile, rows)
-    for lane in range(tile.shape[1]):
-        for swap_ in range(PENDING):
-            place = int(tile[_PLACE + swap_, lane])
-            tile[PENDING_ORDER + place, lane] = swap_
-        _apply(weights, state, lane)
+            _overlay(weights, rows, tile, lane, 0.0, 1)

@@ -317,12 +317,30 @@ def _encode_lanes(tile: np.ndarray, lane: int, like: Floats, out: np.ndarray) ->
     _encode_global(tile, lane, like, out)
     for k in range(OPPORTUNITIES):
         _encode_opportunity(tile, lane, k, like, out)
-    _encode_history(tile, lane, like, out)
 
 
 @lean_kernel
 def encode(tile: np.ndarray, out: np.ndarray) -> None:
     """Write float32[lanes, SIZE], the fields of FIELDS in order; opportunities.find ran before."""
+    encode_slot(tile, out)
+    _encode_past(tile, out)
+
+
+@lean_kernel
+def _encode_past(tile: np.ndarray, out: np.ndarray) -> None:
+    """The fields of past auctions."""
+    never_inline()
+    if tile.shape[1] == LANES:
+        for lane in range(0, LANES, WIDTH):
+            _encode_history(tile, lane, wide(), out)
+    else:
+        for lane in range(tile.shape[1]):
+            _encode_history(tile, lane, 0.0, out)
+
+
+@lean_kernel
+def encode_slot(tile: np.ndarray, out: np.ndarray) -> None:
+    """`encode` of all that changes within a slot: what is known of past auctions stays in `out`."""
     never_inline()
     if tile.shape[1] == LANES:
         for lane in range(0, LANES, WIDTH):

@@ -2,6 +2,8 @@
 first.
 """
 
+from typing import Any
+
 import numpy as np
 
 from kernels.compile import inline, lean_kernel, never_inline
@@ -22,8 +24,10 @@ from kernels.market.tile import (
     FOUND_HALF_NET,
     FOUND_NET,
     FOUND_POOLS,
+    FOUND_PUBLIC_BID,
     FOUND_REFUND,
     FOUND_TARGETS,
+    KEPT,
     LANES,
     LOAN_HUB_FIRST,
     LOAN_POOL,
@@ -37,14 +41,14 @@ from kernels.market.tile import (
     PENDING_REFUND,
     PENDING_VISIBLE,
     SLOT,
+    WORD,
     Layout,
     layout,
 )
-from kernels.numbers.lanes import WIDTH, Floats, any_lane, choose, load, store, whole, wide
+from kernels.numbers.lane_sets import LIST_ROOM, append, entry, lane_numbers, new_list
+from kernels.numbers.lanes import WIDTH, Floats, choose, load, store, whole, wide
 
 GWEI = 1e-9  # ETH
-# The fast search keeps the pools of a candidate in one 64-bit word.
-MAX_WORD_POOLS = 62
 NEARLY = 1.0 - 1e-9
 
 
@@ -66,101 +70,148 @@ def candidate_pool(
 
 
 @inline
-def _word(cycles: np.ndarray, candidate: int) -> int:
-    """The pools of a cycle as bits."""
-    bits = 0
-    for hop in range(cycles[candidate, HOPS]):
-        bits |= 1 << int(cycles[candidate, POOL + hop])
-    return bits
+def _weigh(rows: Layout, weights: np.ndarray, tile: np.ndarray, lane: int, candidate: int) -> bool:
+    """Net of a candidate, since when it has paid its gas, and the best one so far.
 
-
-@inline
-def _nets(rows: Layout, weights: np.ndarray, tile: np.ndarray, lane: int, like: Floats) -> None:
-    """Net of every candidate, since when it has paid its gas, and how many do."""
-    count = rows.cycles
-    price = (load(tile, BASE_FEE, lane, like) + load(tile, OWN_TIP, lane, like)) * GWEI
-    slot, paying = load(tile, SLOT, lane, like), like
-    for candidate in range(count + BORROWERS):
-        gas = candidate_gas(weights, rows.pools, count, candidate)
-        profit = load(tile, rows.gross + candidate, lane, like) - gas * price
-        store(tile, rows.net + candidate, lane, profit)
-        row = rows.since + candidate
-        before = load(tile, row, lane, like)
-        start = choose(before < 0.0, slot, before)
-        store(tile, row, lane, choose(profit > 0.0, start, like - 1.0))
-        paying += choose(profit > 0.0, like + 1.0, like)
-    store(tile, FOUND_COUNT, lane, paying)
-
-
-@inline
-def _choose_disjoint(
-    cycles: np.ndarray, first_net: int, tile: np.ndarray, lane: int, like: Floats
-) -> None:
-    """The K best candidates without a common pool: FOUND_CYCLE (-1 none) and FOUND_NET.
-
-    Of pools whose number does not fit a word the answer is wrong: see `_choose_one_by_one`.
+    Whether it pays now. Written without a branch that depends on the data.
     """
-    count = cycles.shape[0]
-    paying = load(tile, FOUND_COUNT, lane, like)
-    used = whole(like)
-    more = paying > 0.0
-    for k in range(OPPORTUNITIES):
-        best, best_net, best_bits = like - 1.0, like, whole(like)
-        # A second choice needs a second candidate that pays.
-        more = more & (paying > k)
-        if any_lane(more):
-            for candidate in range(count):
-                bits = _word(cycles, candidate)
-                net = load(tile, first_net + candidate, lane, like)
-                better = ((used & bits) == 0) & (net > best_net)
-                best = choose(better, like + candidate, best)
-                best_net = choose(better, net, best_net)
-                best_bits = choose(better, whole(like) + bits, best_bits)
-            for loan in range(BORROWERS):
-                net = load(tile, first_net + count + loan, lane, like)
-                better = net > best_net
-                if any_lane(better):
-                    bits = whole(like + 1.0) << whole(load(tile, LOAN_POOL + loan, lane, like))
-                    better = better & ((used & bits) == 0)
-                    best = choose(better, like + (count + loan), best)
-                    best_net = choose(better, net, best_net)
-                    best_bits = choose(better, bits, best_bits)
-        store(tile, FOUND_CYCLE + k, lane, best)
-        store(tile, FOUND_NET + k, lane, best_net)
-        used = used | best_bits
-        more = more & (best >= 0.0)
+    price = (tile[BASE_FEE, lane] + tile[OWN_TIP, lane]) * GWEI
+    gas = candidate_gas(weights, rows.pools, rows.cycles, candidate)
+    profit = tile[rows.gross + candidate, lane] - gas * price
+    tile[rows.net + candidate, lane] = profit
+    pays = profit > 0.0
+    before = tile[rows.since + candidate, lane]
+    start = choose(before < 0.0, tile[SLOT, lane], before)
+    tile[rows.since + candidate, lane] = choose(pays, start, -1.0)
+    tile[FOUND_COUNT, lane] += choose(pays, 1.0, 0.0)
+    _prefer(tile, lane, 0, candidate, profit, pays)
+    return pays
+
+
+@inline
+def _prefer(tile: np.ndarray, lane: int, k: int, candidate: int, net: float, allowed: bool) -> None:
+    """Candidates come in ascending order, so that ties go to the lower one."""
+    better = allowed & (net > tile[FOUND_NET + k, lane])
+    tile[FOUND_NET + k, lane] = choose(better, net, tile[FOUND_NET + k, lane])
+    best = tile[FOUND_CYCLE + k, lane]
+    tile[FOUND_CYCLE + k, lane] = choose(better, np.float64(candidate), best)
+
+
+@inline
+def _pool_of(cycles: np.ndarray, tile: np.ndarray, lane: int, candidate: int, place: int) -> int:
+    """`candidate_pool`, -2 where there is none."""
+    pool = candidate_pool(cycles, tile, lane, candidate, place)
+    return choose(pool < 0, -2, pool)
 
 
 @inline
 def _share_a_pool(cycles: np.ndarray, tile: np.ndarray, lane: int, one: int, other: int) -> bool:
-    for i in range(MAX_HOPS):
-        pool = candidate_pool(cycles, tile, lane, one, i)
-        if pool >= 0:
-            for j in range(MAX_HOPS):
-                if pool == candidate_pool(cycles, tile, lane, other, j):
-                    return True
-    return False
+    a = candidate_pool(cycles, tile, lane, one, 0)
+    b = candidate_pool(cycles, tile, lane, one, 1)
+    c = candidate_pool(cycles, tile, lane, one, 2)
+    shared = False
+    for place in range(MAX_HOPS):
+        pool = _pool_of(cycles, tile, lane, other, place)
+        shared = shared | (a == pool) | (b == pool) | (c == pool)
+    return shared
 
 
 @inline
-def _choose_one_by_one(cycles: np.ndarray, first_net: int, tile: np.ndarray, lane: int) -> None:
-    """What `_choose_disjoint` does, for graphs whose pools do not fit a word."""
-    for k in range(OPPORTUNITIES):
-        best, best_net = -1, 0.0
-        for candidate in range(cycles.shape[0] + BORROWERS):
-            net = tile[first_net + candidate, lane]
-            if net <= best_net:
+def _weigh_word(
+    rows: Layout,
+    weights: np.ndarray,
+    tile: np.ndarray,
+    lane: int,
+    word: int,
+    like: Floats,
+    paying: Any,
+    count: int,
+) -> int:
+    """`_weigh` of the candidates in a look row, or of the loans behind the last of them.
+
+    Those that pay come behind the first `count` of the list `paying`, as candidate * LANES + lane.
+    """
+    work, listed = new_list(), 0
+    lanes = lane_numbers(like) + lane
+    open_ = load(tile, KEPT, lane, like) <= 0.0
+    if word < rows.since - rows.look:
+        bits, first = whole(load(tile, rows.look + word, lane, like)), word * WORD
+        for place in range(min(WORD, rows.cycles - first)):
+            seen = open_ & (((bits >> place) & 1) != 0)
+            listed = append(work, listed, lanes + (first + place) * LANES, seen)
+    else:
+        for candidate in range(rows.cycles, rows.cycles + BORROWERS):
+            gross = load(tile, rows.gross + candidate, lane, like)
+            seen = (gross > 0.0) | (load(tile, rows.since + candidate, lane, like) >= 0.0)
+            listed = append(work, listed, lanes + candidate * LANES, open_ & seen)
+    for index in range(listed):
+        item = entry(work, index)
+        pays = _weigh(rows, weights, tile, item % LANES, item // LANES)
+        count = append(paying, min(count, LIST_ROOM - 1), item, pays)
+    return count
+
+
+@inline
+def _choose_next(
+    rows: Layout, cycles: np.ndarray, tile: np.ndarray, k: int, paying: Any, count: int
+) -> int:
+    """Opportunity k out of a list of candidates that pay; who shares a pool with the one chosen
+    before leaves the list. How many stay."""
+    stay = 0
+    for index in range(count):
+        item = entry(paying, index)
+        candidate: int = item // LANES
+        lane: int = item % LANES
+        chosen = int(tile[FOUND_CYCLE + k - 1, lane])
+        free = not _share_a_pool(cycles, tile, lane, chosen, candidate)
+        _prefer(tile, lane, k, candidate, tile[rows.net + candidate, lane], free)
+        stay = append(paying, stay, item, free)
+    return stay
+
+
+@inline
+def _choose_one_by_one(rows: Layout, cycles: np.ndarray, tile: np.ndarray, lane: int) -> None:
+    """What `_choose_next` does, where more candidates pay than a list has room for."""
+    for k in range(1, OPPORTUNITIES):
+        for candidate in range(rows.cycles + BORROWERS):
+            net = tile[rows.net + candidate, lane]
+            if not tile[rows.gross + candidate, lane] > 0.0 or net <= tile[FOUND_NET + k, lane]:
                 continue
             free = True
             for earlier in range(k):
-                other = int(tile[FOUND_CYCLE + earlier, lane])
-                if other >= 0 and _share_a_pool(cycles, tile, lane, candidate, other):
+                chosen = int(tile[FOUND_CYCLE + earlier, lane])
+                if chosen < 0 or _share_a_pool(cycles, tile, lane, chosen, candidate):
                     free = False
-                    break
-            if free:
-                best, best_net = candidate, net
-        tile[FOUND_CYCLE + k, lane] = best
-        tile[FOUND_NET + k, lane] = best_net
+            _prefer(tile, lane, k, candidate, net, free)
+
+
+@inline
+def _choose_disjoint(
+    rows: Layout,
+    cycles: np.ndarray,
+    weights: np.ndarray,
+    tile: np.ndarray,
+    lane: int,
+    like: Floats,
+) -> None:
+    """The K best candidates without a common pool: FOUND_CYCLE (-1 none) and FOUND_NET."""
+    open_ = load(tile, KEPT, lane, like) <= 0.0
+    for k in range(OPPORTUNITIES):
+        for row, nothing in ((FOUND_CYCLE, -1.0), (FOUND_NET, 0.0)):
+            before = load(tile, row + k, lane, like)
+            store(tile, row + k, lane, choose(open_, like + nothing, before))
+    before = load(tile, FOUND_COUNT, lane, like)
+    store(tile, FOUND_COUNT, lane, choose(open_, like, before))
+    paying, count = new_list(), 0
+    for word in range(rows.since - rows.look + 1):
+        count = _weigh_word(rows, weights, tile, lane, word, like, paying, count)
+    if count >= LIST_ROOM - 1:
+        for one in range(lane, lane + (tile.shape[1] if tile.shape[1] < WIDTH else WIDTH)):
+            if tile[KEPT, one] <= 0.0:
+                _choose_one_by_one(rows, cycles, tile, one)
+        return
+    for k in range(1, OPPORTUNITIES):
+        count = _choose_next(rows, cycles, tile, k, paying, count)
 
 
 @inline
@@ -251,13 +302,12 @@ def _describe(
     gross = tile[rows.gross + candidate, lane]
     gas = gross - tile[FOUND_NET + k, lane]
     tile[FOUND_POOLS + k, lane] = 1.0
+    concentrated = 0.0
     if candidate < count:
-        concentrated = 0.0
         for hop in range(cycles[candidate, HOPS]):
             beyond = cycles[candidate, POOL + hop] >= int(tile[CONCENTRATED_FROM, lane])
             concentrated += 1.0 if beyond else 0.0
         tile[FOUND_POOLS + k, lane] = cycles[candidate, HOPS]
-        tile[FOUND_CONCENTRATED + k, lane] = concentrated
         A, C, until = _within_segments(rows, cycles, tile, lane, candidate)
         # A size that stops at the end of a segment may miss it by a rounding.
         if amount < until * NEARLY:
@@ -272,6 +322,8 @@ def _describe(
     else:
         part = 0.5 * tile[LOAN_REPAID + candidate - count, lane]
         half = gross_of(cycles, weights, state, lane, candidate, part)
+    tile[FOUND_CONCENTRATED + k, lane] = concentrated
+    tile[FOUND_PUBLIC_BID + k, lane] = 0.0
     tile[FOUND_AMOUNT_IN + k, lane] = amount
     tile[FOUND_GROSS + k, lane] = gross
     tile[FOUND_HALF_NET + k, lane] = half - gas
@@ -288,10 +340,33 @@ def _describe(
 @inline
 def _forget(tile: np.ndarray, lane: int, like: Floats) -> None:
     """What is known of opportunities before they are described: nothing."""
+    open_ = load(tile, KEPT, lane, like) <= 0.0
     for row in range(FOUND_AMOUNT_IN, FOUND_GROSS + OPPORTUNITIES):
-        store(tile, row, lane, like)
+        store(tile, row, lane, choose(open_, like, load(tile, row, lane, like)))
     for row in range(FOUND_HALF_NET, FOUND_COUNT):
-        store(tile, row, lane, like)
+        store(tile, row, lane, choose(open_, like, load(tile, row, lane, like)))
+
+
+@inline
+def _find(
+    rows: Layout,
+    cycles: np.ndarray,
+    weights: np.ndarray,
+    tile: np.ndarray,
+    lane: int,
+    like: Floats,
+) -> None:
+    """`find` in the lanes at hand."""
+    _choose_disjoint(rows, cycles, weights, tile, lane, like)
+    _forget(tile, lane, like)
+    work, count = new_list(), 0
+    open_ = load(tile, KEPT, lane, like) <= 0.0
+    for k in range(OPPORTUNITIES):
+        there = open_ & (load(tile, FOUND_CYCLE + k, lane, like) >= 0.0)
+        count = append(work, count, lane_numbers(like) + (lane + k * LANES), there)
+    for index in range(count):
+        item = entry(work, index)
+        _describe(rows, cycles, weights, tile, item % LANES, item // LANES)
 
 
 @lean_kernel
@@ -303,23 +378,13 @@ def find(cycles: np.ndarray, weights: np.ndarray, tile: np.ndarray) -> None:
     FOUND_* rows, best first: candidate (-1 none), amount_in (hub tokens), gross, net and half_net
     (ETH), targets (bit mask over pending swaps), refund, age (slots), public_bid (0: a simulator or
     a mempool knows); the net rows and since rows too. Ties go to the lower candidate.
+    Lanes whose row KEPT is set stay as they are.
     """
     never_inline()
     rows = layout(weights.shape[0] - cycles.shape[0], cycles.shape[0])
     if tile.shape[1] == LANES:
         for lane in range(0, LANES, WIDTH):
-            _nets(rows, weights, tile, lane, wide())
-            _choose_disjoint(cycles, rows.net, tile, lane, wide())
-            _forget(tile, lane, wide())
+            _find(rows, cycles, weights, tile, lane, wide())
     else:
         for lane in range(tile.shape[1]):
-            _nets(rows, weights, tile, lane, 0.0)
-            _choose_disjoint(cycles, rows.net, tile, lane, 0.0)
-            _forget(tile, lane, 0.0)
-    for lane in range(tile.shape[1]):
-        if rows.pools > MAX_WORD_POOLS:
-            _choose_one_by_one(cycles, rows.net, tile, lane)
-        for k in range(OPPORTUNITIES):
-            if tile[FOUND_CYCLE + k, lane] < 0.0:
-                break
-            _describe(rows, cycles, weights, tile, lane, k)
+            _find(rows, cycles, weights, tile, lane, 0.0)

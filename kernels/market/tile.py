@@ -19,6 +19,7 @@ OPPORTUNITIES = 4  # K
 HISTORY = 8  # H, past auctions of this searcher
 BORROWERS = 4  # B, loans watched; their collateral is the hub token
 SEGMENTS = 8  # S, of constant liquidity in a concentrated pool; the outermost have no end
+WORD = 48  # cycles whose bits one row holds: whole numbers of float64 are exact to 2^53
 SCRATCH = 24  # rows that kernels may overwrite
 
 BUNDLE, PUBLIC = 0, 1  # channels; bit 1 << channel of row CHANNELS
@@ -117,6 +118,13 @@ LOAN_PRICE = _row("LOAN_PRICE", BORROWERS, "hub tokens", "price of a debt token,
 LOAN_REPAID = _row(
     "LOAN_REPAID", BORROWERS, "tokens", "debt that a liquidation repays, written by lending"
 )
+KEPT = _row(
+    "KEPT",
+    1,
+    "0/1",
+    "1 where the last search holds: pools, gas and what the mempool shows are as they were",
+)
+SAME_HEAD = _row("SAME_HEAD", 1, "0/1", "1 where the pools are those of the last search")
 SCRATCH_ROWS = _row("SCRATCH_ROWS", SCRATCH, "any", "what a kernel keeps between two of its loops")
 FIXED_ROWS = _fixed.end
 RESERVES = FIXED_ROWS  # the first rows that depend on the graph
@@ -141,6 +149,7 @@ class Span(NamedTuple):
     per_candidate: int
     unit: str
     meaning: str
+    per_word: int = 0  # a word holds a bit for each of WORD cycles
 
 
 # In the order of their rows, behind the fixed ones. Of a pair, the first P rows are those of token0
@@ -151,10 +160,12 @@ SPANS = (
     Span("overlay", 2, 0, "tokens", "reserves in which our bundle would execute"),
     Span("overlay_capacity", 2, 0, "tokens", "the same as capacity, after the overlay"),
     Span("rate", 2, 0, "1/tokens", "gamma / overlaid reserve of the token that would be sold"),
+    Span("price", 2, 0, "1", "that rate times the other reserve: most that a unit sold can buy"),
+    Span("look", 0, 0, "bits", "cycles that earn something, or paid their gas until now", 1),
     Span("since", 0, 1, "slots", "slot since which it has paid its gas, -1 where it does not"),
     Span("amount_in", 0, 1, "hub tokens", "best input, 0 where unprofitable"),
     Span("gross", 0, 1, "ETH", "output - input at the best input, never below 0"),
-    Span("net", 0, 1, "ETH", "gross - gas, negative where the gas is not paid"),
+    Span("net", 0, 1, "ETH", "gross - gas where gross is above 0; elsewhere out of date"),
 )
 
 
@@ -166,6 +177,8 @@ class Layout(NamedTuple):
     capacity: int
     overlay: int
     rate: int
+    price: int
+    look: int
     since: int
     amount_in: int
     gross: int
@@ -174,7 +187,8 @@ class Layout(NamedTuple):
 
 
 def _layout(pools: int, cycles: int) -> Layout:
-    since = FIXED_ROWS + 10 * pools
+    look = FIXED_ROWS + 12 * pools
+    since = look + (cycles + WORD - 1) // WORD
     candidates = cycles + BORROWERS
     return Layout(
         pools,
@@ -182,6 +196,8 @@ def _layout(pools: int, cycles: int) -> Layout:
         FIXED_ROWS + 2 * pools,
         FIXED_ROWS + 4 * pools,
         FIXED_ROWS + 8 * pools,
+        FIXED_ROWS + 10 * pools,
+        look,
         since,
         since + candidates,
         since + 2 * candidates,
@@ -204,6 +220,7 @@ def layout_rows(rows: Layout, concentrated: int = 0) -> tuple[Row, ...]:
     declared, first = [], FIXED_ROWS
     for span in SPANS:
         count = span.per_pool * rows.pools + span.per_candidate * (rows.cycles + BORROWERS)
+        count += span.per_word * (rows.since - rows.look)
         declared.append(Row(span.name, first, count, span.unit, span.meaning))
         first += count
     for index in range(concentrated):

@@ -19,6 +19,7 @@ from kernels.market.tile import (
     SCRATCH,
     SCRATCH_ROWS,
     SPANS,
+    WORD,
     layout_of,
     layout_rows,
     tile_rows,
@@ -69,7 +70,8 @@ def test_layout_follows_the_declared_spans(graph: Graph, concentrated: int) -> N
     for span in SPANS:
         expected = RESERVES if span.name == "RESERVES" else getattr(rows, span.name, first)
         assert expected == first, span.name
-        first += span.per_pool * pools + span.per_candidate * candidates
+        words = span.per_word * -(-graph.cycle_hops.size // WORD)
+        first += span.per_pool * pools + span.per_candidate * candidates + words
     assert rows.concentrated == first
     assert first + CONCENTRATED_ROWS * concentrated == tile_rows(graph, concentrated)
     declared = [*ROWS, *layout_rows(rows, concentrated)]
