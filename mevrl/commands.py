@@ -33,6 +33,8 @@ COMMANDS = {
     "volatility": Command("models.volatility", "judge volatility forecasts out of sample"),
     "calibration": Command("envs.calibration", "hold the simulator against recorded blocks"),
     "hidden-competition": Command("agents.hidden_competition", "study a market of hidden regimes"),
+    "belief": Command("agents.belief", "foretell clearing bids in the market and bid by them"),
+    "robustness": Command("agents.studies.robustness", "play policies against changed rivals"),
     "patterns": Command("agents.patterns", "find the kinds of bidders in recorded bids"),
     "benchmarks": Command("benchmarks", "measure speed, after checking the results"),
 }

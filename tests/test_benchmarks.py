@@ -66,7 +66,7 @@ def test_figures_are_drawn_from_the_rows_of_a_part_that_has_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def rows(part: str, quick: bool) -> list[Measurement]:
-        extra = {"place": 1.0, "cycles": 4.0}
+        extra = {"place": 1.0, "cycles": 4.0, "paying": 0.5}
         return [Measurement(f"growth: 1 {axis}", 900.0, "ns/step", "", extra) for axis in AXES]
 
     monkeypatch.setattr(command, "run", rows)

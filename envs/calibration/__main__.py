@@ -49,9 +49,11 @@ def _parser() -> ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Compare and write what the command line asks for; 0 when the comparison ran."""
     options = _parser().parse_args(arguments)
-    data = Path(options.data or os.environ.get("MEVRL_DATA", ""))
-    if not (options.data or os.environ.get("MEVRL_DATA")) or not data.is_dir():
-        print(f"error: data folder {str(data)!r}: give --data or set MEVRL_DATA", file=sys.stderr)
+    named = options.data or os.environ.get("MEVRL_DATA", "")
+    data = Path(named)
+    if not named or not data.is_dir():
+        what = f"data folder {named!r}: no such folder" if named else "no data folder is named"
+        print(f"error: {what}; give --data or set MEVRL_DATA", file=sys.stderr)
         return 2
     bars = search_folder(data).bars
     paths = None if bars is None else paths_of_bars(bars)
