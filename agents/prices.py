@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from agents.config import PricesConfig
+from agents.config import PricesConfig, TrainConfig
 from agents.cross_fitting import CrossFitted, Fold, planned_folds, qlike_scalars
-from agents.progress import NotedReport
+from agents.progress import NotedReport, Stages
 from agents.runs import write_text
 from envs.market.paths import HORIZONS_MINUTES, SPLIT_EDGES, PricePaths, paths_of_bars
 from history.prices import Bars, BarsError, load_bars, minute_of
@@ -161,6 +161,16 @@ def forecasting_of(
     export_forecaster(forecaster, folder)
     write_text(stored, json.dumps(report, indent=1))
     return Forecasting(forecaster, report, cross_fitted)
+
+
+def paths_of(folder: Path, config: TrainConfig, stages: Stages) -> PricePaths:
+    """Prices with the forecasts of a training run, for a study that keeps its forecaster in
+    `folder`. Raises BarsError as `forecasting_of`."""
+    bars = bars_to_learn_from(config.prices, data_folder(config.prices), config.run.seed)
+    test_from = first_test_minute(config.prices, bars)
+    with stages.stage("forecaster") as progress:
+        forecasting = forecasting_of(folder, config.forecaster, bars, test_from, progress)
+    return forecasting.paths(bars)
 
 
 def _fold_folder(checkpoints: Path, fold: Fold) -> Path:

@@ -32,7 +32,7 @@ from agents.measures.intervals import (
     iqm,
     ratio_over_trainings,
 )
-from agents.prices import bars_to_learn_from, data_folder, first_test_minute, forecasting_of
+from agents.prices import paths_of
 from agents.progress import Stages
 from agents.runs import write_text
 from agents.training.trial import Training, Trial, TrialInputs, reward_scale_eth
@@ -112,16 +112,6 @@ def study_of(
     (folder / "checkpoints").mkdir(exist_ok=True)
     write_text(stored, json.dumps(told, indent=1))
     return Study(folder, config, tuple(forms), belief_steps)
-
-
-def paths_of(study: Study, stages: Stages) -> PricePaths:
-    """Prices with the forecasts of a training run."""
-    config = study.config
-    bars = bars_to_learn_from(config.prices, data_folder(config.prices), config.run.seed)
-    test_from = first_test_minute(config.prices, bars)
-    with stages.stage("forecaster") as progress:
-        forecasting = forecasting_of(study.folder, config.forecaster, bars, test_from, progress)
-    return forecasting.paths(bars)
 
 
 def trained(study: Study, paths: PricePaths, stages: Stages) -> dict[str, dict[int, Trained]]:
@@ -218,7 +208,7 @@ def compared(
 def run(study: Study, stages: Stages, file: Path) -> dict[str, Any]:
     """The whole study, written to `file`."""
     torch.set_num_threads(1)
-    paths = paths_of(study, stages)
+    paths = paths_of(study.folder, study.config, stages)
     trainings = trained(study, paths, stages)
     evaluation = replace(study.config.evaluation, scenarios=(SCENARIO,))
     held_out = HeldOut(study.config.market, paths, evaluation)

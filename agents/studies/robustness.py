@@ -34,7 +34,7 @@ from agents.config import ConfigError, TrainConfig, config_to_dict, read_argumen
 from agents.evaluate.held_out import HeldOut, Networks, play_held_out
 from agents.learner.actor import actor_of
 from agents.learner_arms import bidder_of
-from agents.prices import bars_to_learn_from, data_folder, first_test_minute, forecasting_of
+from agents.prices import paths_of
 from agents.progress import Stages
 from agents.runs import write_text
 from agents.studies.rival_changes import AS_ASSUMED, Change, changes_of
@@ -85,16 +85,6 @@ def study_of(folder: Path, config: TrainConfig, markets: Sequence[str] = ()) -> 
     write_text(stored, json.dumps(told, indent=1))
     names = [name for name in known if not markets or name in (AS_ASSUMED, *markets)]
     return Study(folder, config, {name: known[name] for name in names})
-
-
-def paths_of(study: Study, stages: Stages) -> PricePaths:
-    """Prices with the forecasts of a training run."""
-    config = study.config
-    bars = bars_to_learn_from(config.prices, data_folder(config.prices), config.run.seed)
-    test_from = first_test_minute(config.prices, bars)
-    with stages.stage("forecaster") as progress:
-        forecasting = forecasting_of(study.folder, config.forecaster, bars, test_from, progress)
-    return forecasting.paths(bars)
 
 
 def trained(study: Study, paths: PricePaths, stages: Stages) -> Trainings:
@@ -165,7 +155,7 @@ def run(study: Study, console: Console, file: Path | None = None) -> dict[str, R
     """The whole study; `file` is rewritten after each market, so that little is ever lost."""
     found: dict[str, Row] = {}
     with Stages(console) as stages:
-        paths = paths_of(study, stages)
+        paths = paths_of(study.folder, study.config, stages)
         bidders = trained(study, paths, stages)
         with stages.stage("changed markets") as progress:
             for name, row in rows(study, paths, bidders):

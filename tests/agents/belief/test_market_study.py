@@ -61,7 +61,7 @@ def test_the_command_compares_and_goes_on_where_it_was(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     # no forecaster is trained
-    monkeypatch.setattr(market_study, "paths_of", lambda study, stages: paths)
+    monkeypatch.setattr(market_study, "paths_of", lambda *of: paths)
     out = ["--out", str(tmp_path / "study"), "--belief-steps", "16384"]
     assert main([*out, *SMALL]) == 0
     report = json.loads((tmp_path / "study" / "report.json").read_text())
