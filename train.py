@@ -9,6 +9,9 @@ from terminal import BAD_INPUT, begin, ended, told
 
 if __name__ == "__main__":
     begin("train.py")  # before the heavy imports: they take seconds
+    from agents.training.compilation import start_compiling
+
+    start_compiling()
 
 import time
 from collections.abc import Sequence
@@ -37,7 +40,7 @@ from agents.report.studies import run_studies
 from agents.run_state import is_finished
 from agents.runs import create_run, discard_unfinished, publish
 from agents.scenarios import check_scenario
-from agents.training.compilation import compiled_in_background
+from agents.training.compilation import Compiled, compiled_in_background
 from agents.training.forecaster_trials import trained_by_tune
 from agents.training.ray_session import ray_session
 from agents.training.trial import TrialInputs, planned_trials, reward_scale_eth
@@ -47,7 +50,9 @@ from models import frozen
 from models.policy.export import git_commit
 
 
-def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stages) -> None:
+def train(
+    config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stages, compiled: Compiled
+) -> None:
     """Everything from prices to the published run; continues what `run` already holds."""
     started = time.monotonic()
     workers = config.run.workers or cores()
@@ -56,8 +61,7 @@ def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stage
     if several and (workers > 1 or config.run.address):
         failures = config.trials.max_failures
         members = trained_by_tune(run / "checkpoints", workers, failures, config.run.address)
-    ray_started = stages.entered("Ray", ray_session(workers, config.run.address))
-    with compiled_in_background() as compiled, ray_started:
+    with stages.entered("Ray", ray_session(workers, config.run.address)):
         with stages.stage("forecaster") as progress:
             test_from = first_test_minute(config.prices, bars)
             forecasting = forecasting_of(run, config.forecaster, bars, test_from, progress, members)
@@ -113,34 +117,42 @@ def train(config: TrainConfig, run: Path, bars: Bars, source: str, stages: Stage
 
 def main(arguments: Sequence[str]) -> int:
     """Command line; the exit code. Where it is not 0 a message says what to do."""
-    console = Console()
     try:
         config, resumed = read_arguments(arguments)
         list(map(check_scenario, config.evaluation.scenarios))  # now, not after the training
         load_rules(config.evaluation.rules)
         backend = backend_of(config.ppo)
-        data_dir = data_folder(config.prices)
-        bars = bars_to_learn_from(config.prices, data_dir, config.run.seed)
-        check_parts(config.prices, config.forecaster, bars)
-        run = resumed or create_run(config)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
-    if resumed and is_finished(run):
-        console.print(f"{run} is finished: nothing is learned again, its report is written anew.")
-    try:
-        source = source_line(bars, data_dir)
-        console.print(source)
-        console.print(f"Learner: {backend}")
-        with Stages(console) as stages:
-            train(config, run, bars, source, stages)
-    except (ConfigError, BarsError) as error:  # what only the work itself finds wrong
-        discard_unfinished(run if not resumed else None)
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except (Exception, KeyboardInterrupt) as error:
-        return told(error, "train.py", run, f"Continue: python train.py --resume {run}")
+        return refused(error)
+    with compiled_in_background() as compiled:  # first of all, for nothing takes longer
+        try:
+            data_dir = data_folder(config.prices)
+            bars = bars_to_learn_from(config.prices, data_dir, config.run.seed)
+            check_parts(config.prices, config.forecaster, bars)
+            run = resumed or create_run(config)
+        except ValueError as error:
+            return refused(error)
+        console = Console()
+        if resumed and is_finished(run):
+            console.print(f"{run} is finished: nothing is learned again, its report is new.")
+        try:
+            source = source_line(bars, data_dir)
+            console.print(source)
+            console.print(f"Learner: {backend}")
+            with Stages(console) as stages:
+                train(config, run, bars, source, stages, compiled)
+        except (ConfigError, BarsError) as error:  # what only the work itself finds wrong
+            discard_unfinished(run if not resumed else None)
+            return refused(error)
+        except (Exception, KeyboardInterrupt) as error:
+            return told(error, "train.py", run, f"Continue: python train.py --resume {run}")
     return 0
+
+
+def refused(error: ValueError) -> int:
+    """Say what is wrong with what was given."""
+    print(f"error: {error}", file=sys.stderr)
+    return BAD_INPUT
 
 
 if __name__ == "__main__":

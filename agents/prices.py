@@ -208,4 +208,4 @@ def _of_eth(origins: list[Origins]) -> Origins:
 
 def _shared_minutes(bars: Bars) -> NDArray[np.int64]:
     """Minutes that both assets have, which are those of the paths."""
-    return np.intersect1d(bars.of(ETH).minute, bars.of(BTC).minute)
+    return np.intersect1d(bars.of(ETH).minute, bars.of(BTC).minute, assume_unique=True)

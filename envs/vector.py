@@ -43,6 +43,7 @@ from envs.market.physics import (
     USER_VOLUME,
     USERS,
     VALIDATOR,
+    Physics,
     book_row,
     physics_of,
     world_rows,
@@ -314,6 +315,10 @@ class MarketVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[
     @property
     def _lanes(self) -> Lanes:
         return Lanes(self._tiles, self._lane_keys, self._keys)
+
+    def compiled_arguments(self) -> tuple[Physics, Prices, Lanes, Step]:
+        """What the kernels of `envs.market.simulator` are given, for whoever compiles them."""
+        return self._physics, self._prices, self._lanes, self._step
 
     def _play(self, restart: bool) -> None:
         play(self._physics, self._prices, self._lanes, restart, self._step)

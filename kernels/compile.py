@@ -12,6 +12,7 @@ from numba.extending import intrinsic
 
 from kernels.compile_cache import cache_folder
 from kernels.kernel_files import attach_cache
+from kernels.kernel_forms import INNER, called_and_inner
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -23,24 +24,30 @@ BOUNDSCHECK = _switch == "1"
 
 # Division by zero gives inf or 0 instead of an exception, a branch that stops vectorisation.
 # fastmath and forceinline are always given: a callee first compiled inside another kernel would
-# otherwise inherit them, exact kernels the float filter's reordering among it.
+# otherwise inherit them, exact kernels the float filter's reordering among it. Nothing calls a
+# kernel through a pointer, which takes another wrapper.
 _OPTIONS: dict[str, Any] = {
     "error_model": "numpy",
     "nogil": True,
     "boundscheck": BOUNDSCHECK,
     "fastmath": False,
     "forceinline": False,
+    "no_cfunc_wrapper": True,
 }
 _compile: Any = njit
 
 
 def _compile_cached(function: Callable[P, R], **options: Any) -> Callable[P, R]:
     """Compile lazily, with a cache entry that an edit of any callee leaves behind."""
-    compiled = _compile(**options)(function)
     folder = cache_folder(function)
-    if folder is not None:
-        attach_cache(compiled, function, folder)
-    return compiled
+
+    def cached(form: str, **more: Any) -> Any:
+        compiled = _compile(**options, **more)(function)
+        if folder is not None:
+            attach_cache(compiled, function, folder, form)
+        return compiled
+
+    return called_and_inner(cached("called"), cached("inner", **INNER))
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
@@ -67,7 +74,8 @@ def filter_kernel(function: Callable[P, R]) -> Callable[P, R]:
 
 def inline(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a small callee that LLVM always inlines; its code lives in its callers' caches."""
-    return _compile(**(_OPTIONS | {"forceinline": True}))(function)
+    options = _OPTIONS | {"forceinline": True}
+    return called_and_inner(_compile(**options)(function), _compile(**options, **INNER)(function))
 
 
 @intrinsic

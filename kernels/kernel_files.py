@@ -31,18 +31,21 @@ _FunctionCache: Any = caching.FunctionCache
 _IndexDataCacheFile: Any = caching.IndexDataCacheFile
 
 
-def attach_cache(dispatcher: Any, function: Callable[..., Any], folder: Path) -> None:
-    """Let the compiled `dispatcher` of `function` load from and save into `folder`."""
+def attach_cache(dispatcher: Any, function: Callable[..., Any], folder: Path, form: str) -> None:
+    """Let the compiled `dispatcher` of `function` load from and save into `folder`.
+
+    Its other forms (see `kernels.kernel_forms`) have files of their own.
+    """
     if not hasattr(dispatcher, "_cache"):
         raise ImportError(f"numba {numba.__version__} keeps no _cache: see kernels/kernel_files.py")
-    dispatcher._cache = _KernelCache(function, folder)
+    dispatcher._cache = _KernelCache(function, folder, form)
 
 
 class _KernelCache(_FunctionCache):
     """The cached overloads of one function. Whatever goes wrong with a file is a miss."""
 
-    def __init__(self, function: Callable[..., Any], folder: Path) -> None:
-        locator = _locator(folder)
+    def __init__(self, function: Callable[..., Any], folder: Path, form: str) -> None:
+        locator = _locator(folder, form)
         self._impl_class = type(
             "KernelCacheImpl", (caching.CompileResultCacheImpl,), {"_locator_classes": [locator]}
         )
@@ -63,7 +66,7 @@ class _KernelCache(_FunctionCache):
             LOG.warning("compiled kernels are not kept: %s", error)
 
 
-def _locator(folder: Path) -> type:
+def _locator(folder: Path, form: str) -> type:
     """A cache locator of Numba that answers `folder` for every function."""
 
     class Locator(caching._CacheLocator):  # type: ignore[name-defined]
@@ -77,7 +80,7 @@ def _locator(folder: Path) -> type:
             return ""
 
         def get_disambiguator(self) -> str:
-            return str(self._line)
+            return f"{self._line}-{form}"
 
         @classmethod
         def from_function(cls, py_func: Callable[..., Any], py_file: str) -> "Locator":

@@ -237,16 +237,15 @@ def start_episode(
 
 
 @lean_kernel
-def present(
-    physics: Physics, lanes: Lanes, step: Step, begin: int, end: int, new_slot: bool
-) -> None:
+def present(physics: Physics, lanes: Lanes, step: Step, begin: int, end: int) -> None:
     """Show the agent what it can know at this decision, in the tiles from `begin` to before `end`.
 
-    Lanes in which nothing new can be found keep what was found. Past auctions are encoded anew in
-    a new slot alone.
+    Lanes in which nothing new can be found keep what was found. Past auctions are encoded anew at
+    the first decision of a slot alone.
     """
     never_inline()
     tiles, cycles, weights = lanes.tiles, physics.cycles, physics.weights
+    new_slot = tiles[begin, physics.world_row + TICK_INDEX, 0] == 0.0
     for index in range(begin, end):
         show_pending(physics, tiles[index])
     for index in range(begin, end):
@@ -272,7 +271,7 @@ def present(
 
 
 @lean_kernel
-def _finish_slots(
+def finish_slots(
     physics: Physics, prices: Prices, lanes: Lanes, step: Step, begin: int, end: int
 ) -> None:
     """The blocks, and everything that changes between two slots."""
@@ -329,7 +328,7 @@ def _decide_early(physics: Physics, lanes: Lanes, step: Step, begin: int, end: i
 
 
 @lean_kernel
-def _start_anew(
+def start_anew(
     physics: Physics, prices: Prices, lanes: Lanes, step: Step, index: int, restart: bool
 ) -> None:
     """The next episode in the lanes of a tile whose episode has ended, or with `restart` in all."""
@@ -347,8 +346,6 @@ def _start_anew(
     slot = lanes.slot_keys[first:last]
     _slot_keys(physics, tile, lanes.own_keys[first:last], slot)
     _begin_slots(physics, prices.recorded, tile, slot, step.truncated[first:last], restart)
-    # Lanes in mid-episode are presented a second time, which changes nothing in them.
-    present(physics, lanes, step, index, index + 1, True)
 
 
 @lean_kernel
@@ -363,27 +360,28 @@ def play(physics: Physics, prices: Prices, lanes: Lanes, restart: bool, step: St
     cache of instructions, and is fetched once for all of them.
     """
     world_row, count = physics.world_row, lanes.tiles.shape[0]
-    if restart:
-        for index in range(count):
-            _start_anew(physics, prices, lanes, step, index, True)
-        return
     for begin in range(0, count, TOGETHER):
         end = min(begin + TOGETHER, count)
+        if restart:
+            for index in range(begin, end):
+                start_anew(physics, prices, lanes, step, index, True)
+            present(physics, lanes, step, begin, end)
+            continue
         for index in range(begin, end):
             own = lanes.own_keys[index * LANES : (index + 1) * LANES]
             slot = lanes.slot_keys[index * LANES : (index + 1) * LANES]
             _slot_keys(physics, lanes.tiles[index], own, slot)
         if lanes.tiles[begin, world_row + TICK_INDEX, 0] + 1.0 < physics.ticks_per_slot:
             _decide_early(physics, lanes, step, begin, end)
-            present(physics, lanes, step, begin, end, False)
+            present(physics, lanes, step, begin, end)
             continue
-        _finish_slots(physics, prices, lanes, step, begin, end)
+        finish_slots(physics, prices, lanes, step, begin, end)
         for index in range(begin, end):
             tile, first, last = lanes.tiles[index], index * LANES, (index + 1) * LANES
             slot, truncated = lanes.slot_keys[first:last], step.truncated[first:last]
             _slot_keys(physics, tile, lanes.own_keys[first:last], slot)
             _begin_slots(physics, prices.recorded, tile, slot, truncated, True)
-        present(physics, lanes, step, begin, end, True)
+        present(physics, lanes, step, begin, end)
         for index in range(begin, end):
             ended = False
             for lane in range(LANES):
@@ -391,4 +389,6 @@ def play(physics: Physics, prices: Prices, lanes: Lanes, restart: bool, step: St
                 step.truncated[at] = lanes.tiles[index, SLOT, lane] >= physics.episode_slots
                 ended = ended or step.truncated[at]
             if ended:
-                _start_anew(physics, prices, lanes, step, index, False)
+                start_anew(physics, prices, lanes, step, index, False)
+                # Lanes in mid-episode are presented again, which changes nothing in them.
+                present(physics, lanes, step, index, index + 1)

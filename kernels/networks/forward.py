@@ -318,5 +318,7 @@ def policy_forward_batch(
     after = np.empty((2, units), np.float32)
     for i in range(x.shape[0]):
         policy_forward(x[i], parameters, sizes, state[i], after, scratch, out[i])
-        state[i] = after
+        for part in range(2):  # `state[i] = after` takes nine seconds to compile
+            for unit in range(units):
+                state[i, part, unit] = after[part, unit]
     return x.shape[0]

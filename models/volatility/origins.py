@@ -6,6 +6,7 @@ Bollerslev 1998), built inside one contiguous window; the inputs come from
 """
 
 from dataclasses import dataclass
+from weakref import ref
 
 import numpy as np
 
@@ -54,11 +55,25 @@ def usable_horizons(horizons_minutes: tuple[int, ...], bar_minutes: int) -> tupl
     return tuple(h for h in horizons_minutes if h >= 3 * bar_minutes)
 
 
+# The last answer, while its bars live: a training asks five times, each a replay of seconds.
+_kept: list[tuple["ref[Bars]", tuple[int, ...], list[Origins]]] = []
+
+
 def build_origins(bars: Bars, horizons_minutes: tuple[int, ...]) -> list[Origins]:
     """Replay bars through the feature kernel; one `Origins` per symbol that has any.
 
-    Each symbol watches the first other symbol of the file. Raises BarsError for a refused bar.
+    Each symbol watches the first other symbol of the file. Raises BarsError for a refused bar. The
+    arrays are shared with whoever asks next for the same bars: they are not to be written to.
     """
+    for of, horizons, origins in _kept:
+        if of() is bars and horizons == horizons_minutes:
+            return list(origins)
+    origins = _replayed(bars, horizons_minutes)
+    _kept[:] = [(ref(bars), horizons_minutes, origins)]
+    return list(origins)
+
+
+def _replayed(bars: Bars, horizons_minutes: tuple[int, ...]) -> list[Origins]:
     n_assets = len(bars.series)
     for s in bars.series:
         check_array(f"minute of {s.symbol}", s.minute, (None,), np.int64)

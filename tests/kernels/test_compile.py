@@ -14,6 +14,7 @@ from kernels import compile_cache
 from tests.support.programs import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
+MACHINERY = ("compile_cache.py", "kernel_files.py", "kernel_forms.py")  # that compile.py imports
 
 CALLEE = """
 from kernels.compile import kernel
@@ -41,7 +42,13 @@ def package(tmp_path: Path) -> Path:
     """A small package that uses the real cache mechanism: `kernels` with a caller and a callee."""
     kernels = tmp_path / "kernels"
     kernels.mkdir()
-    for name in ("__init__.py", "compile.py", "compile_cache.py", "kernel_files.py"):
+    for name in (
+        "__init__.py",
+        "compile.py",
+        "compile_cache.py",
+        "kernel_files.py",
+        "kernel_forms.py",
+    ):
         shutil.copy(ROOT / "kernels" / name, kernels / name)
     (kernels / "callee.py").write_text(CALLEE.format(fee_pips=3000))
     (kernels / "caller.py").write_text(CALLER)
@@ -158,7 +165,7 @@ def test_files_that_are_not_imported_do_not_count(
     (kernels / "other.py").write_text(CALLER)
     expected = {kernels / name for name in ("caller.py", "callee.py", "compile.py")}
     found = compile_cache.source_files(kernels / "caller.py")
-    assert found == expected | {kernels / "compile_cache.py", kernels / "kernel_files.py"}
+    assert found == expected | {kernels / name for name in MACHINERY}
 
 
 def test_unused_caches_are_removed_after_a_week(package: Path) -> None:
