@@ -1,5 +1,6 @@
 """Progress of a run in the terminal, and how long each stage took."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,10 @@ from typing import Any, Protocol, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from agents.processes import cores
+
 BEAT_S = 10.0  # a file or a pipe is shown no bars, but a line this often
+CROWDED = 2.0  # processes per core that want to run; Ray's workers wait for all others
 
 Entered = TypeVar("Entered")
 
@@ -38,6 +42,7 @@ class Stages:
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[load]}"),
             console=console,
             transient=True,
         )
@@ -48,8 +53,7 @@ class Stages:
         """Start drawing."""
         if self.console.is_terminal:
             self._bars.start()
-        else:
-            self._beats.start()
+        self._beats.start()
         return self
 
     def __exit__(
@@ -68,7 +72,7 @@ class Stages:
         """Time a stage; it reports how much of it is done."""
         self._begin(name)
         started = time.monotonic()
-        bar = self._bars.add_task(name, total=None, note="")
+        bar = self._bars.add_task(name, total=None, note="", load="")
 
         def report(done: int, total: int, note: str = "", /) -> None:
             self._bars.update(bar, completed=done, total=total, note=note)
@@ -92,7 +96,7 @@ class Stages:
         """Time the trials; each reports the steps it learned from and its validation profit."""
         self._begin("learning")
         started = time.monotonic()
-        bars = {name: self._bars.add_task(name, total=steps, note="") for name in names}
+        bars = {name: self._bars.add_task(name, total=steps, note="", load="") for name in names}
 
         def report(name: str, metrics: dict[str, Any]) -> None:
             note = (
@@ -117,12 +121,27 @@ class Stages:
         self.console.print(f"{name:<32} {seconds:6.1f} s")
 
     def _beat(self, beat_s: float) -> None:
-        """Say every `beat_s` what is open: silence looks like a standstill."""
+        """Say every `beat_s` what is open and how crowded the machine is: silence looks like a
+        standstill. Bars tell the first by themselves.
+        """
         while not self._ended.wait(beat_s):
+            load = crowd()
             for task in self._bars.tasks:
-                done = "" if task.total is None else f"{task.percentage:.0f} %, "
-                note = f", {task.fields['note']}" if task.fields["note"] else ""
-                self._print(f"  {task.description}: {done}{task.elapsed or 0.0:.0f} s{note}")
+                if self.console.is_terminal:
+                    self._bars.update(task.id, load=load)
+                    continue
+                done = "" if task.total is None else f"{task.percentage:.0f} %"
+                told = (done, f"{task.elapsed or 0.0:.0f} s", task.fields["note"], load)
+                self._print(f"  {task.description}: {', '.join(filter(None, told))}")
 
     def _print(self, line: str) -> None:
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def crowd() -> str:
+    """How many processes want the machine, where that is more than it can serve; else nothing."""
+    try:
+        wanting = os.getloadavg()[0]
+    except OSError:  # a system that does not say
+        return ""
+    return f"load {wanting:.1f} on {cores()} cores" if wanting > CROWDED * cores() else ""
