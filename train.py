@@ -117,15 +117,12 @@ def train(
 
 def main(arguments: Sequence[str]) -> int:
     """Command line; the exit code. Where it is not 0 a message says what to do."""
-    try:
-        config, resumed = read_arguments(arguments)
-        list(map(check_scenario, config.evaluation.scenarios))  # now, not after the training
-        load_rules(config.evaluation.rules)
-        backend = backend_of(config.ppo)
-    except ValueError as error:
-        return refused(error)
-    with compiled_in_background() as compiled:  # first of all, for nothing takes longer
+    with compiled_in_background() as compiled:  # begun before the imports: nothing takes longer
         try:
+            config, resumed = read_arguments(arguments)
+            list(map(check_scenario, config.evaluation.scenarios))  # now, not after the training
+            load_rules(config.evaluation.rules)
+            backend = backend_of(config.ppo)
             data_dir = data_folder(config.prices)
             bars = bars_to_learn_from(config.prices, data_dir, config.run.seed)
             check_parts(config.prices, config.forecaster, bars)

@@ -35,7 +35,7 @@ _started: list[subprocess.Popen[bytes]] = []
 def start_compiling() -> None:
     """Start the processes, before the imports of a program: both take long.
 
-    They end with this process, however it ends, and belong to the next `compiled_in_background`.
+    They belong to the next `compiled_in_background`, and end with this process, however it ends.
     """
     _started.extend(map(_process_of, PARTS))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import mevrl
 from agents.training import compilation
 from agents.training.compilation import compiled_in_background
 from tests.support.programs import end_of, line_of, processes_of, program, until
@@ -69,6 +70,12 @@ def test_a_part_compiles_to_its_end(part: str) -> None:
     started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     with started as process:
         assert process.wait() == 0
+
+
+def test_bad_arguments_leave_nothing_compiling() -> None:
+    """Inside another program, processes that nobody took were those of its next training."""
+    assert mevrl.train(["--trials.seeds", "none"]) == 2
+    assert not compilation._started
 
 
 def test_a_part_that_fails_is_named(
