@@ -1,6 +1,6 @@
 """Compiles the market's kernels in processes of their own while something else keeps this one busy.
 
-A first run spends two minutes of processor time on it; later runs find the result in the cache.
+A first run spends 100 s of processor time on it; later runs find the result in the cache.
 Nothing heavy is imported here, so that the processes can start before anything else does.
 """
 
@@ -185,5 +185,5 @@ def compile_kernels(part: str) -> None:
 if __name__ == "__main__":
     threading.Thread(target=_end_with_parent, daemon=True).start()
     event.register("numba:compile", _Counted())
-    gc.set_threshold(100_000, 20, 100)  # a tenth of the time, for the same memory
+    gc.set_threshold(100_000, 20, 100)  # seldom: what is compiled is not garbage
     compile_kernels(sys.argv[1])
